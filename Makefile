@@ -1,0 +1,35 @@
+# make demo and make test do everything on a fresh machine: environment, packages, run.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXTRAS := embedded,documents,dev
+
+.PHONY: demo test test-all lint install clean
+
+demo: $(STAMP)
+	$(BIN)/bessemer demo --out out/demo
+
+# Unit and recipe tests, offline, on the CPU. BESSEMER_DATA=DIR adds those on real collections.
+test: lint
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: lint
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: $(STAMP)
+
+# torch first and by itself: where a CPU build is provided, pip takes it and never looks at CUDA's gigabytes.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt torch
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) out .bessemer build dist .pytest_cache .mypy_cache .ruff_cache

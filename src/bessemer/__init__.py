@@ -1,0 +1,1 @@
+"""Bessemer: from a company's documents to a retriever that finds them, and proves it."""

@@ -1,0 +1,180 @@
+"""The configuration: one strict pydantic model per stage, read from YAML with command-line flags on top.
+
+Flags win over the file. An unknown key is an error that names the nearest known one; all errors are reported at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bessemer.errors import ConfigError
+
+
+class Section(BaseModel):
+    """Strict base: unknown keys are errors, values are immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class ChunkingConfig(Section):
+    """Documents to passages. Lengths are tokens of the target model."""
+
+    max_tokens: int | None = Field(
+        None, ge=16, description="passage length with its headings; null = the model's limit"
+    )
+    min_tokens: int = Field(8, ge=1, description="shorter passages are merged into a neighbour, or dropped and counted")
+    near_duplicates: float = Field(
+        0.9, gt=0, le=1, description="Jaccard similarity from which a passage is a duplicate"
+    )
+    max_file_mib: int = Field(64, ge=1, description="larger files are skipped and counted")
+
+
+class SplitConfig(Section):
+    """Shares of documents (or near-duplicate clusters) held out."""
+
+    dev: float = Field(0.1, gt=0, lt=0.5)
+    test: float = Field(0.2, gt=0, lt=0.5)
+
+
+class QuestionsConfig(Section):
+    strategy: Literal["extract"] = "extract"
+    per_passage: int = Field(2, ge=1, description="at most this many questions for a training passage")
+    per_test_passage: int = Field(1, ge=1, description="at most this many for a dev or test passage")
+
+
+class NegativesConfig(Section):
+    """Hard negatives (docs/negatives.md). Scores are similarities of the mining model."""
+
+    strategy: str = "top_k"
+    n_negatives: int = Field(4, ge=0, description="candidates kept per query")
+    range_min: int = Field(0, ge=0, description="first rank considered, counted after positives are taken out")
+    range_max: int = Field(100, ge=1, description="rank at which the window ends")
+    relative_margin: float | None = Field(0.95, description="drop when score > margin * lowest positive score")
+    absolute_margin: float | None = Field(None, description="drop when score > lowest positive score - margin")
+
+    @model_validator(mode="after")
+    def _window(self) -> NegativesConfig:
+        if self.range_max <= self.range_min:
+            raise ValueError("range_max must be greater than range_min")
+        return self
+
+
+class FinetuneConfig(Section):
+    """Training; names as in Hugging Face's TrainingArguments where they exist there."""
+
+    learning_rate: float | None = Field(None, gt=0, description="null = 5e-5; 1e-2 for static models")
+    num_train_epochs: float = Field(4.0, gt=0, description="upper bound; early stopping ends sooner")
+    max_steps: int = Field(-1, description="total steps; -1 = by epochs")
+    per_device_train_batch_size: int = Field(64, ge=2)
+    warmup_steps: float = Field(0.1, ge=0, description="a count, or a share when below 1")
+    weight_decay: float = Field(0.01, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    lr_scheduler_type: str = "linear"
+    temperature: float = Field(0.05, gt=0, description="logits = score / temperature")
+    n_negatives: int = Field(1, ge=0, description="hard negatives per query and batch")
+    max_length: int | None = Field(None, ge=8, description="tokens of a passage; null = the model's limit, at most 256")
+    query_max_length: int | None = Field(None, ge=8, description="tokens of a query; null = as max_length")
+    max_train_queries: int | None = Field(None, ge=1, description="a seeded sample of the train queries; stated")
+    bf16: bool | None = Field(None, description="null = where the hardware has it")
+    eval_steps: float = Field(0.125, gt=0, description="a count, or a share of all steps when below 1")
+    early_stopping_patience: int = Field(3, ge=1, description="evaluations without a better dev nDCG@10")
+    mini_batch_tokens: int = Field(4096, ge=64, description="padded tokens encoded at once inside a batch")
+    interpolation: bool = Field(True, description="mix the weights with the base's, the share chosen on dev")
+
+
+class EvaluationConfig(Section):
+    measures: tuple[str, ...] = (
+        *(f"{name}@{k}" for name in ("Success", "P", "R") for k in (1, 3, 5, 10)), "R@100",
+        "RR@10", "nDCG@10", "AP@100",
+    )  # fmt: skip
+    similarity: tuple[Literal["cosine", "dot"], ...] = ()
+    general: str | None = Field(None, description="BEIR folder of the general set; null = docstring pairs of the demo")
+    general_margin: float = Field(0.01, ge=0, description="nDCG@10 that the tuned model may lose on the general set")
+    top_k: int = Field(100, ge=1)
+    bootstrap_samples: int = Field(10_000, ge=100)
+
+
+class Config(Section):
+    """Everything that ``bessemer adapt`` and its parts can be told."""
+
+    source: str | None = Field(None, description="file or folder of documents")
+    data: str | None = Field(None, description="BEIR folder or BGE JSONL file")
+    queries: str | None = Field(None, description="JSONL of your own queries for --source")
+    model: str = "minilm"
+    out: str = "out"
+    workspace: str = ".bessemer"
+    seed: int = 42
+    device: str | None = Field(None, description="cpu, cuda, mps; null = the best there is")
+    trust_remote_code: str | None = Field(None, description="the revision whose remote code may run; null = none")
+    final_fit: bool = Field(False, description="after a `ship`, train once more on all passages with the same settings")
+    chunking: ChunkingConfig = ChunkingConfig()
+    split: SplitConfig = SplitConfig()
+    questions: QuestionsConfig = QuestionsConfig()
+    negatives: NegativesConfig = NegativesConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+def load_config(path: str | Path | None = None, flags: Mapping[str, Any] | None = None) -> Config:
+    """Read ``path`` (YAML) and lay ``flags`` over it; dotted flag names reach into sections.
+
+    Flags whose value is None were not given. Raises ConfigError naming file, key and fix for every fault.
+    """
+    values: dict[str, Any] = _read_yaml(Path(path)) if path else {}
+    for name, value in (flags or {}).items():
+        if value is not None:
+            _set(values, name.split("."), value, str(path))
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(fault, str(path or "flags")) for fault in error.errors())) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check --config") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: the top level must be `key: value` lines, not {type(values).__name__}")
+    return values
+
+
+def _set(values: dict[str, Any], keys: list[str], value: Any, file: str) -> None:
+    for key in keys[:-1]:
+        values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{file}: {key}: must be a section of `key: value` lines")
+    values[keys[-1]] = value
+
+
+def _explain(fault: Any, file: str) -> str:
+    location = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] != "extra_forbidden":
+        return f"{file}: {location}: {fault['msg']} (given: {fault['input']!r})"
+    known = _keys_at(fault["loc"][:-1])
+    nearest = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
+    hint = f"did you mean `{nearest[0]}`?" if nearest else f"known: {', '.join(sorted(known))}"
+    return f"{file}: {location}: unknown key; {hint}"
+
+
+def _keys_at(location: tuple[Any, ...]) -> list[str]:
+    section: Any = Config
+    for part in location:
+        annotation = section.model_fields[part].annotation
+        if isinstance(annotation, types.UnionType):
+            annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
+        section = annotation
+    return list(section.model_fields)
