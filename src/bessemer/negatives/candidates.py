@@ -1,0 +1,81 @@
+"""What a strategy chooses from: vectors by position, and per query the passages that must never be its negatives."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bessemer.types import Judged, Passage, Query
+
+Vectors = NDArray[np.float32]
+Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Queries (Q, d) and passages (P, d) of the mining model, with the relevant passages of each query by position.
+
+    ``excluded[i]`` holds ``positives[i]`` and whatever shares a text with one of them, or is relevant to another
+    query of the same text: positives of a query are out of bounds across all rows.
+    """
+
+    queries: tuple[Query, ...]
+    passage_ids: tuple[str, ...]
+    query_vectors: Vectors
+    passage_vectors: Vectors
+    positives: tuple[Positions, ...]
+    excluded: tuple[Positions, ...]
+
+    def scores(self, query: int, passages: Positions) -> Vectors:
+        """Similarities of one query to some passages, as the mining model gives them."""
+        return np.asarray(self.passage_vectors[passages] @ self.query_vectors[query], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Candidates of one query in the order in which the strategy wants them."""
+
+    passages: Positions
+    scores: Vectors
+
+
+def build_pool(
+    judged: Judged, passages: Sequence[Passage], query_vectors: Vectors, passage_vectors: Vectors
+) -> tuple[Pool, list[str]]:
+    """The pool, and the ids of queries left out because none of their relevant passages is in the corpus."""
+    position = {passage.passage_id: i for i, passage in enumerate(passages)}
+    same_text: dict[str, list[int]] = defaultdict(list)
+    for i, passage in enumerate(passages):
+        same_text[passage.indexed_text].append(i)
+    relevant = {
+        query.query_id: [
+            position[passage_id]
+            for passage_id, relevance in judged.qrels.get(query.query_id, {}).items()
+            if relevance > 0 and passage_id in position
+        ]
+        for query in judged.queries
+    }
+    by_query_text: dict[str, set[int]] = defaultdict(set)
+    for query in judged.queries:
+        for i in relevant[query.query_id]:
+            by_query_text[_normalised(query.text)].update(same_text[passages[i].indexed_text])
+
+    rows = [i for i, query in enumerate(judged.queries) if relevant[query.query_id]]
+    queries = tuple(judged.queries[i] for i in rows)
+    pool = Pool(
+        queries=queries,
+        passage_ids=tuple(position),
+        query_vectors=query_vectors[rows],
+        passage_vectors=passage_vectors,
+        positives=tuple(np.array(relevant[query.query_id], dtype=np.int64) for query in queries),
+        excluded=tuple(np.array(sorted(by_query_text[_normalised(query.text)]), dtype=np.int64) for query in queries),
+    )
+    return pool, [query.query_id for query in judged.queries if not relevant[query.query_id]]
+
+
+def _normalised(text: str) -> str:
+    return " ".join(text.casefold().split())
