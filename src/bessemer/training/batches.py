@@ -1,0 +1,163 @@
+"""From judged queries and mined negatives to batches: pairs, cached tokens, length-sorted mini-batches, masks.
+
+Texts are tokenised once per run. In a batch every distinct query and passage is encoded once, in mini-batches sorted
+by length, so that little is padded; the loss sees them in batch order again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bessemer.types import HardNegatives, Judged, Passage
+
+Features = dict[str, Tensor]
+Side = Literal["query", "passage"]
+
+
+class Tokenizes(Protocol):
+    """The part of an encoder that batches need."""
+
+    def tokenize(self, texts: Sequence[str], side: Side) -> list[list[int]]: ...
+    def features(self, token_ids: Sequence[Sequence[int]], side: Side) -> Features: ...
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training example by position: query, its positive, and the negatives drawn for this epoch."""
+
+    query: int
+    positive: int
+    negatives: tuple[int, ...]
+
+
+class TrainingSet(torch.utils.data.Dataset[Row]):
+    """One example per (query, relevant passage). Negatives are drawn anew each epoch from the query's mined ones.
+
+    Drawing depends on (seed, epoch, example) alone, so a resumed run draws what the interrupted one would have drawn.
+    """
+
+    def __init__(
+        self,
+        judged: Judged,
+        passages: Sequence[Passage],
+        negatives: Sequence[HardNegatives],
+        n_negatives: int,
+        seed: int,
+    ) -> None:
+        self.queries = judged.queries
+        self.passages = passages
+        self.n_negatives = n_negatives
+        self.seed = seed
+        self.epoch = 0
+        position = {passage.passage_id: i for i, passage in enumerate(passages)}
+        mined = {row.query_id: [position[p] for p in row.passage_ids if p in position] for row in negatives}
+        self.mined = [mined.get(query.query_id, []) for query in judged.queries]
+        self.relevant: list[frozenset[int]] = [
+            frozenset(
+                position[p] for p, grade in judged.qrels.get(q.query_id, {}).items() if grade > 0 and p in position
+            )
+            for q in judged.queries
+        ]
+        self.pairs = [(query, passage) for query, ids in enumerate(self.relevant) for passage in sorted(ids)]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def notes(self, batch_size: int) -> tuple[str, ...]:
+        """What a reader of the training report should know of the data: nothing is left out without a count."""
+        notes = []
+        n_unused = sum(not ids for ids in self.relevant)
+        if n_unused:
+            notes.append(f"{n_unused} train queries without a relevant passage were not trained on")
+        n_bare = sum(1 for query, _ in self.pairs if len(self.mined[query]) < self.n_negatives)
+        if n_bare:
+            notes.append(f"{n_bare} of {len(self.pairs)} examples have fewer than {self.n_negatives} hard negatives")
+        if len(self.pairs) < batch_size:
+            notes.append(f"batch size {len(self.pairs)}: there are no more examples")
+        return tuple(notes)
+
+    def __getitem__(self, index: int) -> Row:
+        query, positive = self.pairs[index]
+        candidates = self.mined[query]
+        if len(candidates) <= self.n_negatives:
+            return Row(query, positive, tuple(candidates))
+        digest = hashlib.sha256(f"{self.seed}:{self.epoch}:{index}".encode()).digest()
+        generator = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+        drawn = generator.choice(len(candidates), size=self.n_negatives, replace=False)
+        return Row(query, positive, tuple(candidates[i] for i in drawn))
+
+
+class Collator:
+    """Rows to one batch: mini-batches of queries and of distinct passages, the positives' rows, the mask."""
+
+    def __init__(self, encoder: Tokenizes, training_set: TrainingSet, mini_batch_tokens: int) -> None:
+        self._encoder = encoder
+        self._set = training_set
+        self._mini_batch_tokens = mini_batch_tokens
+        self._query_tokens = encoder.tokenize([query.text for query in training_set.queries], "query")
+        self._passage_tokens = _tokenize_used(encoder, training_set)
+        self._text_group = _same_text_groups(training_set.passages)
+        self.n_tokens = 0
+        self.n_padded_tokens = 0
+
+    def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
+        passages = list(dict.fromkeys(p for row in rows for p in (row.positive, *row.negatives)))
+        column = {passage: i for i, passage in enumerate(passages)}
+        return {
+            "queries": self._mini_batches([self._query_tokens[row.query] for row in rows], "query"),
+            "passages": self._mini_batches([self._passage_tokens[p] for p in passages], "passage"),
+            "positives": torch.tensor([column[row.positive] for row in rows]),
+            "excluded": self._false_negatives(rows, passages),
+        }
+
+    def _false_negatives(self, rows: Sequence[Row], passages: Sequence[int]) -> Tensor:
+        """(B, P) mask: judged relevant to the query, or of the same text as one that is."""
+        groups = torch.tensor([self._text_group[p] for p in passages])
+        excluded = torch.zeros(len(rows), len(passages), dtype=torch.bool)
+        for i, row in enumerate(rows):
+            own = torch.tensor(sorted({self._text_group[p] for p in self._set.relevant[row.query]}))
+            excluded[i] = torch.isin(groups, own)
+        return excluded
+
+    def _mini_batches(self, token_ids: Sequence[Sequence[int]], side: Side) -> dict[str, Any]:
+        """Features in mini-batches; ``order[i]`` is the row of the i-th text in their concatenation."""
+        by_length = sorted(range(len(token_ids)), key=lambda i: -len(token_ids[i]))
+        features = []
+        for rows in _cut(by_length, [len(token_ids[i]) for i in by_length], self._mini_batch_tokens):
+            features.append(self._encoder.features([token_ids[i] for i in rows], side))
+            self.n_tokens += sum(len(token_ids[i]) for i in rows)
+            self.n_padded_tokens += int(features[-1]["input_ids"].numel())
+        order = torch.empty(len(token_ids), dtype=torch.long)
+        order[torch.tensor(by_length)] = torch.arange(len(token_ids))
+        return {"features": features, "order": order}
+
+
+def _cut(rows: Sequence[int], lengths: Sequence[int], budget: int) -> list[Sequence[int]]:
+    """Runs of rows, longest first, whose padded size stays within the token budget (one row at least)."""
+    cuts, start = [], 0
+    for i in range(1, len(rows) + 1):
+        full = i < len(rows) and (i - start + 1) * lengths[start] > budget
+        if i == len(rows) or full:
+            cuts.append(rows[start:i])
+            start = i
+    return cuts
+
+
+def _tokenize_used(encoder: Tokenizes, training_set: TrainingSet) -> Mapping[int, list[int]]:
+    """Tokens of the passages that can occur in a batch: a large corpus is not tokenised for its judged few."""
+    used = sorted({p for _, p in training_set.pairs} | {p for candidates in training_set.mined for p in candidates})
+    tokens = encoder.tokenize([training_set.passages[p].indexed_text for p in used], "passage")
+    return dict(zip(used, tokens, strict=True))
+
+
+def _same_text_groups(passages: Sequence[Passage]) -> list[int]:
+    groups: dict[str, int] = defaultdict(lambda: len(groups))
+    return [groups[passage.indexed_text] for passage in passages]

@@ -1,0 +1,103 @@
+"""Trainer callbacks: time and progress, a stop on a loss that is no number."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+from typing import Any
+
+from tqdm import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
+from bessemer.errors import BessemerError
+from bessemer.training.batches import TrainingSet
+
+log = logging.getLogger("bessemer")
+
+
+class TrainingClock(TrainerCallback, ExportableState):  # type: ignore[misc]
+    """Seconds of training proper, collating included; evaluation and saving are not counted.
+
+    The checkpoint carries the count over a resume.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._since = 0.0
+
+    def state(self) -> dict[str, Any]:
+        return {"args": {}, "attributes": {"seconds": self.seconds}}
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self._since = time.perf_counter()
+
+    on_evaluate = on_save = on_train_begin
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        now = time.perf_counter()
+        self.seconds += now - self._since
+        self._since = now
+
+
+class EpochDraws(TrainerCallback):  # type: ignore[misc]
+    """Tells the training set its epoch, which decides the negatives drawn; right after a resume in mid-epoch too."""
+
+    def __init__(self, training_set: TrainingSet) -> None:
+        self._training_set = training_set
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._training_set.epoch = int(state.epoch or 0)
+
+
+class Progress(TrainerCallback):  # type: ignore[misc]
+    """A bar with ETA on a terminal, a line now and then elsewhere."""
+
+    SECONDS_BETWEEN_LINES = 30.0
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+        self._begun = self._last_line = 0.0
+        self._first_step = 0
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._begun = self._last_line = time.monotonic()
+        self._first_step = state.global_step
+        if sys.stderr.isatty() and log.isEnabledFor(logging.INFO):
+            self._bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="step")
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self._bar is not None:
+            self._bar.update(state.global_step - self._bar.n)
+            return
+        now = time.monotonic()
+        if now - self._last_line >= self.SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            per_step = (now - self._begun) / (state.global_step - self._first_step)
+            left = (state.max_steps - state.global_step) * per_step
+            log.info("training: step %d of %d, at most %.0f s left", state.global_step, state.max_steps, left)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any
+    ) -> None:
+        loss = logs.get("loss")
+        if loss is not None and not math.isfinite(loss):
+            raise BessemerError(
+                f"the loss is {loss} at step {state.global_step}; lower --learning-rate or run without --bf16. "
+                "Checkpoints before this step are kept."
+            )
+        if self._bar is not None and loss is not None:
+            self._bar.set_postfix(loss=f"{loss:.3f}")
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: dict[str, float], **_: Any
+    ) -> None:
+        log.info(
+            "training: step %d of %d, dev nDCG@10 %.4f", state.global_step, state.max_steps, metrics["eval_nDCG@10"]
+        )
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        if self._bar is not None:
+            self._bar.close()

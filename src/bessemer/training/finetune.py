@@ -1,0 +1,140 @@
+"""Contrastive fine-tuning of a dense encoder, from judged pairs and mined negatives to a folder that loads anywhere."""
+
+from __future__ import annotations
+
+import logging
+import resource
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bessemer.config import FinetuneConfig
+from bessemer.encoders.dense import DenseEncoder
+from bessemer.errors import DataError, Problem
+from bessemer.training.batches import Collator, TrainingSet
+from bessemer.training.dev_pool import MEASURE, EvaluationPool
+from bessemer.training.interpolation import Interpolation, choose_alpha
+from bessemer.training.trainer import ContrastiveTrainer, last_whole_checkpoint, training_arguments
+from bessemer.types import HardNegatives, Judged, Passage
+
+log = logging.getLogger("bessemer")
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What ``training.json`` holds. One example is one query, one positive and its negatives."""
+
+    examples: int
+    steps: int
+    epochs: float
+    seconds: float
+    examples_per_second: float
+    final_loss: float
+    peak_memory_bytes: int
+    token_waste: float  # padded over real tokens, less one
+    learning_rate: float
+    loss_curve: tuple[Mapping[str, float], ...]
+    dev_curve: tuple[Mapping[str, float], ...]
+    best_step: int
+    stopped_early: bool
+    dev_pool: str
+    interpolation: Interpolation | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The model's folder (sentence-transformers layout) and how it came to be."""
+
+    model: Path
+    report: TrainingReport
+
+
+@dataclass(frozen=True)
+class Selection:
+    """On what checkpoints and the interpolation share are chosen. ``margin``: nDCG@10 the general set may lose."""
+
+    dev: EvaluationPool
+    general: EvaluationPool | None
+    margin: float
+
+
+def finetune(
+    train: Judged,
+    passages: Sequence[Passage],
+    negatives: Sequence[HardNegatives],
+    encoder: DenseEncoder,
+    selection: Selection | None,
+    config: FinetuneConfig,
+    seed: int,
+    folder: Path,
+) -> Tuned:
+    """Fine-tune ``encoder`` in place and save it to ``folder/model``; resumes from ``folder/checkpoints``.
+
+    With ``selection`` the best checkpoint by dev nDCG@10 is kept, training stops early, and the weights are mixed with
+    the base's; without, the last weights are saved. Raises DataError when no query has a relevant passage.
+    """
+    training_set = TrainingSet(train, passages, negatives, config.n_negatives, seed)
+    if not len(training_set):
+        raise DataError([
+            Problem("train", None, "qrels", "no train query has a relevant passage in the corpus", "add judgements > 0")
+        ])  # fmt: skip
+    collator = Collator(encoder, training_set, config.mini_batch_tokens)
+    base = encoder.copy_weights()
+    arguments = training_arguments(
+        config, len(training_set), folder / "checkpoints", encoder, seed=seed, evaluate=selection is not None
+    )
+    trainer = ContrastiveTrainer(
+        encoder, training_set, collator, selection.dev if selection else None, config, arguments
+    )
+    trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder / "checkpoints"))
+    interpolation = None
+    if selection and config.interpolation:
+        interpolation = choose_alpha(encoder, base, selection.dev, selection.general, selection.margin)
+        log.info("interpolation: alpha %g (%s)", interpolation.alpha, interpolation.reason)
+    encoder.save(folder / "model")
+    return Tuned(
+        folder / "model",
+        _report(trainer, collator, training_set.notes(config.per_device_train_batch_size), selection, interpolation),
+    )
+
+
+def _report(
+    trainer: ContrastiveTrainer,
+    collator: Collator,
+    notes: tuple[str, ...],
+    selection: Selection | None,
+    interpolation: Interpolation | None,
+) -> TrainingReport:
+    state, arguments = trainer.state, trainer.args
+    losses = [{"step": entry["step"], "loss": entry["loss"]} for entry in state.log_history if "loss" in entry]
+    measured = f"eval_{MEASURE}"
+    dev = [{"step": entry["step"], MEASURE: entry[measured]} for entry in state.log_history if measured in entry]
+    if interpolation is not None:
+        dev.insert(0, {"step": 0, MEASURE: interpolation.base.dev})
+    seconds = trainer.clock.seconds
+    n_examples = _examples_seen(state.global_step, len(trainer.train_dataset), arguments.per_device_train_batch_size)
+    return TrainingReport(
+        examples=n_examples,
+        steps=state.global_step,
+        epochs=float(state.epoch or 0.0),
+        seconds=seconds,
+        examples_per_second=n_examples / seconds if seconds else 0.0,
+        final_loss=losses[-1]["loss"] if losses else float("nan"),
+        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        token_waste=collator.n_padded_tokens / collator.n_tokens - 1 if collator.n_tokens else 0.0,
+        learning_rate=arguments.learning_rate,
+        loss_curve=tuple(losses),
+        dev_curve=tuple(dev),
+        best_step=state.best_global_step or state.global_step,
+        stopped_early=state.global_step < state.max_steps,
+        dev_pool=selection.dev.statement if selection else "no dev queries: the last weights were kept",
+        interpolation=interpolation,
+        notes=notes,
+    )
+
+
+def _examples_seen(steps: int, n_examples: int, batch_size: int) -> int:
+    """The last batch of an epoch may be short."""
+    epochs, rest = divmod(steps, -(-n_examples // batch_size))
+    return epochs * n_examples + rest * batch_size

@@ -1,0 +1,93 @@
+"""The forgetting guard: mixing tuned with base weights (LM-Cocktail, Xiao et al. 2023, 2311.13534)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bessemer.encoders.dense import DenseEncoder
+from bessemer.training.dev_pool import EvaluationPool
+
+ALPHAS = (0.25, 0.5, 0.75, 1.0)
+"""Shares of the tuned weights that are tried: weights = alpha * tuned + (1 - alpha) * base."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    alpha: float
+    dev: float
+    standard_error: float  # of the paired difference to the best candidate on dev
+    general: float | None
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """The chosen share, what was tried, and the base's own figures (alpha = 0)."""
+
+    alpha: float
+    base: Candidate
+    candidates: tuple[Candidate, ...]
+    reason: str
+
+
+def mix(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
+    """Weights alpha * tuned + (1 - alpha) * base; what is not floating point (buffers of indices) is the tuned one's."""
+    return {
+        name: base[name].lerp(weight, alpha) if weight.is_floating_point() else weight for name, weight in tuned.items()
+    }
+
+
+def choose_alpha(
+    encoder: DenseEncoder,
+    base: Mapping[str, Tensor],
+    dev: EvaluationPool,
+    general: EvaluationPool | None,
+    margin: float,
+) -> Interpolation:
+    """Mix in place and return the choice: the smallest alpha within one standard error of the best on dev.
+
+    The standard error is that of the paired per-query difference to the best. Where a general set is given, alphas
+    that lose more than ``margin`` nDCG@10 on it are out; when all do, the smallest stays, and the verdict will say so.
+    """
+    tuned = encoder.copy_weights()
+    on_dev, on_general = {}, {}
+    for alpha in (0.0, *ALPHAS):
+        encoder.load_weights(mix(base, tuned, alpha))
+        on_dev[alpha] = dev.scores(encoder)
+        on_general[alpha] = general.scores(encoder) if general else None
+    best = max(ALPHAS, key=lambda alpha: (on_dev[alpha].mean(), -alpha))
+    tried = {alpha: _candidate(alpha, on_dev[alpha], on_dev[best], on_general[alpha]) for alpha in on_dev}
+    keeps_general = [a for a in ALPHAS if _loss(tried[0.0], tried[a]) <= margin] or [min(ALPHAS)]
+    best = max(keeps_general, key=lambda alpha: (on_dev[alpha].mean(), -alpha))
+    close = [a for a in keeps_general if tried[best].dev - tried[a].dev <= _paired_error(on_dev[a], on_dev[best])]
+    alpha = min(close)
+    encoder.load_weights(mix(base, tuned, alpha))
+    return Interpolation(alpha, tried[0.0], tuple(tried[a] for a in ALPHAS), _reason(alpha, best, keeps_general))
+
+
+def _candidate(
+    alpha: float, dev: NDArray[np.float64], best: NDArray[np.float64], general: NDArray[np.float64] | None
+) -> Candidate:
+    return Candidate(
+        alpha, float(dev.mean()), _paired_error(dev, best), None if general is None else float(general.mean())
+    )
+
+
+def _paired_error(values: NDArray[np.float64], best: NDArray[np.float64]) -> float:
+    return float(np.std(best - values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
+def _loss(base: Candidate, candidate: Candidate) -> float:
+    return 0.0 if base.general is None or candidate.general is None else base.general - candidate.general
+
+
+def _reason(alpha: float, best: float, keeps_general: list[float]) -> str:
+    reason = f"best on dev: {best:g}; {alpha:g} is the smallest within one standard error of it"
+    lost = [a for a in ALPHAS if a not in keeps_general]
+    return reason + (
+        f"; out for losing too much on the general set: {', '.join(f'{a:g}' for a in lost)}" if lost else ""
+    )

@@ -1,0 +1,136 @@
+"""``transformers.Trainer`` with our batches and loss: logging, checkpoints, schedules and devices are its own."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from bessemer.config import FinetuneConfig
+from bessemer.encoders.dense import DenseEncoder
+from bessemer.training.batches import Collator, TrainingSet
+from bessemer.training.callbacks import EpochDraws, Progress, TrainingClock
+from bessemer.training.dev_pool import MEASURE, EvaluationPool
+from bessemer.training.losses import info_nce
+
+LEARNING_RATE = 5e-5
+STATIC_LEARNING_RATE = 1e-2
+"""A table of token vectors has no layers to multiply a small step: it needs far larger ones (chosen on dev)."""
+
+
+class ContrastiveTrainer(Trainer):  # type: ignore[misc]
+    """Trains the modules of ``encoder`` in place; evaluates on the dev pool with the encoder's own inference path."""
+
+    def __init__(
+        self,
+        encoder: DenseEncoder,
+        training_set: TrainingSet,
+        collator: Collator,
+        dev_pool: EvaluationPool | None,
+        config: FinetuneConfig,
+        arguments: TrainingArguments,
+    ) -> None:
+        self._encoder = encoder
+        self._dev_pool = dev_pool
+        self._temperature = config.temperature
+        self.clock = TrainingClock()
+        callbacks = [self.clock, EpochDraws(training_set), Progress()]
+        if dev_pool is not None:
+            callbacks.append(EarlyStoppingCallback(config.early_stopping_patience))
+        super().__init__(
+            model=encoder.model,
+            args=arguments,
+            train_dataset=training_set,
+            eval_dataset=training_set,  # asked for by the library, never read: `evaluate` has its own pool
+            data_collator=collator,
+            callbacks=callbacks,
+        )
+        self.remove_callback(PrinterCallback)
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
+        return info_nce(
+            _encode(model, inputs["queries"]),
+            _encode(model, inputs["passages"]),
+            inputs["positives"],
+            inputs["excluded"],
+            self._temperature,
+        )
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """nDCG@10 on the dev pool."""
+        assert self._dev_pool is not None, "evaluation is scheduled only with a dev pool"
+        metrics = {f"eval_{MEASURE}": float(self._dev_pool.scores(self._encoder).mean())}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        """Weights only: the library would also pickle its arguments."""
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(state_dict or self.model.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _encode(model: nn.Module, mini_batches: dict[str, Any]) -> Tensor:
+    """Embeddings (n, d) in batch order."""
+    embeddings = torch.cat([model(features)["sentence_embedding"] for features in mini_batches["features"]])
+    return embeddings[mini_batches["order"]]
+
+
+def training_arguments(
+    config: FinetuneConfig, n_examples: int, folder: Path, encoder: DenseEncoder, *, seed: int, evaluate: bool
+) -> TrainingArguments:
+    """Our configuration in Hugging Face's terms; shares of all steps become counts."""
+    batch_size = min(config.per_device_train_batch_size, n_examples)
+    per_epoch = -(-n_examples // batch_size)
+    on_cpu = encoder.device == "cpu"
+    total = config.max_steps if config.max_steps > 0 else max(1, round(per_epoch * config.num_train_epochs))
+    every = max(1, round(config.eval_steps * total) if config.eval_steps < 1 else int(config.eval_steps))
+    return TrainingArguments(
+        output_dir=str(folder),
+        learning_rate=config.learning_rate or (STATIC_LEARNING_RATE if encoder.is_static else LEARNING_RATE),
+        max_steps=total,
+        per_device_train_batch_size=batch_size,
+        warmup_steps=config.warmup_steps,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        lr_scheduler_type=config.lr_scheduler_type,
+        bf16=encoder.bf16 if config.bf16 is None else config.bf16,
+        use_cpu=on_cpu,
+        seed=seed,
+        data_seed=seed,
+        eval_strategy="steps" if evaluate else "no",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=2,
+        load_best_model_at_end=evaluate,
+        metric_for_best_model=MEASURE if evaluate else None,
+        greater_is_better=True,
+        restore_callback_states_from_checkpoint=True,
+        logging_steps=max(1, total // 50),
+        logging_nan_inf_filter=False,
+        remove_unused_columns=False,
+        dataloader_pin_memory=not on_cpu,
+        disable_tqdm=True,
+        report_to="none",
+    )
+
+
+def last_whole_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end: the trainer's state is its last file."""
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    for checkpoint in checkpoints:
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        return os.fspath(checkpoint)
+    return None
