@@ -1,0 +1,144 @@
+"""A lexical index: term weights of all passages as one sparse matrix, searched by a sparse matrix product."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from bessemer.errors import ArtifactError
+from bessemer.search.analyzer import analyze
+from bessemer.search.ranking import tie_priority
+from bessemer.types import Hits
+
+_BLOCK_BYTES = 64 << 20  # of one block's sparse scores: 12 bytes per (query, passage) pair that shares a token
+_EMPTY = np.zeros(0, dtype=np.int64)
+
+
+class LexicalIndex(ABC):
+    """Passages under one weighting; a retriever by itself.
+
+    ``postings`` is (V, N), float32: row = term, column = passage; ``query_weights`` is (V,). A query scores
+    ``sum_t count(t) * query_weights[t] * postings[t, p]``; passages that share no token with it are no hits.
+    """
+
+    name: ClassVar[str]
+    unit_queries: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        passage_ids: Sequence[str],
+        vocabulary: Mapping[str, int],
+        postings: sp.csr_array,
+        query_weights: NDArray[np.float32],
+    ) -> None:
+        self.passage_ids = list(passage_ids)
+        self.vocabulary = vocabulary
+        self.postings = postings
+        self.query_weights = query_weights
+        self._priority = tie_priority(self.passage_ids)
+
+    @staticmethod
+    @abstractmethod
+    def weigh(counts: sp.csr_array, lengths: NDArray[np.float64]) -> tuple[sp.csr_array, NDArray[np.float64]]:
+        """From counts (V, N) and passage lengths (N,): the passage weights (V, N) and the query weights (V,)."""
+
+    @classmethod
+    def build(cls, passage_ids: Sequence[str], texts: Sequence[str]) -> Self:
+        """Analyse ``texts`` and weigh their terms."""
+        return cls.from_tokens(passage_ids, map(analyze, texts))
+
+    @classmethod
+    def from_tokens(cls, passage_ids: Sequence[str], token_lists: Iterable[Sequence[str]]) -> Self:
+        """As ``build``, for passages analysed elsewhere."""
+        vocabulary: dict[str, int] = {}
+        term_ids, lengths = [_EMPTY], []
+        for tokens in token_lists:
+            lengths.append(len(tokens))
+            ids = (vocabulary.setdefault(token, len(vocabulary)) for token in tokens)
+            term_ids.append(np.fromiter(ids, dtype=np.int64, count=len(tokens)))
+        if len(lengths) != len(passage_ids):
+            raise ValueError(f"{len(passage_ids)} passage ids for {len(lengths)} texts")
+        rows = np.concatenate(term_ids)
+        columns = np.repeat(np.arange(len(lengths)), lengths)
+        shape = (len(vocabulary), len(lengths))
+        counts = sp.coo_array((np.ones(len(rows)), (rows, columns)), shape=shape).tocsr()  # adds up repeats
+        postings, query_weights = cls.weigh(counts, np.asarray(lengths, dtype=np.float64))
+        return cls(passage_ids, vocabulary, postings.astype(np.float32), query_weights.astype(np.float32))
+
+    def search(self, texts: Sequence[str], top_k: int) -> list[Hits]:
+        """One ranked list per text, best first, at most ``top_k`` long; empty where no token is known."""
+        return self.search_tokens([analyze(text) for text in texts], top_k)
+
+    def search_tokens(self, token_lists: Sequence[Sequence[str]], top_k: int) -> list[Hits]:
+        """As ``search``, for queries analysed elsewhere."""
+        if top_k < 1:
+            raise ValueError(f"top_k must be at least 1, not {top_k}")
+        queries = self._query_matrix(token_lists)
+        block = max(1, _BLOCK_BYTES // (12 * max(1, len(self.passage_ids))))
+        hits: list[Hits] = []
+        for start in range(0, len(token_lists), block):
+            scores = queries[start : start + block] @ self.postings
+            for low, high in zip(scores.indptr[:-1], scores.indptr[1:], strict=True):
+                hits.append(self._best(scores.indices[low:high], scores.data[low:high], top_k))
+        return hits
+
+    def _query_matrix(self, token_lists: Sequence[Sequence[str]]) -> sp.csr_array:
+        """(Q, V) query weights, times the number of occurrences."""
+        counts = [Counter(self.vocabulary[t] for t in tokens if t in self.vocabulary) for tokens in token_lists]
+        columns = np.fromiter(chain.from_iterable(counts), dtype=np.int64)
+        values = np.fromiter(chain.from_iterable(c.values() for c in counts), dtype=np.float32)
+        indptr = np.cumsum([0, *(len(c) for c in counts)])
+        shape = (len(token_lists), len(self.vocabulary))
+        matrix = sp.csr_array((values * self.query_weights[columns], columns, indptr), shape=shape)
+        if self.unit_queries:
+            norms = np.sqrt(matrix.multiply(matrix).sum(axis=1))
+            matrix.data /= np.repeat(np.where(norms > 0, norms, 1), np.diff(indptr)).astype(np.float32)
+        return matrix
+
+    def _best(self, passages: NDArray[np.int32], scores: NDArray[np.float32], top_k: int) -> Hits:
+        if len(scores) > top_k:  # all that tie with the last place stay until the ids decide
+            threshold = np.partition(scores, -top_k)[-top_k]
+            kept = scores >= threshold
+            passages, scores = passages[kept], scores[kept]
+        order = np.lexsort((self._priority[passages], -scores))[:top_k]
+        return [(self.passage_ids[passages[i]], float(scores[i])) for i in order if scores[i] > 0]
+
+    def save(self, folder: Path) -> None:
+        """Write ``{name}.npz`` and ``{name}.json`` (vocabulary, passage ids) into ``folder``."""
+        postings = self.postings
+        np.savez(
+            folder / f"{self.name}.npz",
+            data=postings.data,
+            indices=postings.indices,
+            indptr=postings.indptr,
+            query_weights=self.query_weights,
+        )
+        content = {"tokens": list(self.vocabulary), "passage_ids": self.passage_ids}
+        (folder / f"{self.name}.json").write_text(json.dumps(content), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what ``save`` wrote. Raises ArtifactError when it is missing or damaged."""
+        try:
+            content = json.loads((folder / f"{cls.name}.json").read_text(encoding="utf-8"))
+            vocabulary = {token: i for i, token in enumerate(content["tokens"])}
+            shape = (len(vocabulary), len(content["passage_ids"]))
+            with np.load(folder / f"{cls.name}.npz", allow_pickle=False) as arrays:
+                postings = sp.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
+                query_weights = arrays["query_weights"]
+            postings.check_format(full_check=True)  # a wrong column number would read past the end
+            if len(query_weights) != len(vocabulary):
+                raise ValueError(f"{len(query_weights)} weights for {len(vocabulary)} tokens")
+            return cls(content["passage_ids"], vocabulary, postings, query_weights)
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise ArtifactError(f"{folder}: the {cls.name} index is damaged ({error}); build the index again") from None

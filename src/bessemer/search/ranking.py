@@ -1,0 +1,24 @@
+"""The one order of every ranked list: score descending, then id descending, as trec_eval breaks ties."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bessemer.types import Hits
+
+
+def tie_priority(passage_ids: Sequence[str]) -> NDArray[np.int64]:
+    """(N,) the place of each passage among equal scores: 0 for the largest id. Raises ValueError on a repeated id."""
+    if len(set(passage_ids)) != len(passage_ids):
+        raise ValueError("passage ids must be distinct")
+    order = sorted(range(len(passage_ids)), key=passage_ids.__getitem__, reverse=True)
+    priority = np.empty(len(passage_ids), dtype=np.int64)
+    priority[order] = np.arange(len(passage_ids))
+    return priority
+
+
+def sort_hits(scored: Iterable[tuple[str, float]]) -> Hits:
+    return sorted(scored, key=lambda hit: (hit[1], hit[0]), reverse=True)

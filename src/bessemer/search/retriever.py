@@ -1,0 +1,83 @@
+"""Retrievers: texts in, ranked passage ids out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bessemer.encoders.encoder import Encoder
+from bessemer.search.bm25 import BM25
+from bessemer.search.exact import longest_norm
+from bessemer.search.exact import top_k as exact_top_k
+from bessemer.search.fusion import reciprocal_rank_fusion
+from bessemer.search.ranking import tie_priority
+from bessemer.types import Hits
+
+LANE_DEPTH = 100  # how deep each lane of a hybrid is read before fusing
+
+
+class Retriever(Protocol):
+    def search(self, texts: Sequence[str], top_k: int) -> list[Hits]:
+        """One list per text: (passage_id, score), best first, ties by id descending, at most ``top_k`` long."""
+        ...
+
+
+BM25Retriever = BM25  # a lexical index is a retriever as it is
+
+
+class DenseRetriever:
+    """Exact search over ``vectors`` (N, d), float32, one row per passage id, all from ``encoder``.
+
+    ``similarity`` defaults to the encoder's own. The two differ for models that do not normalise their vectors; for
+    cosine both sides are brought to unit length here (a zero vector stays zero).
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        passage_ids: Sequence[str],
+        vectors: NDArray[np.float32],
+        similarity: Literal["cosine", "dot"] | None = None,
+    ) -> None:
+        if len(passage_ids) != len(vectors):
+            raise ValueError(f"{len(passage_ids)} passage ids for {len(vectors)} vectors")
+        self.encoder = encoder
+        self.passage_ids = list(passage_ids)
+        self.similarity = similarity or encoder.similarity
+        self.vectors = unit_length(vectors) if self.similarity == "cosine" else vectors
+        self._priority = tie_priority(self.passage_ids)
+        self._longest = longest_norm(self.vectors)
+
+    def search(self, texts: Sequence[str], top_k: int) -> list[Hits]:
+        if not texts or not self.passage_ids:
+            return [[] for _ in texts]
+        queries = self.encoder.encode_queries(texts).dense
+        if queries is None:
+            raise ValueError("the encoder gives no dense vectors")
+        if self.similarity == "cosine":
+            queries = unit_length(queries)
+        scores, indices = exact_top_k(queries, self.vectors, top_k, priority=self._priority, longest=self._longest)
+        rows = zip(scores.tolist(), indices.tolist(), strict=True)
+        return [[(self.passage_ids[i], s) for s, i in zip(*row, strict=True)] for row in rows]
+
+
+class HybridRetriever:
+    """Reciprocal rank fusion of several retrievers, each read to ``LANE_DEPTH`` or ``top_k``, whichever is deeper."""
+
+    def __init__(self, lanes: Sequence[Retriever]) -> None:
+        self.lanes = tuple(lanes)
+
+    def search(self, texts: Sequence[str], top_k: int) -> list[Hits]:
+        found = [lane.search(texts, max(top_k, LANE_DEPTH)) for lane in self.lanes]
+        return [reciprocal_rank_fusion(lists)[:top_k] for lists in zip(*found, strict=True)]
+
+
+def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The rows at L2 norm 1, zero rows left; the same array when they already are."""
+    norms = np.linalg.norm(vectors, axis=1)
+    if np.all((np.abs(norms - 1) < 1e-5) | (norms == 0)):
+        return vectors
+    return (vectors / np.where(norms > 0, norms, 1)[:, None]).astype(np.float32)

@@ -1,0 +1,38 @@
+"""The tokens of the lexical lanes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bessemer.search.analyzer import analyze
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("The Company's profit", ["the", "company", "profit"]),
+        ("HTTPException", ["httpexception", "http", "exception"]),
+        ("snake_case __init__", ["snake_case", "snake", "case", "init"]),
+        ("mRNAs and NumPy", ["mrnas", "rna", "and", "numpy", "num"]),
+        ("np.linalg.norm", ["np", "linalg", "norm"]),
+        ("3.14 and 1,000,000 in v2", ["3.14", "and", "1000000", "in", "v2"]),
+        ("café naïve", ["café", "naïve"]),
+        ("cafe\u0301", ["café"]),  # a combining accent is the same word
+        ("हिन्दी भाषा", ["हिन्दी", "भाषा"]),  # vowel signs belong to the word
+        ("ＦＵＬＬ　１２", ["full", "12"]),
+        ("南京市长江大桥", ["南京", "京市", "南京市", "长江", "大桥", "长江大桥"]),
+        ("用FastAPI框架", ["用", "fastapi", "fast", "api", "框架"]),
+        ("!?… — \x00", []),
+    ],
+)
+def test_tokens(text: str, tokens: list[str]) -> None:
+    assert analyze(text) == tokens
+
+
+@given(st.text(max_size=200))
+def test_any_text_gives_clean_tokens(text: str) -> None:
+    for token in analyze(text):
+        assert token
+        assert not any(character.isspace() for character in token)
