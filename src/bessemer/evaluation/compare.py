@@ -1,0 +1,147 @@
+"""Systems against each other on the same queries: comparisons, verdict, and the `evaluation` part of report.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bessemer.config import EvaluationConfig
+from bessemer.evaluation.clusters import Clusters, cluster_queries
+from bessemer.evaluation.evaluate import COMPARED, FEW_QUERIES, PRIMARY, Evaluation, evaluate_runs
+from bessemer.evaluation.examples import won_and_lost
+from bessemer.evaluation.slices import query_groups, slice_table
+from bessemer.evaluation.verdict import GeneralResult, Verdict, verdict
+from bessemer.measures import holm, paired_bootstrap, permutation_test
+from bessemer.types import Comparison, Judged, Passage, Run
+
+__all__ = ["GeneralResult", "Verdict", "compare_pair", "compare_runs", "evaluation_report", "general_result", "verdict"]
+
+
+def compare_pair(
+    evaluation: Evaluation, baseline: str, treatment: str, measure: str, clusters: Clusters, n_samples: int
+) -> Comparison:
+    """The paired difference treatment - baseline: clustered bootstrap interval (95%), sign-flip p, not corrected."""
+    differences = _values(evaluation, treatment, measure) - _values(evaluation, baseline, measure)
+    low, high = paired_bootstrap(differences, clusters.labels, n_samples)
+    p = permutation_test(differences, clusters.labels, n_samples)
+    return Comparison(baseline, treatment, measure, float(differences.mean()), low, high, p, evaluation.n_queries)
+
+
+def compare_runs(
+    evaluation: Evaluation, baseline: str, treatment: str, clusters: Clusters, n_samples: int = 10_000
+) -> list[Comparison]:
+    """First the primary comparison (nDCG@10, treatment - baseline), then the others.
+
+    The others: every system against the baseline in nDCG@10, R@10 and RR@10, and every further system against the
+    treatment in nDCG@10. The primary one was chosen before looking, so its p stands alone; the p of the others are
+    corrected among themselves by Holm. All intervals are plain 95% intervals.
+    """
+    systems = [name for name in evaluation.per_query if name != baseline]
+    wanted = [(baseline, name, measure) for name in systems for measure in COMPARED]
+    wanted += [(treatment, name, PRIMARY) for name in systems if name != treatment]
+    wanted.sort(key=lambda one: one != (baseline, treatment, PRIMARY))  # stable: the primary one moves to the front
+    found = [compare_pair(evaluation, *one, clusters, n_samples) for one in wanted]
+    adjusted = holm([comparison.p for comparison in found[1:]])
+    return [found[0], *(replace(one, p=p) for one, p in zip(found[1:], adjusted, strict=True))]
+
+
+def general_result(
+    name: str, base: Run, tuned: Run, judged: Judged, passages: Sequence[Passage], config: EvaluationConfig
+) -> GeneralResult:
+    """What tuning cost outside the domain, in nDCG@10, with the clustered interval."""
+    evaluation = evaluate_runs([base, tuned], judged, config)
+    clusters = cluster_queries(evaluation.queries, judged.qrels, {p.passage_id: p.doc_id for p in passages})
+    found = compare_pair(evaluation, base.name, tuned.name, PRIMARY, clusters, config.bootstrap_samples)
+    means = evaluation.mean(base.name, PRIMARY), evaluation.mean(tuned.name, PRIMARY)
+    return GeneralResult(
+        name, evaluation.n_queries, *means, found.difference, found.ci_low, found.ci_high, config.general_margin
+    )
+
+
+def evaluation_report(
+    runs: Sequence[Run],
+    judged: Judged,
+    passages: Sequence[Passage],
+    config: EvaluationConfig,
+    *,
+    compared: tuple[str, str] = ("base", "tuned"),
+    general: GeneralResult | None = None,
+    separation: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Everything under "evaluation" in report.json, and the JSON of `bessemer evaluate`, but for `data` and `split`.
+
+    ``compared``: the names of baseline and judged system among ``runs``. One system alone gets its measures and no
+    comparison. Raises DataError when no query has a relevant passage, ConfigError for an unknown measure.
+    """
+    evaluation = evaluate_runs(runs, judged, config)
+    report = {**evaluation.to_dict(), "general": asdict(general) if general else None, "separation": separation}
+    baseline, treatment = compared
+    if baseline == treatment or not {baseline, treatment} <= set(evaluation.per_query):
+        nothing = Verdict("not enough evidence", f"The systems hold no pair {baseline} and {treatment} to compare.")
+        return {**report, "comparisons": [], "verdict": asdict(nothing), "slices": [], "examples": _NO_EXAMPLES}
+    by_id = {passage.passage_id: passage for passage in passages}
+    clusters = cluster_queries(
+        evaluation.queries, judged.qrels, {passage.passage_id: passage.doc_id for passage in passages}
+    )
+    comparisons = compare_runs(evaluation, baseline, treatment, clusters, config.bootstrap_samples)
+    values = _values(evaluation, baseline, PRIMARY), _values(evaluation, treatment, PRIMARY)
+    groups = query_groups(evaluation.queries, judged.qrels, by_id)
+    slices, slice_notes = slice_table(evaluation.queries, groups, values, clusters.labels, config.bootstrap_samples)
+    named = {run.name: run for run in runs}
+    changes = dict(zip((q.query_id for q in evaluation.queries), (values[1] - values[0]).tolist(), strict=True))
+    pair = named[baseline], named[treatment]
+    return {
+        **report,
+        "comparisons": [asdict(comparison) for comparison in comparisons],
+        "verdict": asdict(_decide(evaluation, comparisons, clusters, general)),
+        "notes": [*evaluation.notes, *([clusters.note] if clusters.note else []), *slice_notes, _P_NOTE],
+        "slices": slices,
+        "examples": won_and_lost(*pair, evaluation.queries, judged.qrels, by_id, changes),
+        "per_query": _recorded(evaluation, clusters),
+    }
+
+
+def _recorded(evaluation: Evaluation, clusters: Clusters) -> dict[str, Any]:
+    """What `compare_recorded` needs: values and cluster of every query, lists in the order of ``query_ids``."""
+    return {
+        "query_ids": [query.query_id for query in evaluation.queries],
+        "clusters": clusters.labels.tolist(),
+        "systems": {
+            name: {measure: _values(evaluation, name, measure).tolist() for measure in COMPARED}
+            for name in evaluation.per_query
+        },
+    }
+
+
+_NO_EXAMPLES: dict[str, list[Any]] = {"won": [], "lost": []}
+_P_NOTE = (
+    "Intervals are 95% intervals of the paired bootstrap over clusters of queries that share a document. The p of the "
+    "first comparison stands as it is, chosen beforehand; those of the others are corrected for their number (Holm)."
+)
+
+
+def _decide(
+    evaluation: Evaluation, comparisons: Sequence[Comparison], clusters: Clusters, general: GeneralResult | None
+) -> Verdict:
+    primary = comparisons[0]
+    notes = [clusters.note] if clusters.note else []
+    if evaluation.n_queries < FEW_QUERIES:
+        notes.append(f"Only {evaluation.n_queries} test queries: judge at least {FEW_QUERIES} for a firm answer.")
+    return verdict(
+        primary,
+        general,
+        means={name: evaluation.mean(name, PRIMARY) for name in evaluation.per_query},
+        n_clusters=clusters.n_clusters,
+        origin_all_extracted=all(query.origin == "extracted" for query in evaluation.queries),
+        rivals=[one for one in comparisons if one.baseline == primary.treatment],
+        notes=notes,
+    )
+
+
+def _values(evaluation: Evaluation, system: str, measure: str) -> NDArray[np.float64]:
+    measured = evaluation.per_query[system][measure]
+    return np.asarray([measured[query.query_id] for query in evaluation.queries], dtype=np.float64)

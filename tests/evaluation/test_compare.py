@@ -1,0 +1,206 @@
+"""Clusters, comparisons, the verdict and the report's dict."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bessemer.config import EvaluationConfig
+from bessemer.evaluation.clusters import Clusters, cluster_queries
+from bessemer.evaluation.compare import compare_runs, evaluation_report, general_result
+from bessemer.evaluation.evaluate import evaluate_runs
+from bessemer.evaluation.verdict import GeneralResult, verdict
+from bessemer.types import Comparison, Hits, Judged, Passage, Query, Run
+
+CONFIG = EvaluationConfig(bootstrap_samples=500)
+N = 120
+
+
+def queries(n: int, origin: str = "user") -> tuple[Query, ...]:
+    return tuple(Query(f"q{i:03d}", f"question number {i}" + " more" * (i % 5), origin=origin) for i in range(n))
+
+
+def corpus(n: int) -> list[Passage]:
+    return [Passage(f"p{i:03d}", f"d{i:03d}", f"passage number {i} <script>") for i in range(n)]
+
+
+def ranked(n: int, rank: int | None, names: str, swap: int = 0) -> Run:
+    """Every query finds its passage at ``rank`` (None: never); the first ``swap`` ones at rank 1."""
+    results: dict[str, Hits] = {}
+    for i in range(n):
+        place = 1 if i < swap else rank
+        ids = [f"p{(i + offset) % n:03d}" for offset in range(1, 11)]
+        if place is not None:
+            ids.insert(place - 1, f"p{i:03d}")
+        results[f"q{i:03d}"] = [(p, float(-j)) for j, p in enumerate(ids)]
+    return Run(names, results, 100.0)
+
+
+def judged(n: int, origin: str = "user") -> Judged:
+    return Judged(queries(n, origin), {f"q{i:03d}": {f"p{i:03d}": 1} for i in range(n)})
+
+
+def labels(positives: list[set[str]], documents: dict[str, str]) -> Clusters:
+    some = queries(len(positives))
+    qrels = {query.query_id: dict.fromkeys(found, 1) for query, found in zip(some, positives, strict=True)}
+    return cluster_queries(some, qrels, documents)
+
+
+def test_clusters_share_a_passage_or_a_document() -> None:
+    documents = {"a1": "A", "a2": "A", "b": "B"} | {f"x{i}": f"x{i}" for i in range(30)}
+    positives = [{"a1"}, {"a2", "b"}, {"b"}, *({f"x{i}"} for i in range(30))]
+    clusters = labels(positives, documents)
+    assert clusters.labels[0] == clusters.labels[1] == clusters.labels[2]
+    assert clusters.n_clusters == 31
+    assert clusters.note == ""
+
+
+def test_a_chain_falls_back_to_equal_positives_and_says_so() -> None:
+    # query i has passages i//2 and i//2 + 1: a chain through all; pairs of queries have the same positives
+    clusters = labels([{f"x{i // 2}", f"x{i // 2 + 1}"} for i in range(100)], {})
+    assert clusters.n_clusters == 50
+    assert "chain 100 of the 100 queries" in clusters.note
+    assert "50 groups of queries with the same positives" in clusters.note
+
+
+def test_a_chain_without_groups_falls_back_to_queries() -> None:
+    positives = [{"hub", f"x{i}"} if i < 10 else {"hub"} for i in range(100)] + [{f"y{i}"} for i in range(30)]
+    clusters = labels(positives, {})
+    assert clusters.n_clusters == 130
+    assert "too narrow" in clusters.note
+
+
+def test_few_documents_stay_few_clusters() -> None:
+    clusters = labels([{f"x{i % 6}"} for i in range(100)], {})
+    assert clusters.n_clusters == 6
+    assert "6 documents only" in clusters.note
+
+
+def test_comparisons_primary_first_others_corrected() -> None:
+    runs = [ranked(N, 1, "bm25"), ranked(N, 3, "base"), ranked(N, 3, "tuned", swap=60)]
+    evaluation = evaluate_runs(runs, judged(N), CONFIG)
+    clusters = Clusters(np.arange(N))
+    found = compare_runs(evaluation, "base", "tuned", clusters, 500)
+    assert [(c.baseline, c.treatment, c.measure) for c in found] == [
+        ("base", "tuned", "nDCG@10"),
+        *(("base", "bm25", measure) for measure in ("nDCG@10", "R@10", "RR@10")),
+        *(("base", "tuned", measure) for measure in ("R@10", "RR@10")),
+        ("tuned", "bm25", "nDCG@10"),
+    ]
+    # rank 3 -> 1 is worth 1 - 1/log2(4) = 0.5 in nDCG, for half of the queries
+    assert found[0].difference == pytest.approx(0.25)
+    assert found[0].ci_low < 0.25 < found[0].ci_high
+    assert found[0].p == 1 / 501
+    assert found[1].p == pytest.approx(6 / 501)  # Holm over the six others; four of them share this p
+    assert found[2].difference == 0
+    assert found[2].p == 1.0
+
+
+PRIMARY = Comparison("base", "tuned", "nDCG@10", 0.02, 0.01, 0.03, 0.001, 500)
+GENERAL = GeneralResult("docstrings", 300, 0.6, 0.595, -0.005, -0.01, 0.0, 0.01)
+MEANS = {"base": 0.5, "tuned": 0.52}
+
+
+@pytest.mark.parametrize(
+    ("primary", "general", "extracted", "n_clusters", "decision", "words"),
+    [
+        ({}, {}, False, 500, "ship", "difference +0.0200 (+4.0%), 95% interval [+0.0100, +0.0300] over 500 queries"),
+        ({}, None, False, 500, "ship", "No general set was evaluated"),
+        ({"ci_low": -0.001}, {}, False, 500, "not enough evidence", "cannot be told apart"),
+        ({"ci_low": 0.0}, {}, False, 500, "not enough evidence", "cannot be told apart"),
+        ({"difference": -0.02, "ci_low": -0.03, "ci_high": -0.01}, {}, False, 500, "keep base", "worse"),
+        ({}, {"difference": -0.0101}, False, 500, "keep base", "lost 0.0101, more than the margin of 0.01"),
+        ({}, {"difference": -0.01}, False, 500, "ship", "within the margin"),
+        ({}, {}, True, 500, "not enough evidence", "extracted"),
+        ({"ci_high": -0.01, "ci_low": -0.03}, {}, True, 500, "keep base", "worse"),
+        ({"p": 0.06}, {}, False, 8, "not enough evidence", "only 8 independent groups"),
+        ({"p": 0.01}, {}, False, 8, "ship", "better"),
+    ],
+)
+def test_verdict(
+    primary: dict[str, float], general: dict[str, float] | None, extracted: bool, n_clusters: int, decision: str,
+    words: str,
+) -> None:  # fmt: skip
+    found = verdict(
+        replace(PRIMARY, **primary),  # type: ignore[arg-type]
+        None if general is None else replace(GENERAL, **general),  # type: ignore[arg-type]
+        means=MEANS, n_clusters=n_clusters, origin_all_extracted=extracted,
+    )  # fmt: skip
+    assert found.decision == decision
+    assert words in found.reason
+
+
+def test_verdict_names_who_beats_the_tuned_model() -> None:
+    rivals = [
+        Comparison("tuned", "hybrid-tuned", "nDCG@10", 0.03, 0.01, 0.05, 0.001, 500),
+        Comparison("tuned", "bm25", "nDCG@10", 0.01, -0.01, 0.03, 0.5, 500),
+        Comparison("tuned", "hybrid-base", "nDCG@10", -0.01, -0.02, 0.0, 0.5, 500),
+    ]
+    means = {"means": MEANS, "n_clusters": 500, "origin_all_extracted": False}
+    reason = verdict(PRIMARY, GENERAL, rivals=rivals, notes=["A note."], **means).reason  # type: ignore[arg-type]
+    assert "hybrid-tuned beats tuned by 0.0300 nDCG@10 [+0.0100, +0.0500]: consider serving it." in reason
+    assert "bm25 is ahead of tuned by 0.0100" in reason
+    assert "which may be chance" in reason
+    assert "hybrid-base" not in reason
+    assert reason.endswith("A note.")
+
+
+def test_one_query_never_ships() -> None:
+    runs = [Run("base", {}), ranked(1, 1, "tuned")]
+    report = evaluation_report(runs, judged(1), corpus(1), CONFIG)
+    assert report["comparisons"][0]["ci_low"] > 0  # the bootstrap of one query says nothing
+    assert report["verdict"]["decision"] == "not enough evidence"
+
+
+def test_the_whole_report() -> None:
+    runs = [ranked(N, None, "bm25"), ranked(N, 3, "base"), ranked(N, 3, "tuned", swap=60)]
+    general = general_result("other", ranked(N, 1, "base"), ranked(N, 1, "tuned"), judged(N), corpus(N), CONFIG)
+    assert (general.base, general.tuned, general.difference, general.margin) == (1.0, 1.0, 0.0, 0.01)
+    report = evaluation_report(runs, judged(N), corpus(N), CONFIG, general=general)
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    assert report["verdict"]["decision"] == "ship"
+    assert report["n_queries"] == N
+    assert report["general"]["name"] == "other"
+    assert list(report["systems"]) == ["bm25", "base", "tuned"]
+    [won] = [example for example in report["examples"]["won"] if example["query_id"] == "q000"]
+    assert (won["base_rank"], won["tuned_rank"], won["change"]) == (3, 1, pytest.approx(0.5))
+    assert [hit["relevant"] for hit in won["base"]] == [False, False, True]
+    assert won["relevant"] == [{"passage_id": "p000", "text": "passage number 0 <script>"}]
+    assert report["examples"]["lost"] == []
+    slices = {row["slice"]: row for row in report["slices"]}
+    lengths = [row for name, row in slices.items() if name.startswith("query length")]
+    assert sum(row["n_queries"] for row in lengths) == N
+    assert not any(name.startswith(("language", "origin")) for name in slices)  # one group only
+    for row in slices.values():
+        assert row["difference"] == pytest.approx(row["tuned"] - row["base"])
+
+
+def test_slices_by_language_and_small_ones_are_counted() -> None:
+    some = [
+        replace(query, text="如何使用这个框架" if i < 40 else query.text, origin="mined" if i < 5 else "user")
+        for i, query in enumerate(queries(N))
+    ]
+    runs = [ranked(N, 3, "base"), ranked(N, 3, "tuned", swap=40)]
+    report = evaluation_report(runs, Judged(tuple(some), judged(N).qrels), corpus(N), CONFIG)
+    slices = {row["slice"]: row for row in report["slices"]}
+    assert slices["language: Chinese"]["n_queries"] == 40
+    assert slices["language: Chinese"]["difference"] == pytest.approx(0.5)
+    assert slices["language: other than Chinese"]["difference"] == 0
+    assert "origin: mined" not in slices
+    assert any("origin: mined (5)" in note for note in report["notes"])
+
+
+def test_extracted_queries_never_ship() -> None:
+    runs = [ranked(N, 3, "base"), ranked(N, 1, "tuned")]
+    report = evaluation_report(runs, judged(N, "extracted"), corpus(N), CONFIG)
+    assert report["verdict"]["decision"] == "not enough evidence"
+
+
+def test_one_system_alone_is_measured() -> None:
+    report = evaluation_report([ranked(N, 1, "bm25")], judged(N), corpus(N), CONFIG, compared=("bm25", "bm25"))
+    assert report["systems"]["bm25"]["measures"]["R@1"] == 1.0
+    assert report["comparisons"] == []
+    assert report["verdict"]["decision"] == "not enough evidence"

@@ -1,0 +1,53 @@
+"""Runs, fused runs and their measures."""
+
+from __future__ import annotations
+
+import pytest
+
+from bessemer.config import EvaluationConfig
+from bessemer.errors import ConfigError, DataError
+from bessemer.evaluation.evaluate import evaluate_runs, fuse_runs, run_system
+from bessemer.search.bm25 import BM25
+from bessemer.types import Judged, Query, Run
+
+CONFIG = EvaluationConfig()
+QUERIES = (Query("q1", "red apple"), Query("q2", "blue sky"), Query("q3", "no answer here"))
+JUDGED = Judged(QUERIES, {"q1": {"a": 1}, "q2": {"b": 2, "c": 1}, "q3": {"a": 0}})
+
+
+def test_run_system_keeps_every_query() -> None:
+    run = run_system("bm25", BM25.build(["a", "b"], ["red apple", "green apple"]), QUERIES, 5)
+    assert run.name == "bm25"
+    assert [p for p, _ in run.results["q1"]] == ["a", "b"]
+    assert run.results["q2"] == []
+    assert run.queries_per_second > 0
+
+
+def test_means_curve_and_notes() -> None:
+    run = Run("one", {"q1": [("x", 2.0), ("a", 1.0)], "q3": [("a", 1.0)]}, 12.0)
+    evaluation = evaluate_runs([run], JUDGED, CONFIG)
+    assert evaluation.n_queries == 2  # q3 has no relevant passage
+    assert evaluation.mean("one", "RR@10") == pytest.approx((0.5 + 0) / 2)  # q2 is missing and scores 0
+    report = evaluation.to_dict()
+    assert report["systems"]["one"]["queries_per_second"] == 12.0
+    assert set(report["systems"]["one"]["measures"]) == set(CONFIG.measures)
+    assert report["recall_curve"]["one"][:3] == [[1, 0.0], [2, 0.5], [3, 0.5]]
+    notes = " ".join(report["notes"])
+    assert "1 of 3 queries have no relevant passage" in notes
+    assert "no results for 1 queries" in notes
+    assert "Only 2 test queries" in notes
+
+
+def test_fused_runs() -> None:
+    first = Run("a", {"q1": [("x", 9.0), ("y", 8.0)], "q2": [("z", 1.0)]}, 10.0)
+    second = Run("b", {"q1": [("y", 0.9)]}, 40.0)
+    fused = fuse_runs("hybrid", [first, second], 1)
+    assert fused.results == {"q1": [("y", pytest.approx(1 / 62 + 1 / 61))], "q2": [("z", pytest.approx(1 / 61))]}
+    assert fused.queries_per_second == pytest.approx(8.0)  # 0.1 s + 0.025 s
+
+
+def test_faults() -> None:
+    with pytest.raises(DataError, match="no query of this split has a relevant passage"):
+        evaluate_runs([], Judged(QUERIES[2:], JUDGED.qrels), CONFIG)
+    with pytest.raises(ConfigError, match="nDCG@10"):
+        evaluate_runs([], JUDGED, EvaluationConfig(measures=("MRR at ten",)))
