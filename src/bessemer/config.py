@@ -28,7 +28,7 @@ class ChunkingConfig(Section):
     """Documents to passages. Lengths are tokens of the target model."""
 
     max_tokens: int | None = Field(
-        None, ge=16, description="passage length with its headings; null = the model's limit"
+        None, ge=16, description="passage length with its headings; unset: the model's limit"
     )
     min_tokens: int = Field(8, ge=1, description="shorter passages are merged into a neighbour, or dropped and counted")
     near_duplicates: float = Field(
@@ -70,7 +70,7 @@ class NegativesConfig(Section):
 class FinetuneConfig(Section):
     """Training; names as in Hugging Face's TrainingArguments where they exist there."""
 
-    learning_rate: float | None = Field(None, gt=0, description="null = 5e-5; 1e-2 for static models")
+    learning_rate: float | None = Field(None, gt=0, description="unset: 5e-5; 1e-2 for static models")
     num_train_epochs: float = Field(4.0, gt=0, description="upper bound; early stopping ends sooner")
     max_steps: int = Field(-1, description="total steps; -1 = by epochs")
     per_device_train_batch_size: int = Field(64, ge=2)
@@ -80,10 +80,10 @@ class FinetuneConfig(Section):
     lr_scheduler_type: str = "linear"
     temperature: float = Field(0.05, gt=0, description="logits = score / temperature")
     n_negatives: int = Field(1, ge=0, description="hard negatives per query and batch")
-    max_length: int | None = Field(None, ge=8, description="tokens of a passage; null = the model's limit, at most 256")
-    query_max_length: int | None = Field(None, ge=8, description="tokens of a query; null = as max_length")
+    max_length: int | None = Field(None, ge=8, description="tokens of a passage; unset: the model's limit, at most 512")
+    query_max_length: int | None = Field(None, ge=8, description="tokens of a query; unset: as max_length")
     max_train_queries: int | None = Field(None, ge=1, description="a seeded sample of the train queries; stated")
-    bf16: bool | None = Field(None, description="null = where the hardware has it")
+    bf16: bool | None = Field(None, description="unset: where the hardware has it")
     eval_steps: float = Field(0.125, gt=0, description="a count, or a share of all steps when below 1")
     early_stopping_patience: int = Field(3, ge=1, description="evaluations without a better dev nDCG@10")
     mini_batch_tokens: int = Field(4096, ge=64, description="padded tokens encoded at once inside a batch")
@@ -95,8 +95,7 @@ class EvaluationConfig(Section):
         *(f"{name}@{k}" for name in ("Success", "P", "R") for k in (1, 3, 5, 10)), "R@100",
         "RR@10", "nDCG@10", "AP@100",
     )  # fmt: skip
-    similarity: tuple[Literal["cosine", "dot"], ...] = ()
-    general: str | None = Field(None, description="BEIR folder of the general set; null = docstring pairs of the demo")
+    general: str | None = Field(None, description="BEIR folder of the general set; unset: docstring pairs of the demo")
     general_margin: float = Field(0.01, ge=0, description="nDCG@10 that the tuned model may lose on the general set")
     top_k: int = Field(100, ge=1)
     bootstrap_samples: int = Field(10_000, ge=100)
@@ -112,8 +111,8 @@ class Config(Section):
     out: str = "out"
     workspace: str = ".bessemer"
     seed: int = 42
-    device: str | None = Field(None, description="cpu, cuda, mps; null = the best there is")
-    trust_remote_code: str | None = Field(None, description="the revision whose remote code may run; null = none")
+    device: str | None = Field(None, description="cpu, cuda, mps; unset: the best there is")
+    trust_remote_code: str | None = Field(None, description="the revision whose remote code may run; unset: none")
     final_fit: bool = Field(False, description="after a `ship`, train once more on all passages with the same settings")
     chunking: ChunkingConfig = ChunkingConfig()
     split: SplitConfig = SplitConfig()

@@ -69,7 +69,9 @@ def finetune(
     seed: int,
     folder: Path,
 ) -> Tuned:
-    """Fine-tune ``encoder`` in place and save it to ``folder/model``; resumes from ``folder/checkpoints``.
+    """Fine-tune ``encoder`` and save it to ``folder/model``; resumes from ``folder/checkpoints``.
+
+    The encoder itself has its own weights again in the end.
 
     With ``selection`` the best checkpoint by dev nDCG@10 is kept, training stops early, and the weights are mixed with
     the base's; without, the last weights are saved. Raises DataError when no query has a relevant passage.
@@ -93,6 +95,7 @@ def finetune(
         interpolation = choose_alpha(encoder, base, selection.dev, selection.general, selection.margin)
         log.info("interpolation: alpha %g (%s)", interpolation.alpha, interpolation.reason)
     encoder.save(folder / "model")
+    encoder.load_weights(base)
     return Tuned(
         folder / "model",
         _report(trainer, collator, training_set.notes(config.per_device_train_batch_size), selection, interpolation),

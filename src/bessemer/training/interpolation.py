@@ -35,7 +35,7 @@ class Interpolation:
 
 
 def mix(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
-    """Weights alpha * tuned + (1 - alpha) * base; what is not floating point (buffers of indices) is the tuned one's."""
+    """Weights alpha * tuned + (1 - alpha) * base; buffers of integers are the tuned one's."""
     return {
         name: base[name].lerp(weight, alpha) if weight.is_floating_point() else weight for name, weight in tuned.items()
     }

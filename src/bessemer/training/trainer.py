@@ -68,7 +68,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         assert self._dev_pool is not None, "evaluation is scheduled only with a dev pool"
         metrics = {f"eval_{MEASURE}": float(self._dev_pool.scores(self._encoder).mean())}
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:

@@ -1,0 +1,108 @@
+"""What the recipes start from: judged data as it is, or documents turned into it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bessemer.config import Config
+from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.load import load_encoder
+from bessemer.errors import ConfigError
+from bessemer.formats import load_collection
+from bessemer.types import Collection, Dropped, HardNegatives, Judged
+
+STATIC_PASSAGE_TOKENS = 256
+"""Passage length for models without a limit of their own."""
+LONGEST_BY_DEFAULT = 512
+"""Models that read thousands of tokens cost thousands of tokens: longer passages are asked for with --max-length."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """A collection ready for training, and what became of everything on the way to it.
+
+    ``account`` is the ``data`` part of report.json; ``given_negatives`` are those that the data brought along.
+    """
+
+    collection: Collection
+    account: Mapping[str, Any]
+    given_negatives: tuple[HardNegatives, ...] = ()
+    dropped: tuple[Dropped, ...] = ()
+
+
+def load_judged(config: Config, *, require: Sequence[str]) -> Material:
+    """Judged data from ``config.data``: never deduplicated, chunked or split anew; faults are warnings with counts."""
+    assert config.data is not None
+    loaded = load_collection(config.data, seed=config.seed, require=require)
+    collection, notes = _capped(loaded.collection, config.finetune.max_train_queries, config.seed)
+    return Material(collection, account(collection, warnings=[*loaded.warnings, *notes]), loaded.negatives)
+
+
+def account(
+    collection: Collection,
+    *,
+    warnings: Sequence[str] = (),
+    n_documents: int | None = None,
+    funnel: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """The ``data`` part of report.json."""
+    dropped: Counter[str] = Counter()
+    for stage in funnel:
+        dropped.update(stage["reasons"])
+    return {
+        "name": collection.name,
+        "documents": n_documents or len({passage.doc_id for passage in collection.passages}),
+        "passages": len(collection.passages),
+        "queries": {split: len(judged.queries) for split, judged in collection.splits.items()},
+        "dropped": dict(dropped),
+        "warnings": list(warnings),
+        "funnel": list(funnel),
+    }
+
+
+def require_one_input(config: Config) -> None:
+    """Raises ConfigError unless exactly one of --source and --data is given."""
+    if (config.source is None) == (config.data is None):
+        raise ConfigError("give either --source (documents) or --data (judged data), and not both")
+    if config.queries and config.source is None:
+        raise ConfigError("--queries goes with --source; judged data bring their own queries")
+
+
+def passage_tokens(config: Config, encoder: DenseEncoder) -> int:
+    """Tokens of a passage with its headings: what is asked for, else the model's limit, else 256."""
+    return config.chunking.max_tokens or encoder.max_length or STATIC_PASSAGE_TOKENS
+
+
+def open_encoder(config: Config, model: str) -> DenseEncoder:
+    """The model with the lengths and precision of the configuration; base and tuned are always opened alike."""
+    encoder = load_encoder(
+        model,
+        device=config.device,
+        bf16=config.finetune.bf16,
+        max_length=config.finetune.max_length,
+        query_max_length=config.finetune.query_max_length,
+        trust_remote_code=config.trust_remote_code,
+    )
+    if config.finetune.max_length is None and (encoder.max_length or 0) > LONGEST_BY_DEFAULT:
+        encoder.max_length = LONGEST_BY_DEFAULT
+        encoder.query_max_length = config.finetune.query_max_length or LONGEST_BY_DEFAULT
+    return encoder
+
+
+def _capped(collection: Collection, limit: int | None, seed: int) -> tuple[Collection, list[str]]:
+    """A seeded sample of the train queries, chosen by hash so that growth does not redraw it."""
+    train = collection.splits.get("train")
+    if limit is None or train is None or len(train.queries) <= limit:
+        return collection, []
+    drawn = sorted(train.queries, key=lambda q: hashlib.sha256(f"{seed}:{q.query_id}".encode()).digest())[:limit]
+    kept = {query.query_id for query in drawn}
+    sample = Judged(
+        tuple(query for query in train.queries if query.query_id in kept),
+        {query_id: grades for query_id, grades in train.qrels.items() if query_id in kept},
+    )
+    note = f"train queries capped at {limit} of {len(train.queries)} (max_train_queries), drawn by hash of their ids"
+    return replace(collection, splits={**collection.splits, "train": sample}), [note]

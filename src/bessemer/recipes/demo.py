@@ -1,0 +1,45 @@
+"""The main recipe on text that every machine has: the docstrings of the installed scientific packages."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bessemer.config import Config
+from bessemer.corpus.docstrings import DocstringPair, docstring_pairs
+from bessemer.questions.split import split_by_document
+from bessemer.recipes.adapt import adapt
+from bessemer.recipes.data import Material, account
+from bessemer.recipes.prepare import funnel_stage
+from bessemer.types import Collection, Judged
+
+
+def demo(config: Config) -> Mapping[str, Any]:
+    """Adapt to the docstrings, split by module. The general set would be the same text, so there is none."""
+    evaluation = config.evaluation.model_copy(update={"general": "none"})
+    return adapt(config.model_copy(update={"evaluation": evaluation}), docstring_material(config))
+
+
+def docstring_material(config: Config) -> Material:
+    """Passages are docstring bodies, queries their summary lines; a module is in one split, whole."""
+    pairs = docstring_pairs()
+    splits = split_by_document({pair.module: pair.module for pair in pairs.kept}, config.split, config.seed)
+    members: dict[str, list[DocstringPair]] = {"train": [], "dev": [], "test": []}
+    for pair in pairs.kept:
+        members[splits[pair.module]].append(pair)
+    collection = Collection(
+        "docstrings of numpy, scipy, scikit-learn, torch",
+        tuple(pair.passage for pair in pairs.kept),
+        {split: _judged(some) for split, some in members.items()},
+    )
+    by_package = Counter(pair.module.split(".")[0] for pair in pairs.kept)
+    counts = ", ".join(f"{package} {n}" for package, n in by_package.items())
+    note = f"queries are first lines of docstrings, passages the rest ({counts}); split by module"
+    funnel = [funnel_stage("docstrings", len(pairs.kept), pairs.dropped)]
+    return Material(collection, account(collection, warnings=[note], funnel=funnel), dropped=pairs.dropped)
+
+
+def _judged(pairs: Sequence[DocstringPair]) -> Judged:
+    qrels = {pair.query.query_id: {pair.passage.passage_id: 1} for pair in pairs}
+    return Judged(tuple(pair.query for pair in pairs), qrels)

@@ -1,0 +1,80 @@
+"""Fine-tuning alone: judged data in, a sentence-transformers folder with training.json out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bessemer.config import Config
+from bessemer.encoders.cache import CachedEncoder
+from bessemer.encoders.dense import DenseEncoder
+from bessemer.errors import ConfigError
+from bessemer.negatives import mine_hard_negatives
+from bessemer.recipes.data import Material, load_judged, open_encoder
+from bessemer.recipes.output import claim_folder, installed_versions, plain, publish_folder, write_json
+from bessemer.recipes.systems import bm25_over, dense_over
+from bessemer.training.dev_pool import EvaluationPool, build_dev_pool
+from bessemer.training.finetune import Selection, Tuned
+from bessemer.training.finetune import finetune as fit
+from bessemer.types import HardNegatives
+from bessemer.workspace import Workspace
+
+
+def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
+    """Tune ``config.model`` on the train split of ``config.data`` and write the model folder ``config.out``.
+
+    Negatives that the data bring are used; without any they are mined. Checkpoints and the interpolation share are
+    chosen on dev, which is carved from train where the data have none. Running it again goes on from the last
+    checkpoint, or returns what is done; with ``resume`` False it trains anew. Returns training.json.
+    """
+    if config.data is None:
+        raise ConfigError("finetune needs --data: a BEIR folder or a BGE JSONL file")
+    out = claim_folder(config.out)
+    with Workspace(config.workspace, seed=config.seed) as workspace:
+        material = load_judged(config, require=("train",))
+        encoder = open_encoder(config, config.model)
+        cached = CachedEncoder(encoder, workspace.root / "embeddings")
+        negatives = _negatives(config, material, cached, workspace)
+        selection = _selection(config, material, cached)
+        splits, passages = material.collection.splits, material.collection.passages
+        inputs = (splits["train"], passages, negatives, encoder, selection, config.finetune, config.seed)
+        if not resume:
+            workspace.forget("model", fit, *inputs)
+        tuned = workspace.step("model", fit, *inputs)
+        result = training_json(tuned, material, encoder, open_encoder(config, str(tuned.model)))
+        publish_folder(tuned.model, out)
+        write_json(result, out / "training.json")
+    return result
+
+
+def training_json(tuned: Tuned, material: Material, base: DenseEncoder, after: DenseEncoder) -> dict[str, Any]:
+    fingerprints = {"base": base.fingerprint, "tuned": after.fingerprint}
+    extra = {"data": material.account, "versions": installed_versions(), "fingerprints": fingerprints}
+    report: dict[str, Any] = plain(tuned.report)
+    return {**report, **plain(extra)}
+
+
+def _negatives(
+    config: Config, material: Material, encoder: CachedEncoder, workspace: Workspace
+) -> tuple[HardNegatives, ...]:
+    if material.given_negatives or config.finetune.n_negatives == 0:
+        return material.given_negatives
+    train, passages = material.collection.splits["train"], material.collection.passages
+    mined = workspace.step("negatives", mine_hard_negatives, train, passages, encoder, config.negatives, config.seed)
+    return mined.negatives
+
+
+def _selection(config: Config, material: Material, encoder: CachedEncoder) -> Selection | None:
+    pool = dev_pool(config, material, encoder)
+    return Selection(pool, None, config.evaluation.general_margin) if pool else None
+
+
+def dev_pool(config: Config, material: Material, encoder: CachedEncoder) -> EvaluationPool | None:
+    """None where there are no dev queries."""
+    dev = material.collection.splits.get("dev")
+    if dev is None or not dev.queries:
+        return None
+    passages = material.collection.passages
+    texts = [query.text for query in dev.queries]
+    retrieved = [system.search(texts, 100) for system in (bm25_over(passages), dense_over(passages, encoder))]
+    return build_dev_pool(dev, passages, retrieved, config.seed)

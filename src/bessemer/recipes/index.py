@@ -1,0 +1,32 @@
+"""A searchable index on disk: exact dense + BM25, fused by RRF, stamped with the model's fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bessemer.config import Config
+from bessemer.encoders.cache import CachedEncoder
+from bessemer.formats import load_collection
+from bessemer.recipes.data import open_encoder, passage_tokens, require_one_input
+from bessemer.recipes.output import plain
+from bessemer.recipes.prepare import prepare_corpus
+from bessemer.search.index import build_index
+from bessemer.types import Passage
+
+
+def index(config: Config) -> Mapping[str, Any]:
+    """Index the passages of ``config.data`` or ``config.source`` into ``config.out``; again = only what changed."""
+    require_one_input(config)
+    encoder = open_encoder(config, config.model)
+    passages: Sequence[Passage]
+    n_dropped = 0
+    if config.data:
+        passages = load_collection(config.data, seed=config.seed).collection.passages
+    else:
+        corpus = prepare_corpus(config, encoder.count_tokens, passage_tokens(config, encoder))
+        passages, n_dropped = corpus.kept, len(corpus.dropped)
+    cached = CachedEncoder(encoder, Path(config.workspace) / "embeddings")
+    stats = build_index(config.out, passages, cached, config.model)
+    return {"out": config.out, **plain(stats), "dropped": n_dropped, "truncated": cached.n_truncated["passage"]}

@@ -1,0 +1,79 @@
+"""What a recipe leaves behind: files that are whole or not there, a report with everything that went into it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bessemer.errors import ConfigError
+from bessemer.formats.lines import atomic_writer
+
+PACKAGES = ("bessemer", "torch", "transformers", "sentence-transformers", "numpy", "scipy", "ir-measures")
+
+
+def claim_folder(folder: str | Path) -> Path:
+    """Create the output folder and prove that it can be written to, before hours are spent. Raises ConfigError."""
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise ConfigError(f"--out {folder}: cannot be written to ({error.strerror}); choose another folder") from None
+    return path
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Atomically, as strict JSON: NaN becomes null. Raises ConfigError where that cannot be done."""
+    with atomic_writer(path) as stream:
+        stream.write(to_json(value))
+
+
+def to_json(value: Any) -> str:
+    return json.dumps(plain(value), ensure_ascii=False, indent=1, allow_nan=False)
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, tuples, numpy scalars and paths as JSON has them."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
+
+
+def publish_folder(source: Path, target: Path) -> None:
+    """Copy ``source`` to ``target``; a reader sees the old folder or the new one, whole."""
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    shutil.copytree(source, temporary / "new")
+    if target.exists():
+        os.replace(target, temporary / "old")
+    os.replace(temporary / "new", target)
+    shutil.rmtree(temporary)
+
+
+def installed_versions() -> dict[str, str]:
+    versions = {"python": sys.version.split()[0]}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions

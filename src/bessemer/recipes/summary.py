@@ -1,0 +1,120 @@
+"""What a recipe prints when it is done, for 80 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SHOWN = ("nDCG@10", "R@1", "R@5", "R@10", "RR@10")
+WIDTH = 80
+
+
+def report_summary(report: Mapping[str, Any], out: str) -> str:
+    """The table, the verdict, what to know besides, and where everything lies."""
+    warnings = [*report["data"]["warnings"], *report["negatives"]["warnings"], *report["training"]["notes"]]
+    lines = [systems_table(report["evaluation"]), "", _verdict(report["verdict"]), "", *map(_note, warnings)]
+    lines += ["", f"model   {out}/model", f"index   {out}/index", f"report  {out}/report.html, {out}/report.json"]
+    return "\n".join(lines)
+
+
+def systems_table(evaluation: Mapping[str, Any]) -> str:
+    """Systems by measures; the difference to the baseline with its interval where there is one."""
+    differences = {
+        row["treatment"]: f"{row['difference']:+.4f} [{row['ci_low']:+.4f}, {row['ci_high']:+.4f}]"
+        for row in reversed(evaluation.get("comparisons") or [])
+        if row["measure"] == SHOWN[0] and row["baseline"] == evaluation["comparisons"][0]["baseline"]
+    }
+    rows = [f"{'':14}" + "".join(f"{measure:>8}" for measure in SHOWN) + f"{'nDCG@10 - base [95%]':>26}"]
+    for name, system in evaluation["systems"].items():
+        values = "".join(f"{system['measures'].get(measure, float('nan')):8.4f}" for measure in SHOWN)
+        rows.append(f"{name:14}{values}{differences.get(name, ''):>26}")
+    return "\n".join(rows)
+
+
+def evaluation_summary(result: Mapping[str, Any]) -> str:
+    """The table and the verdict of an evaluation, or the measures of sentence pairs."""
+    if not result["comparisons"] and result.get("split") is None:
+        rows = [
+            f"{name:14}" + "  ".join(f"{measure} {value:.4f}" for measure, value in system["measures"].items())
+            for name, system in result["systems"].items()
+        ]
+        return "\n".join(rows)
+    lines = [systems_table(result), ""]
+    if result["comparisons"]:
+        lines.append(_verdict(result["verdict"]))
+    lines += [_note(text) for text in (*result.get("warnings", ()), *result["notes"])]
+    return "\n".join(lines)
+
+
+def training_summary(result: Mapping[str, Any], out: str) -> str:
+    """What was trained, how fast, and what dev said."""
+    lines = [
+        f"{result['examples']} examples in {result['steps']} steps, {result['epochs']:.2f} epochs, "
+        f"{result['seconds']:.0f} s",
+        f"{result['examples_per_second']:.1f} examples/s, {result['token_waste']:.0%} padding, "
+        f"final loss {result['final_loss']:.4f}",
+    ]
+    if result["dev_curve"]:
+        curve = ", ".join(f"{point['step']}: {point['nDCG@10']:.4f}" for point in result["dev_curve"])
+        lines.append(textwrap.fill(f"dev nDCG@10 by step: {curve}; best step {result['best_step']}", WIDTH))
+    if result["interpolation"]:
+        chosen = result["interpolation"]
+        lines.append(textwrap.fill(f"interpolation: alpha {chosen['alpha']:g} ({chosen['reason']})", WIDTH))
+    lines += [_note(text) for text in (*result["data"]["warnings"], *result["notes"])]
+    return "\n".join([*lines, f"model   {out}", f"figures {out}/training.json"])
+
+
+def negatives_summary(result: Mapping[str, Any]) -> str:
+    dropped = ", ".join(f"{n} by {reason}" for reason, n in result["dropped"].items()) or "none"
+    lines = [
+        f"{result['rows']} rows with {result['mean_per_query']:.2f} negatives each ({result['strategy']})",
+        f"dropped as suspected false negatives: {dropped}",
+    ]
+    lines += [_note(text) for text in (*result["data_warnings"], *result["warnings"])]
+    return "\n".join([*lines, f"wrote   {result['out']}"])
+
+
+def funnel_summary(result: Mapping[str, Any]) -> str:
+    """What every stage kept and dropped, with the reasons."""
+    lines = [f"{'stage':12}{'kept':>8}{'dropped':>9}  reasons"]
+    for stage in result["funnel"]:
+        reasons = ", ".join(f"{reason} {n}" for reason, n in list(stage["reasons"].items())[:3])
+        more = len(stage["reasons"]) - 3
+        reasons += f", {more} more" if more > 0 else ""
+        row = f"{stage['stage']:12}{stage['kept']:>8,}{stage['dropped']:>9,}  {reasons}"
+        lines.append(textwrap.fill(row, WIDTH, subsequent_indent=" " * 31))
+    for name, counts in result["splits"].items():
+        lines.append(f"{name:12}" + ", ".join(f"{n:,} {what}" for what, n in counts.items()))
+    lines += [_note(text) for text in result["notes"]]
+    return "\n".join([*lines, f"wrote       {result['out']} (what was dropped, and why: dropped.jsonl)"])
+
+
+def index_summary(result: Mapping[str, Any]) -> str:
+    return (
+        f"{result['n_passages']:,} passages: {result['n_encoded']:,} encoded, {result['n_reused']:,} taken over, "
+        f"{result['n_removed']:,} removed; {result['dropped']:,} dropped, {result['truncated']:,} cut to the model's "
+        f"length\nindex   {result['out']}"
+    )
+
+
+def hits_summary(hits: Sequence[Mapping[str, Any]], explain: bool) -> str:
+    """Rank, score, id and the first lines of each passage."""
+    blocks = []
+    for rank, hit in enumerate(hits, start=1):
+        lines = [f"{rank:2}. {hit['score']:.4f}  {hit['passage_id']}"]
+        if explain:
+            lanes = (f"{name}: rank {lane['rank']}, score {lane['score']:.4f}" for name, lane in hit["lanes"].items())
+            lines.append(f"    [{'; '.join(lanes)}]")
+        text = textwrap.shorten(hit["text"], 3 * (WIDTH - 4), placeholder=" ...")
+        lines.append(textwrap.fill(text, WIDTH, initial_indent="    ", subsequent_indent="    "))
+        blocks.append("\n".join(lines))
+    return "\n".join(blocks) or "nothing found"
+
+
+def _verdict(verdict: Mapping[str, Any]) -> str:
+    return textwrap.fill(f"{verdict['decision'].upper()}: {verdict['reason']}", WIDTH)
+
+
+def _note(text: str) -> str:
+    return textwrap.fill(f"note: {text}", WIDTH, subsequent_indent="      ")

@@ -1,0 +1,58 @@
+"""The systems that are compared, and how each one runs over a collection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bessemer.config import EvaluationConfig
+from bessemer.encoders.encoder import Encoder, Similarity
+from bessemer.errors import ArtifactError
+from bessemer.evaluation.evaluate import run_system
+from bessemer.search.bm25 import BM25, TfIdf
+from bessemer.search.retriever import DenseRetriever
+from bessemer.types import Judged, Passage, Run
+
+
+@dataclass(frozen=True)
+class BaseRuns:
+    """BM25 and the base model on the test queries, and on the dev queries for the dev pool."""
+
+    bm25: Run
+    base: Run
+    dev_bm25: Run
+    dev_base: Run
+
+
+def run_base_systems(
+    test: Judged, dev: Judged, passages: Sequence[Passage], encoder: Encoder, config: EvaluationConfig
+) -> BaseRuns:
+    """What stands before any tuning. Depth ``config.top_k``."""
+    bm25 = bm25_over(passages)
+    base = dense_over(passages, encoder)
+    return BaseRuns(
+        bm25=run_system("bm25", bm25, test.queries, config.top_k),
+        base=run_system("base", base, test.queries, config.top_k),
+        dev_bm25=run_system("bm25", bm25, dev.queries, config.top_k),
+        dev_base=run_system("base", base, dev.queries, config.top_k),
+    )
+
+
+def run_tuned(test: Judged, passages: Sequence[Passage], encoder: Encoder, config: EvaluationConfig) -> Run:
+    return run_system("tuned", dense_over(passages, encoder), test.queries, config.top_k)
+
+
+def bm25_over(passages: Sequence[Passage]) -> BM25:
+    return BM25.build([passage.passage_id for passage in passages], [passage.indexed_text for passage in passages])
+
+
+def tfidf_over(passages: Sequence[Passage]) -> TfIdf:
+    return TfIdf.build([passage.passage_id for passage in passages], [passage.indexed_text for passage in passages])
+
+
+def dense_over(passages: Sequence[Passage], encoder: Encoder, similarity: Similarity | None = None) -> DenseRetriever:
+    """Exact search with the encoder's own similarity, or with ``similarity``."""
+    vectors = encoder.encode_passages([passage.indexed_text for passage in passages]).dense
+    if vectors is None:
+        raise ArtifactError("this encoder gives no dense vectors; choose a dense model")
+    return DenseRetriever(encoder, [passage.passage_id for passage in passages], vectors, similarity)
