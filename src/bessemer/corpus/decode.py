@@ -1,0 +1,44 @@
+"""Bytes to text, without guessing: a wrong guess would be a silent change of the documents."""
+
+from __future__ import annotations
+
+import codecs
+
+from bessemer.corpus.content import UnreadableError
+
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+
+
+def decode_text(data: bytes, declared: str | None = None) -> str:
+    """Decode by byte-order mark, else as UTF-8, else in the encoding that the file itself declares (HTML).
+
+    Raises UnreadableError naming the first byte that does not fit.
+    """
+    encoding = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), "utf-8")
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        text = _declared(data, declared)
+        if text is not None:
+            return text
+        name = "UTF-16" if encoding == "utf-16" else "UTF-8"
+        raise UnreadableError(f"not {name} at byte {error.start}{_hint(data)}; convert it to UTF-8") from None
+
+
+def _declared(data: bytes, declared: str | None) -> str | None:
+    if declared is None:
+        return None
+    try:
+        return data.decode("gb18030" if declared.lower() in ("gb2312", "gbk") else declared)
+    except (UnicodeDecodeError, LookupError):
+        return None
+
+
+def _hint(data: bytes) -> str:
+    """What the encoding may be; for the message only."""
+    try:
+        text = data.decode("gb18030")
+    except UnicodeDecodeError:
+        return ""
+    n_han = sum("\u4e00" <= character <= "\u9fff" for character in text)
+    return " (perhaps GB18030)" if 4 * n_han > len(text) else ""

@@ -1,0 +1,181 @@
+"""Markdown: noise taken out of it, and its sections found in it."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import yaml
+
+from bessemer.corpus.content import Content
+from bessemer.text import plain_inline
+
+MAX_HEADING = 200  # characters; a longer "heading" is a paragraph
+
+_FENCE = re.compile(r"[ \t]*(?:>[ \t]*)*(`{3,}|~{3,})([^`\n]*)$")
+_ATX = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*$")
+_SETEXT = re.compile(r" {0,3}(=+|-{2,})[ \t]*$")
+_ATTRIBUTES = re.compile(r"[ \t]*\{:?[ \t]*[#.][^{}\n]*\}[ \t]*$")
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_STYLE = re.compile(r"<(style|script)\b[^>]*>.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(
+    r"</?(?:a|abbr|b|big|blockquote|br|button|center|code|dd|details|dfn|div|dl|dt|em|figure|figcaption|font|h[1-6]|hr|i|iframe|"
+    r"img|kbd|li|mark|ol|p|picture|pre|q|s|section|small|source|span|strong|sub|summary|sup|svg|path|table|tbody|td|"
+    r"tfoot|th|thead|tr|u|ul|video)(?:\s(?:[^<>\"']|\"[^\"]*\"|'[^']*')*)?/?>",
+    re.IGNORECASE,
+)
+_COLOUR_TAG = re.compile(r"</?(?:font|span|b|u|i|em|strong)(?:\s[^<>\n]*)?>", re.IGNORECASE)
+_CODE_SPAN = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)")
+_INCLUDE = re.compile(r"[ \t]*(?:\{\*.*\*\}|\{%.*%\}|\{!.*!\}|--8<--.*|:::.*)[ \t]*$")
+_ADMONITION = re.compile(r"[ \t]*/{3,}[ \t]*(?:[\w-]+[ \t]*(?:\|[ \t]*(.*?))?)?[ \t]*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The lines under one heading: ``text[start:end]`` is the body, ``text[heading_start:start]`` the heading line."""
+
+    headings: tuple[str, ...]
+    heading_start: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """``text[start:end]``, its newline included. ``fenced`` also holds for the two fence lines themselves."""
+
+    start: int
+    end: int
+    fenced: bool
+    info: str = ""  # what stands behind the opening fence
+
+
+def scan_lines(text: str) -> Iterator[Line]:
+    """The lines of a Markdown text, told apart by whether they stand in a code fence."""
+    position, fence, info = 0, "", ""
+    while position < len(text):
+        end = text.find("\n", position) + 1 or len(text)
+        match = _FENCE.match(text[position:end].rstrip("\n"))
+        if fence:
+            yield Line(position, end, True, info)
+            if match and match[1].startswith(fence) and not match[2].strip():
+                fence, info = "", ""
+        elif match:
+            fence, info = match[1], match[2].strip()
+            yield Line(position, end, True, info)
+        else:
+            yield Line(position, end, False)
+        position = end
+
+
+def clean_markdown(text: str) -> Content:
+    """Take out what is markup for a site generator: front matter (its title is kept), comments, HTML tags, heading
+    attributes, include directives and admonition fences. Code fences stay as they are, but for terminal colour tags.
+    """
+    text, title = _front_matter(text)
+    kept: list[str] = []
+    prose: list[str] = []
+    for line in scan_lines(text):
+        raw = text[line.start : line.end]
+        if line.fenced:
+            kept += [_clean_prose("".join(prose)), _clean_code(raw, line.info)]
+            prose = []
+        else:
+            prose.append(raw)
+    kept.append(_clean_prose("".join(prose)))
+    return Content("".join(kept), title)
+
+
+def _front_matter(text: str) -> tuple[str, str]:
+    match = re.match(r"---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|$)", text, re.DOTALL)
+    if match is None:
+        return text, ""
+    try:
+        values = yaml.safe_load(match[1])
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return text, ""
+    if not isinstance(values, dict):
+        return text, ""
+    title = values.get("title")
+    return text[match.end() :], title.strip()[:MAX_HEADING] if isinstance(title, str) else ""
+
+
+def _clean_code(line: str, info: str) -> str:
+    if info.split(" ")[0].casefold() in ("console", "shell-session", "ansi") and "<" in line:
+        return html.unescape(_COLOUR_TAG.sub("", line))
+    return line
+
+
+def _clean_prose(text: str) -> str:
+    text = _STYLE.sub("", _COMMENT.sub("", text))
+    lines = []
+    for line in text.splitlines(keepends=True):
+        if _INCLUDE.match(line):
+            continue
+        admonition = _ADMONITION.match(line)
+        if admonition:
+            lines.append(f"{admonition[1]}\n" if admonition[1] else "\n")
+            continue
+        if _ATX.match(line.rstrip("\n")):
+            line = _ATTRIBUTES.sub("", line.rstrip("\n")) + "\n"
+        cleaned = _strip_tags(line)
+        if cleaned.strip() or not line.strip():
+            lines.append(cleaned)
+    return "".join(lines)
+
+
+def _strip_tags(line: str) -> str:
+    """Remove HTML tags and entities outside of code spans; the text between them stays."""
+    if "<" not in line and "&" not in line:
+        return line
+    parts, position = [], 0
+    for match in _CODE_SPAN.finditer(line):
+        parts += [html.unescape(_TAG.sub("", line[position : match.start()])), match.group()]
+        position = match.end()
+    parts.append(html.unescape(_TAG.sub("", line[position:])))
+    return "".join(parts)
+
+
+def find_sections(text: str) -> list[Section]:
+    """Sections in order; they cover the whole text. ``headings`` is the path from the outermost heading down."""
+    sections: list[Section] = []
+    path: list[tuple[int, str]] = []
+    heading_start = body_start = 0
+    previous: Line | None = None  # a line of text that an underline would turn into a heading
+    for line in scan_lines(text):
+        level, title, start = _heading(text, line, previous)
+        if level:
+            sections.append(Section(tuple(name for _, name in path), heading_start, body_start, start))
+            path = [(depth, name) for depth, name in path if depth < level] + [(level, title)]
+            heading_start, body_start = start, line.end
+        previous = line if not line.fenced and not level and _can_be_underlined(text[line.start : line.end]) else None
+    sections.append(Section(tuple(name for _, name in path), heading_start, body_start, len(text)))
+    return [section for section in sections if section.heading_start < section.end]
+
+
+def _heading(text: str, line: Line, previous: Line | None) -> tuple[int, str, int]:
+    """Level (0: no heading), plain title and start of the heading that this line is or completes."""
+    if line.fenced:
+        return 0, "", 0
+    raw = text[line.start : line.end].rstrip("\n")
+    match = _ATX.match(raw)
+    if match:
+        title = plain_heading(match[2])
+        return (len(match[1]), title, line.start) if 0 < len(title) <= MAX_HEADING else (0, "", 0)
+    underline = _SETEXT.match(raw) if previous else None
+    if underline and previous:
+        title = plain_heading(text[previous.start : previous.end])
+        if 0 < len(title) <= MAX_HEADING:
+            return (1 if underline[1][0] == "=" else 2), title, previous.start
+    return 0, "", 0
+
+
+def _can_be_underlined(raw: str) -> bool:
+    return bool(raw.strip()) and re.match(r"\s*(?:[|>*+-]|\d+[.)]\s|#)|\t| {4}", raw) is None
+
+
+def plain_heading(title: str) -> str:
+    """The words of a heading, without attributes, emphasis, links or code marks."""
+    return plain_inline(_TAG.sub("", _ATTRIBUTES.sub("", title.strip())))

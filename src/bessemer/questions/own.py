@@ -1,0 +1,186 @@
+"""People's own questions (``--queries``): JSONL lines that name the passage, or the file and a quote from it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bessemer.errors import DataError, Problem
+from bessemer.formats.lines import Fields, read_jsonl
+from bessemer.text import normal_form, unit_spans, units
+from bessemer.types import Document, Dropped, Judged, Passage, Query
+
+STAGE = "own questions"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnQuestions:
+    """Judged queries per split, and the lines that could not be resolved."""
+
+    splits: Mapping[str, Judged]
+    dropped: tuple[Dropped, ...] = ()
+
+
+def own_questions(
+    path: str | Path, documents: Sequence[Document], passages: Sequence[Passage], splits: Mapping[str, str]
+) -> OwnQuestions:
+    """Read ``query`` with ``passage_id`` (one or a list), or with ``source`` and perhaps ``quote``, per line.
+
+    ``source`` is a doc_id (the path in the source folder). A quote is looked for as it is, then by its words alone, and
+    stands for all passages that it overlaps; without one, all passages of the file are relevant. Optional:
+    ``relevance`` (an integer, default 1), ``answers`` (a list of strings), ``id``. Lines of the same query are one
+    query.
+
+    A query belongs to the split of its relevant documents. One that needs documents of train *and* of dev or test
+    would leak either way: it goes to ``seen``, where it is measured but not trained on; one of dev and test goes to
+    test.
+
+    A line whose passage, file or quote is not there is dropped with its place. Raises DataError for broken lines, all
+    of them, or when no line could be resolved.
+    """
+    problems: list[Problem] = []
+    dropped: list[Dropped] = []
+    library = _Library(documents, passages)
+    queries: dict[str, Query] = {}
+    qrels: dict[str, dict[str, int]] = defaultdict(dict)
+    for number, values in read_jsonl(path, problems):
+        line = _Line.parse(Fields(str(path), number, values, problems))
+        if line is None:
+            continue
+        passage_ids, fault = library.resolve(line)
+        if fault:
+            dropped.append(Dropped(f"{path}:{number}", STAGE, fault, line.query))
+            continue
+        query = queries.setdefault(line.query_id, Query(line.query_id, line.query, origin="user", answers=line.answers))
+        if query.text != line.query:
+            problems.append(
+                Problem(str(path), number, "id", f"{line.query_id!r} is another query", "give it its own id")
+            )
+        for passage_id in passage_ids:
+            qrels[line.query_id][passage_id] = max(line.relevance, qrels[line.query_id].get(passage_id, 0))
+    if not problems and not queries:
+        faults = [Problem(item.id, None, "", item.reason, "correct the line") for item in dropped]
+        problems = faults or [
+            Problem(str(path), None, "", "holds no queries", 'write {"query": ..., "source": ...} lines')
+        ]
+    if problems:
+        raise DataError(problems)
+    judged = _by_split(queries, qrels, {p.passage_id: splits[p.doc_id] for p in passages})
+    return OwnQuestions(judged, tuple(dropped))
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    query_id: str
+    query: str
+    passage_ids: tuple[str, ...]
+    source: str
+    quote: str
+    relevance: int
+    answers: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, fields: Fields) -> _Line | None:
+        """The checked fields of a line; faults are reported and give None."""
+        n_before = len(fields.problems)
+        query = fields.text("query") or ""
+        if not query.strip() and len(fields.problems) == n_before:
+            fields.fault("query", "is empty", "write the question")
+        passage_ids = _passage_ids(fields)
+        source = fields.text("source", optional=True) or ""
+        quote = fields.text("quote", optional=True) or ""
+        if not passage_ids and not source and len(fields.problems) == n_before:
+            fields.fault("source", "neither passage_id nor source", 'name the "passage_id", or the file as "source"')
+        relevance: Any = fields.values.get("relevance", 1)
+        if not isinstance(relevance, int) or isinstance(relevance, bool) or relevance < 0:
+            fields.fault("relevance", f"is {relevance!r}", "give an integer from 0 on")
+            relevance = 1
+        answers = fields.texts("answers") or ()
+        given_id = fields.identifier("id", optional=True)
+        if len(fields.problems) > n_before:
+            return None
+        text = " ".join(query.split())
+        digest = hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+        return cls(given_id or f"own-{digest}", text, passage_ids, source, quote, relevance, answers)
+
+
+def _passage_ids(fields: Fields) -> tuple[str, ...]:
+    value = fields.values.get("passage_id")
+    if isinstance(value, list):
+        return fields.identifiers("passage_id") or ()
+    one = fields.identifier("passage_id", optional=True)
+    return (one,) if one else ()
+
+
+class _Library:
+    """Finds passages by id, file or quote."""
+
+    def __init__(self, documents: Sequence[Document], passages: Sequence[Passage]) -> None:
+        self.documents = {document.doc_id: document for document in documents}
+        self.passages = {passage.passage_id: passage for passage in passages}
+        self.of_document: dict[str, list[Passage]] = defaultdict(list)
+        for passage in passages:
+            self.of_document[passage.doc_id].append(passage)
+
+    def resolve(self, line: _Line) -> tuple[list[str], str]:
+        """The relevant passages, or why there are none."""
+        if line.passage_ids:
+            unknown = [passage_id for passage_id in line.passage_ids if passage_id not in self.passages]
+            return list(line.passage_ids), f"passage_id {unknown[0]!r} is not in the corpus" if unknown else ""
+        doc_id = line.source.removeprefix("./").replace("\\", "/")
+        document = self.documents.get(doc_id)
+        if document is None:
+            return [], f"source {line.source!r} is not among the documents read"
+        members = self.of_document[doc_id]
+        if not line.quote.strip():
+            fault = "" if members else f"source {line.source!r} has no passages left"
+            return [passage.passage_id for passage in members], fault
+        span = find_quote(document.text, line.quote)
+        if span is None:
+            return [], f"quote is not in {line.source!r}"
+        start, end = span
+        hit = [passage.passage_id for passage in members if passage.start < end and start < passage.end]
+        if not hit:  # its passage was dropped as a duplicate: the one that was kept holds the quote, too
+            form = f" {normal_form(line.quote)} "
+            hit = [p.passage_id for p in self.passages.values() if form in f" {normal_form(p.text)} "]
+        return hit, "" if hit else "quote is in text that became no passage (a heading, or too short)"
+
+
+def find_quote(text: str, quote: str) -> tuple[int, int] | None:
+    """Where the quote stands: as it is, else with any white space, else by its words without case and marks."""
+    quote = quote.strip()
+    start = text.find(quote)
+    if start >= 0:
+        return start, start + len(quote)
+    match = re.search(r"\s+".join(re.escape(part) for part in quote.split()), text)
+    if match:
+        return match.span()
+    words, found = units(quote), unit_spans(text)
+    for position in range(len(found) - len(words) + 1 if words else 0):
+        if all(found[position + offset][0] == word for offset, word in enumerate(words)):
+            return found[position][1], found[position + len(words) - 1][2]
+    return None
+
+
+def _by_split(
+    queries: Mapping[str, Query], qrels: Mapping[str, Mapping[str, int]], split_of: Mapping[str, str]
+) -> Mapping[str, Judged]:
+    members: dict[str, list[str]] = {"train": [], "dev": [], "test": [], "seen": []}
+    for query_id in queries:
+        touched = {split_of[passage_id] for passage_id, relevance in qrels[query_id].items() if relevance > 0}
+        touched = touched or {split_of[passage_id] for passage_id in qrels[query_id]}
+        if len(touched) == 1:
+            members[touched.pop()].append(query_id)
+        else:
+            members["seen" if "train" in touched else "test"].append(query_id)
+    return {
+        split: Judged(
+            tuple(queries[query_id] for query_id in ids), {query_id: dict(qrels[query_id]) for query_id in ids}
+        )
+        for split, ids in members.items()
+    }

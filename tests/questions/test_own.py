@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bessemer.errors import DataError
+from bessemer.questions.own import OwnQuestions, find_quote, own_questions
+from bessemer.types import Document, Passage
+
+TEXT = "Refunds take five days.\n\nShipping is **free** over\n50 euro.\n\nCall us at night."
+SPANS = {"p1": (0, 23), "p2": (25, 59), "p3": (61, 78)}
+
+
+def library() -> tuple[list[Document], list[Passage], dict[str, str]]:
+    documents = [Document("help/a.md", TEXT), Document("b.md", "Tea is sold out.")]
+    documents += [Document("c.md", "Coffee."), Document("d.md", "Call us at night.")]
+    passages = [Passage(name, "help/a.md", TEXT[s:e], "", s, e) for name, (s, e) in SPANS.items()]
+    passages += [Passage("p4", "b.md", "Tea is sold out.", "", 0, 16), Passage("p5", "c.md", "Coffee.", "", 0, 7)]
+    return documents, passages, {"help/a.md": "train", "b.md": "test", "c.md": "dev", "d.md": "train"}
+
+
+def ask(tmp_path: Path, *rows: Any) -> OwnQuestions:
+    file = tmp_path / "queries.jsonl"
+    file.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows), encoding="utf-8")
+    return own_questions(file, *library())
+
+
+def qrels(result: OwnQuestions, split: str) -> dict[str, dict[str, int]]:
+    judged = result.splits[split]
+    return {query.text: dict(judged.qrels[query.query_id]) for query in judged.queries}
+
+
+def test_passage_file_and_quote(tmp_path: Path) -> None:
+    result = ask(
+        tmp_path,
+        {"query": "how long", "passage_id": "p1", "answers": ["five days"]},
+        {"query": "what is here", "source": "help/a.md"},
+        {
+            "query": "free shipping?",
+            "source": "help/a.md",
+            "quote": "Shipping is **free** over 50 euro",
+            "relevance": 2,
+        },
+        {"query": "both", "source": "./help/a.md", "quote": "50 euro.\n\nCall us"},
+        {"query": "no tea", "source": "b.md", "quote": "tea IS sold, out"},
+    )
+    assert qrels(result, "train") == {
+        "how long": {"p1": 1},
+        "what is here": {"p1": 1, "p2": 1, "p3": 1},
+        "free shipping?": {"p2": 2},
+        "both": {"p2": 1, "p3": 1},
+    }
+    assert qrels(result, "test") == {"no tea": {"p4": 1}}
+    first = result.splits["train"].queries[0]
+    assert (first.origin, first.answers) == ("user", ("five days",))
+    assert result.dropped == ()
+
+
+def test_quote_in_a_dropped_duplicate_finds_the_kept_one(tmp_path: Path) -> None:
+    result = ask(tmp_path, {"query": "when to call", "source": "d.md", "quote": "Call us at night"})
+    assert qrels(result, "train") == {"when to call": {"p3": 1}}
+
+
+def test_lines_of_one_query_are_joined_and_leaks_go_to_seen(tmp_path: Path) -> None:
+    result = ask(
+        tmp_path,
+        {"query": "train and test", "passage_id": "p1"},
+        {"query": "train and test", "passage_id": "p4"},
+        {"query": "dev and test", "passage_id": ["p4", "p5"]},
+    )
+    assert qrels(result, "seen") == {"train and test": {"p1": 1, "p4": 1}}
+    assert qrels(result, "test") == {"dev and test": {"p4": 1, "p5": 1}}
+    assert qrels(result, "train") == qrels(result, "dev") == {}
+
+
+def test_what_cannot_be_resolved_is_listed(tmp_path: Path) -> None:
+    result = ask(
+        tmp_path,
+        {"query": "good", "passage_id": "p1"},
+        {"query": "a", "passage_id": "p9"},
+        {"query": "b", "source": "none.md"},
+        {"query": "c", "source": "b.md", "quote": "no such words"},
+    )
+    assert [(item.id.rsplit(":")[-1], item.reason) for item in result.dropped] == [
+        ("2", "passage_id 'p9' is not in the corpus"),
+        ("3", "source 'none.md' is not among the documents read"),
+        ("4", "quote is not in 'b.md'"),
+    ]
+
+
+def test_broken_lines_are_all_reported_at_once(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        ask(
+            tmp_path,
+            "{broken",
+            {"passage_id": "p1"},
+            {"query": " ", "passage_id": "p1"},
+            {"query": "x"},
+            {"query": "x", "passage_id": "p1", "relevance": "high"},
+            {"query": "x", "passage_id": "p1", "answers": "text"},
+        )
+    places = [(problem.line, problem.field) for problem in caught.value.problems]
+    assert places == [(1, ""), (2, "query"), (3, "query"), (4, "source"), (5, "relevance"), (6, "answers")]
+
+
+def test_nothing_resolved_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="'p9' is not in the corpus"):
+        ask(tmp_path, {"query": "a", "passage_id": "p9"})
+    with pytest.raises(DataError, match="holds no queries"):
+        ask(tmp_path, "")
+
+
+def test_find_quote() -> None:
+    assert find_quote("a b  c", "b c") == (2, 6)
+    assert find_quote("Die „Größe“ zählt.", "größe zählt") == (5, 17)
+    assert find_quote("今天，天气很好。", "今天天气") == (0, 5)
+    assert find_quote("abc", "d") is None
+    assert find_quote("abc", "...") is None
