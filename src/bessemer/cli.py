@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 
 COMMON = ("workspace", "seed", "device")
+PLANNED = ("adapt",)  # verbs of several steps, which say themselves what a dry run finds
 TRAINING = ("model", "out", "finetune.*")
 
 
@@ -75,7 +76,12 @@ def verb(name: str, *keys: str) -> Callable[[Callable[..., None]], Callable[...,
             quiet, dry_run = given.pop("quiet"), given.pop("dry_run")
             with _exit_codes():
                 _set_up_logging(quiet)
-                function(Call(load_config(config_file, flags), answer_to, quiet, dry_run), **given)
+                call = Call(load_config(config_file, flags), answer_to, quiet, dry_run)
+                if dry_run and name not in PLANNED:
+                    settings = {key: value for key, value in {**flags, **given}.items() if value is not None}
+                    call.answer(settings, f"would run {name} with {settings}; nothing was written")
+                else:
+                    function(call, **given)
 
         options = [_option(flag, key) for flag, key in fields.items()]
         parameters = [*own, *options, *_ANSWERING]
@@ -170,8 +176,14 @@ class _Printable(logging.Formatter):
 def adapt(call: Call) -> None:
     """Documents or judged data to a tuned model, an index, and a report that says whether it is better."""
     from bessemer.recipes.adapt import adapt as run
+    from bessemer.recipes.adapt import plan
+    from bessemer.recipes.plan import plan_summary
     from bessemer.recipes.summary import report_summary
 
+    if call.dry_run:
+        planned = plan(call.config)
+        call.answer(planned, plan_summary(planned))
+        return
     report = run(call.config)
     call.answer(report, report_summary(report, call.config.out))
 

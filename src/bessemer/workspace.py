@@ -42,10 +42,16 @@ LOG_LINES = 200  # of a step's log, the last so many are kept in its manifest
 logger = logging.getLogger("bessemer")
 
 
+class WouldRun(Exception):
+    """In a dry run: the first step that is not done."""
+
+
 class Workspace:
     """A memo on disk. Within ``with Workspace(root, seed=42) as workspace:`` no other process may write to ``root``."""
 
-    def __init__(self, root: Path | str, *, seed: int) -> None:
+    def __init__(self, root: Path | str, *, seed: int, dry_run: bool = False) -> None:
+        """``dry_run``: nothing is written, and the first step that is not done raises WouldRun."""
+        self.dry_run = dry_run
         self.root = Path(root).expanduser().resolve()
         self.seed = seed
         self._hasher = ContentHasher()
@@ -53,6 +59,8 @@ class Workspace:
 
     def __enter__(self) -> Self:
         """Raises ConfigError when ``root`` cannot be written to, or another process uses it."""
+        if self.dry_run:
+            return self
         try:
             with _full_disk_explained(self.root):
                 (self.root / "steps").mkdir(parents=True, exist_ok=True)
@@ -97,11 +105,13 @@ class Workspace:
         Raises TypeError for inputs without a content hash and results without a file format, BessemerError on a full
         disk, and whatever ``function`` raises; then the step counts as not done.
         """
-        if self._lock is None:
+        if self._lock is None and not self.dry_run:
             raise RuntimeError("a workspace is used as `with Workspace(root, seed=...) as workspace:`")
         identity = self._identity(name, function, inputs)
         folder = self._folder(identity)
         manifest = self._read_manifest(folder, identity)
+        if manifest is None and self.dry_run:
+            raise WouldRun(name)
         with _full_disk_explained(self.root):
             if manifest is None:
                 return self._run(identity, folder, function, inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from bessemer.config import Config
@@ -14,14 +15,17 @@ from bessemer.negatives import mine_hard_negatives
 from bessemer.recipes.card import write_model_card
 from bessemer.recipes.data import Material, load_judged, open_encoder, require_one_input
 from bessemer.recipes.documents import material_from_documents
+from bessemer.recipes.final_fit import fit_on_everything
 from bessemer.recipes.general import general_source, load_general_set, measure_general
-from bessemer.recipes.output import claim_folder, plain, publish_folder, write_json
+from bessemer.recipes.output import claim_folder, publish_folder, write_json
+from bessemer.recipes.plan import Plan
+from bessemer.recipes.prepare import write_dropped
 from bessemer.recipes.reporting import assemble_report, measure_separation
-from bessemer.recipes.systems import run_base_systems, run_tuned
+from bessemer.recipes.systems import further_slices, run_base_systems, run_tuned
 from bessemer.search.index import build_index
 from bessemer.training.dev_pool import build_dev_pool
 from bessemer.training.finetune import Selection, finetune
-from bessemer.workspace import Workspace
+from bessemer.workspace import Workspace, WouldRun
 
 
 def adapt(config: Config, material: Material | None = None) -> Mapping[str, Any]:
@@ -34,43 +38,73 @@ def adapt(config: Config, material: Material | None = None) -> Mapping[str, Any]
         require_one_input(config)
     out = claim_folder(config.out)
     with Workspace(config.workspace, seed=config.seed) as workspace:
-        step, embeddings = workspace.step, workspace.root / "embeddings"
-        base = open_encoder(config, config.model)
-        cached_base = CachedEncoder(base, embeddings)
-        if material is None:
-            material = (
-                load_judged(config, require=("train", "test"))
-                if config.data
-                else (material_from_documents(config, base, workspace))
-            )
-        passages, splits = material.collection.passages, material.collection.splits
-        train, dev, test = splits["train"], splits["dev"], splits["test"]
-        evaluation, seed = config.evaluation, config.seed
+        return _adapt(config, material, workspace, out, Plan())
 
-        before = step("base-runs", run_base_systems, test, dev, passages, cached_base, evaluation)
-        general = step("general-set", load_general_set, general_source(evaluation), seed)
-        mined = step("negatives", mine_hard_negatives, train, passages, cached_base, config.negatives, seed)
-        retrieved = [list(run.results.values()) for run in (before.dev_bm25, before.dev_base)]
-        pool = build_dev_pool(dev, passages, retrieved, seed)
-        selection = Selection(pool, general.choosing if general else None, evaluation.general_margin)
-        fitted = step("model", finetune, train, passages, mined.negatives, base, selection, config.finetune, seed)
 
-        tuned = open_encoder(config, str(fitted.model))
-        cached_tuned = CachedEncoder(tuned, embeddings)
-        after = step("tuned-runs", run_tuned, test, passages, cached_tuned, evaluation)
-        kept = step("general-loss", measure_general, general, cached_base, cached_tuned, evaluation)
-        scores = step("separation", measure_separation, test, passages, cached_base, cached_tuned, before.base)
+def plan(config: Config, material: Material | None = None) -> Mapping[str, Any]:
+    """What `adapt` would do: steps done, steps to run, and about how long. Nothing is written but embeddings."""
+    if material is None:
+        require_one_input(config)
+    planned = Plan()
+    with Workspace(config.workspace, seed=config.seed, dry_run=True) as workspace:
+        try:
+            _adapt(config, material, workspace, Path(config.out), planned)
+        except WouldRun as step:
+            planned.next_step = str(step)
+    return planned.to_dict(config)
 
-        hybrids = [
-            fuse_runs(f"hybrid-{run.name}", [before.bm25, run], evaluation.top_k) for run in (before.base, after)
-        ]
-        runs = [before.bm25, before.base, after, *hybrids]
-        measured = evaluation_report(runs, test, passages, evaluation, general=kept, separation=scores)
-        report = assemble_report(config, material, mined.report, fitted.report, measured, base, tuned)
 
-        publish_folder(fitted.model, out / "model")
-        write_model_card(out / "model", report)
-        build_index(out / "index", passages, cached_tuned, out / "model")
-        write_json(report, out / "report.json")
-        write_report(plain(report), out / "report.html")
+def _adapt(
+    config: Config, material: Material | None, workspace: Workspace, out: Path, planned: Plan
+) -> Mapping[str, Any]:
+    step, embeddings = workspace.step, workspace.root / "embeddings"
+    evaluation, seed = config.evaluation, config.seed
+    base = planned.encoder = open_encoder(config, config.model)
+    cached_base = CachedEncoder(base, embeddings)
+    if material is None and config.data:
+        material = load_judged(config, require=("train", "test"))
+    elif material is None:
+        material = material_from_documents(config, base, workspace)
+    planned.collection = material.collection
+    passages, splits = material.collection.passages, material.collection.splits
+    train, dev, test = splits["train"], splits["dev"], splits["test"]
+
+    before = step("base-runs", run_base_systems, test, dev, passages, cached_base, evaluation)
+    general = step("general-set", load_general_set, general_source(evaluation), seed)
+    mined = step("negatives", mine_hard_negatives, train, passages, cached_base, config.negatives, seed)
+    retrieved = [list(run.results.values()) for run in (before.dev_bm25, before.dev_base)]
+    selection = Selection(
+        build_dev_pool(dev, passages, retrieved, seed), general.choosing if general else None, evaluation.general_margin
+    )
+    fitted = step("model", finetune, train, passages, mined.negatives, base, selection, config.finetune, seed)
+
+    tuned = open_encoder(config, str(fitted.model))
+    cached_tuned = CachedEncoder(tuned, embeddings)
+    after = step("tuned-runs", run_tuned, test, passages, cached_tuned, evaluation)
+    kept = step("general-loss", measure_general, general, cached_base, cached_tuned, evaluation)
+    scores = step("separation", measure_separation, test, passages, cached_base, cached_tuned, before.base)
+    if workspace.dry_run:
+        return {}
+
+    hybrids = [fuse_runs(f"hybrid-{run.name}", [before.bm25, run], evaluation.top_k) for run in (before.base, after)]
+    runs = [before.bm25, before.base, after, *hybrids]
+    measured = evaluation_report(runs, test, passages, evaluation, general=kept, separation=scores)
+    measured["slices"] = [
+        *further_slices(splits, passages, cached_base, cached_tuned, evaluation),
+        *measured["slices"],
+    ]
+    report = assemble_report(config, material, mined.report, fitted.report, measured, base, tuned)
+    model, served = fitted.model, cached_tuned
+    if config.final_fit and report["verdict"]["decision"] == "ship":
+        final = fit_on_everything(config, workspace, material, fitted.report, base)
+        model, served = final.model, CachedEncoder(open_encoder(config, str(final.model)), embeddings)
+        report["final_fit"] = final.account
+        report["fingerprints"]["final"] = served.fingerprint
+
+    publish_folder(model, out / "model")
+    write_model_card(out / "model", report)
+    build_index(out / "index", passages, served, out / "model")
+    write_dropped(material.dropped, out / "dropped.jsonl")
+    write_json(report, out / "report.json")
+    write_report(report, out / "report.html")
     return report

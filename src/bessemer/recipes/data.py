@@ -10,6 +10,7 @@ from typing import Any
 
 from bessemer.config import Config
 from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.encoder import Side
 from bessemer.encoders.load import load_encoder
 from bessemer.errors import ConfigError
 from bessemer.formats import load_collection
@@ -91,6 +92,12 @@ def open_encoder(config: Config, model: str) -> DenseEncoder:
         encoder.max_length = LONGEST_BY_DEFAULT
         encoder.query_max_length = config.finetune.query_max_length or LONGEST_BY_DEFAULT
     return encoder
+
+
+def text_length(encoder: DenseEncoder, side: Side) -> int | None:
+    """Tokens of a text itself that the model reads: the side's length without its prompt and special tokens."""
+    limit = encoder.query_max_length if side == "query" else encoder.max_length
+    return None if limit is None else limit - len(encoder.tokenize([""], side)[0])
 
 
 def _capped(collection: Collection, limit: int | None, seed: int) -> tuple[Collection, list[str]]:

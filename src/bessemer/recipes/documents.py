@@ -64,10 +64,9 @@ def ask(prepared: Prepared, config: QuestionsConfig, own: Path | None, seed: int
     given = own_questions(own, prepared.documents, prepared.passages, prepared.splits)
     extracted = extract_questions(prepared.passages, prepared.splits, config, seed)
     splits, notes = _joined(given, extracted)
-    collection = Collection("", extracted.passages, splits)
-    if given.splits["test"].queries:
-        collection = replace(collection, passages=_whole_outside_train(prepared, extracted))
-    return Questions(collection, (*given.dropped, *extracted.dropped), tuple(notes))
+    own_splits = {split for split, judged in given.splits.items() if judged.queries and split != "train"}
+    passages = _restored(prepared, extracted, own_splits)
+    return Questions(Collection("", passages, splits), (*given.dropped, *extracted.dropped), tuple(notes))
 
 
 def _joined(given: OwnQuestions, extracted: Extracted) -> tuple[dict[str, Judged], list[str]]:
@@ -89,10 +88,10 @@ def _joined(given: OwnQuestions, extracted: Extracted) -> tuple[dict[str, Judged
     return splits, notes
 
 
-def _whole_outside_train(prepared: Prepared, extracted: Extracted) -> tuple[Passage, ...]:
-    """Own questions are asked of whole passages: only train passages stay without what was extracted from them."""
+def _restored(prepared: Prepared, extracted: Extracted, own_splits: set[str]) -> tuple[Passage, ...]:
+    """Own questions are asked of whole passages; where extracted ones judge or train, their spans stay withheld."""
     return tuple(
-        reduced if prepared.splits[whole.doc_id] == "train" else whole
+        whole if prepared.splits[whole.doc_id] in own_splits else reduced
         for whole, reduced in zip(prepared.passages, extracted.passages, strict=True)
     )
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bessemer.config import Config
-from bessemer.corpus.chunk import CountTokens, to_passages
+from bessemer.corpus.chunk import to_passages
 from bessemer.corpus.dedup import cluster_documents, deduplicate
+from bessemer.corpus.pack import CountTokens
 from bessemer.corpus.read import read_documents
 from bessemer.errors import ConfigError, DataError, Problem
 from bessemer.formats.beir import write_beir

@@ -14,7 +14,7 @@ from bessemer.encoders.encoder import Encoder, Side
 from bessemer.errors import ArtifactError
 from bessemer.evaluation.separation import Vectors, separation
 from bessemer.negatives import MiningReport
-from bessemer.recipes.data import Material
+from bessemer.recipes.data import Material, text_length
 from bessemer.recipes.output import installed_versions, plain
 from bessemer.training.finetune import TrainingReport
 from bessemer.types import Judged, Passage, Run
@@ -67,7 +67,7 @@ def truncation(material: Material, encoder: DenseEncoder) -> dict[Side, int]:
     }
     cut = {}
     for side, some in texts.items():
-        limit = encoder.text_length(side)
+        limit = text_length(encoder, side)
         cut[side] = 0 if limit is None else sum(n > limit for n in encoder.count_tokens(some))
     return cut
 

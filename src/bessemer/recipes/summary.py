@@ -6,8 +6,11 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bessemer.printing import fold
+
 SHOWN = ("nDCG@10", "R@1", "R@5", "R@10", "RR@10")
 WIDTH = 80
+LINES_PER_HIT = 3
 
 
 def report_summary(report: Mapping[str, Any], out: str) -> str:
@@ -25,10 +28,10 @@ def systems_table(evaluation: Mapping[str, Any]) -> str:
         for row in reversed(evaluation.get("comparisons") or [])
         if row["measure"] == SHOWN[0] and row["baseline"] == evaluation["comparisons"][0]["baseline"]
     }
-    rows = [f"{'':14}" + "".join(f"{measure:>8}" for measure in SHOWN) + f"{'nDCG@10 - base [95%]':>26}"]
+    rows = [f"{'':13}" + "".join(f"{measure:>8}" for measure in SHOWN) + f"  {'nDCG@10 difference [95%]':>26}"]
     for name, system in evaluation["systems"].items():
         values = "".join(f"{system['measures'].get(measure, float('nan')):8.4f}" for measure in SHOWN)
-        rows.append(f"{name:14}{values}{differences.get(name, ''):>26}")
+        rows.append(f"{name:13}{values}  {differences.get(name, ''):>26}".rstrip())
     return "\n".join(rows)
 
 
@@ -106,8 +109,10 @@ def hits_summary(hits: Sequence[Mapping[str, Any]], explain: bool) -> str:
         if explain:
             lanes = (f"{name}: rank {lane['rank']}, score {lane['score']:.4f}" for name, lane in hit["lanes"].items())
             lines.append(f"    [{'; '.join(lanes)}]")
-        text = textwrap.shorten(hit["text"], 3 * (WIDTH - 4), placeholder=" ...")
-        lines.append(textwrap.fill(text, WIDTH, initial_indent="    ", subsequent_indent="    "))
+        shown = fold(" ".join(hit["text"].split()), WIDTH, indent="    ").split("\n")
+        lines += shown[:LINES_PER_HIT]
+        if len(shown) > LINES_PER_HIT:
+            lines.append(f"    ... {len(shown) - LINES_PER_HIT} more lines")
         blocks.append("\n".join(lines))
     return "\n".join(blocks) or "nothing found"
 

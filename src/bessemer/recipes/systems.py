@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bessemer.config import EvaluationConfig
 from bessemer.encoders.encoder import Encoder, Similarity
 from bessemer.errors import ArtifactError
+from bessemer.evaluation.compare import general_result
 from bessemer.evaluation.evaluate import run_system
 from bessemer.search.bm25 import BM25, TfIdf
 from bessemer.search.retriever import DenseRetriever
@@ -56,3 +58,28 @@ def dense_over(passages: Sequence[Passage], encoder: Encoder, similarity: Simila
     if vectors is None:
         raise ArtifactError("this encoder gives no dense vectors; choose a dense model")
     return DenseRetriever(encoder, [passage.passage_id for passage in passages], vectors, similarity)
+
+
+def further_slices(
+    splits: Mapping[str, Judged], passages: Sequence[Passage], base: Encoder, tuned: Encoder, config: EvaluationConfig
+) -> list[dict[str, Any]]:
+    """Rows of the slice table for judged splits beyond train, dev and test, such as `seen`. They decide nothing."""
+    rows = []
+    for name, judged in splits.items():
+        if name in ("train", "dev", "test") or not judged.queries:
+            continue
+        runs = [
+            run_system(system, dense_over(passages, encoder), judged.queries, config.top_k)
+            for system, encoder in (("base", base), ("tuned", tuned))
+        ]
+        found = general_result(name, runs[0], runs[1], judged, passages, config)
+        rows.append({
+            "slice": f"further questions: {name}",
+            "n_queries": found.n_queries,
+            "base": found.base,
+            "tuned": found.tuned,
+            "difference": found.difference,
+            "ci_low": found.ci_low,
+            "ci_high": found.ci_high,
+        })  # fmt: skip
+    return rows

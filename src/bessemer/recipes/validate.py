@@ -13,7 +13,7 @@ from bessemer.config import Config
 from bessemer.corpus.read import read_documents
 from bessemer.errors import DataError, Problem
 from bessemer.formats import Loaded, Triplet, load_collection, read_pairs
-from bessemer.recipes.data import open_encoder, require_one_input
+from bessemer.recipes.data import open_encoder, require_one_input, text_length
 
 CountTokens = Callable[[Sequence[str]], Sequence[int]]
 WIDTH = 80
@@ -96,8 +96,8 @@ def validate_input(config: Config, tokens: bool) -> tuple[Validation, str]:
             config.data or "",
             seed=config.seed,
             count_tokens=encoder.count_tokens if encoder else None,
-            max_length=encoder.text_length("passage") if encoder else None,
-            query_max_length=encoder.text_length("query") if encoder else None,
+            max_length=text_length(encoder, "passage") if encoder else None,
+            query_max_length=text_length(encoder, "query") if encoder else None,
         )
     return found, render(found)
 

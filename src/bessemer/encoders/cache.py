@@ -1,0 +1,144 @@
+"""Embedding cache on disk: an encoder whose vectors outlive the process.
+
+Texts are cut into shards before the cache is asked, and a shard is read whole or computed whole, because bf16 vectors
+depend a little on their batch neighbours: the same texts give the same bits whatever the cache has seen before. The
+cuts depend on the texts alone (a shard ends at a text whose hash says so), so texts added, changed or taken out
+touch only the shards around them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from bessemer.encoders.encoder import Encoded, Side, Similarity
+from bessemer.encoders.runtime import Progress
+from bessemer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bessemer.encoders.dense import DenseEncoder
+
+logger = logging.getLogger(__name__)
+
+MEAN_SHARD = 512
+MAX_SHARD = 2_048
+
+
+class CachedEncoder:
+    """``encoder`` with its vectors kept under ``folder``, in files named by a hash of all that shaped them.
+
+    Any number of processes may share the folder: files appear by atomic rename and never change. A damaged file is
+    computed again. ``n_truncated`` counts per side as the encoder's does, cached texts included.
+    """
+
+    def __init__(self, encoder: DenseEncoder, folder: str | Path) -> None:
+        """Raises ConfigError when ``folder`` cannot be made."""
+        self.encoder = encoder
+        self.folder = Path(folder)
+        self.n_truncated: dict[str, int] = {"query": 0, "passage": 0}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{self.folder}: the cache folder cannot be made ({error.strerror})") from None
+
+    @property
+    def fingerprint(self) -> str:
+        return self.encoder.fingerprint
+
+    @property
+    def content_key(self) -> str:
+        return self.encoder.content_key
+
+    @property
+    def similarity(self) -> Similarity:
+        return self.encoder.similarity
+
+    @property
+    def dimension(self) -> int:
+        return self.encoder.dimension
+
+    def encode_queries(self, texts: Sequence[str]) -> Encoded:
+        """As the encoder's, from the cache where it can."""
+        return Encoded(dense=self._encode(texts, "query"))
+
+    def encode_passages(self, texts: Sequence[str]) -> Encoded:
+        """As the encoder's, from the cache where it can."""
+        return Encoded(dense=self._encode(texts, "passage"))
+
+    def _encode(self, texts: Sequence[str], side: Side) -> NDArray[np.float32]:
+        vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        self.encoder.settle_precision(texts, side)  # the precision is part of the key
+        settings = self._settings(side)
+        progress = Progress(len(texts), side)
+        for start, end, key in shards(texts, settings):
+            path = self.folder / key[:2] / f"{key}.safetensors"
+            found = _read(path, (end - start, self.dimension))
+            if found is None:
+                before = self.encoder.n_truncated[side]
+                dense = self.encoder.encode(texts[start:end], side, progress)
+                found = dense, self.encoder.n_truncated[side] - before
+                _write(path, *found)
+            else:
+                progress.skip(end - start)
+            vectors[start:end], n_truncated = found
+            self.n_truncated[side] += n_truncated
+        return vectors
+
+    def _settings(self, side: Side) -> str:
+        encoder = self.encoder
+        length = encoder.query_max_length if side == "query" else encoder.max_length
+        dtype = "bf16" if encoder.bf16 else "fp32"
+        return json.dumps([encoder.fingerprint, side, dtype, length, "torch", encoder.device.split(":")[0]])
+
+
+def shards(texts: Sequence[str], settings: str) -> Iterator[tuple[int, int, str]]:
+    """Cut ``texts`` into shards: (start, end, key), the key a hash of ``settings`` and of every text in order."""
+    start, digest = 0, hashlib.sha256(settings.encode())
+    for position, text in enumerate(texts, start=1):
+        text_hash = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+        digest.update(text_hash)
+        is_cut = int.from_bytes(text_hash[:8], "big") % MEAN_SHARD == 0
+        if is_cut or position - start == MAX_SHARD or position == len(texts):
+            yield start, position, digest.hexdigest()
+            start, digest = position, hashlib.sha256(settings.encode())
+
+
+def _read(path: Path, shape: tuple[int, int]) -> tuple[NDArray[np.float32], int] | None:
+    """Vectors and truncation count of a shard, or None when the file is not there or is damaged."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            vectors, metadata = file.get_tensor("dense"), file.metadata() or {}
+            is_whole = vectors.shape == shape and vectors.dtype == np.float32
+            if is_whole and metadata["sha256"] == hashlib.sha256(vectors.tobytes()).hexdigest():
+                return vectors, int(metadata["n_truncated"])
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, OSError, KeyError, ValueError):
+        pass
+    logger.warning("%s: damaged cache file, computed again", path)
+    return None
+
+
+def _write(path: Path, vectors: NDArray[np.float32], n_truncated: int) -> None:
+    """Write a shard so that it is there whole or not at all."""
+    metadata = {"sha256": hashlib.sha256(vectors.tobytes()).hexdigest(), "n_truncated": str(n_truncated)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(save({"dense": vectors}, metadata))
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

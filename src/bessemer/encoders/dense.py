@@ -1,0 +1,285 @@
+"""Dense encoder over a sentence-transformers model: one vector per text."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding
+from torch import Tensor, nn
+
+from bessemer.encoders.encoder import Encoded, Side, Similarity
+from bessemer.encoders.fingerprint import model_fingerprint
+from bessemer.encoders.precision import MIN_BF16_COSINE, bf16_modules, lowest_cosine
+from bessemer.encoders.runtime import Progress, has_native_bf16, without_progress_bars
+from bessemer.encoders.tokens import Lengths, TextTokenizer, length_batches
+from bessemer.errors import ArtifactError, ConfigError
+
+logger = logging.getLogger(__name__)
+
+CPU_BATCH_TOKENS = 1_024
+GPU_BATCH_TOKENS = 65_536
+SLAB = 16_384
+"""Texts whose token ids are held at once: sorting by length needs many, memory wants few."""
+N_CHECKED = 8
+"""Texts on which bf16 is compared with fp32."""
+
+TokenIds = Sequence[Sequence[int]]
+
+
+class DenseEncoder:
+    """Queries and passages to vectors, with the model's own prompts, pooling and similarity.
+
+    ``model`` stays a plain ``SentenceTransformer`` that may be trained; a bf16 copy for encoding follows its weights.
+    ``n_truncated`` counts, per side, the encoded texts that were longer than the side's length.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        name: str,
+        *,
+        bf16: bool | None = None,
+        max_length: int | None = None,
+        query_max_length: int | None = None,
+    ) -> None:
+        """``max_length``: tokens of a passage with prompt and special tokens (default: the model's own limit; static
+        models have none); ``query_max_length``: of a query (default: as ``max_length``). ``bf16`` None: where the
+        hardware has it. Raises ConfigError for models that are no text encoders and for lengths they cannot take.
+        """
+        first = model[0]
+        if not isinstance(first, Transformer | StaticEmbedding):
+            raise ConfigError(f"{name}: a {type(first).__name__} model cannot be used; a Transformer or static one can")
+        self.model = model
+        self.name = name
+        self.is_static = isinstance(first, StaticEmbedding)
+        self.device = str(model.device)
+        self.similarity: Similarity = _similarity(model, name)
+        self.query_prompt, self.passage_prompt = _settle_prompts(model)
+        self._first: Any = first
+        self._tokenizer = TextTokenizer(first, name)
+        self.query_max_length, self.max_length = self._lengths(max_length, query_max_length)
+        self.bf16 = not self.is_static and (has_native_bf16(self.device) if bf16 is None else bf16)
+        self._asked_bf16 = self.bf16
+        self.n_truncated: dict[str, int] = {"query": 0, "passage": 0}
+        self._fingerprint: tuple[object, str] | None = None
+        self._bf16_modules: tuple[object, list[nn.Module]] | None = None
+
+    def _lengths(self, passage: int | None, query: int | None) -> Lengths:
+        own, positions = self._tokenizer.own_lengths, self._n_positions()
+        for length in filter(None, (passage, query)):
+            if length <= self._tokenizer.n_special:
+                raise ConfigError(f"max length {length}: no room beside {self._tokenizer.n_special} special tokens")
+            if positions and length > positions:
+                raise ConfigError(f"max length {length}: {self.name} takes at most {positions} tokens; lower it")
+        return Lengths(query or passage or own.query, passage or own.passage)
+
+    def _n_positions(self) -> int | None:
+        if self.is_static:
+            return None
+        n_positions = getattr(self._first.config, "max_position_embeddings", None)
+        if n_positions is None or n_positions < 1:
+            return None
+        # RoBERTa-like models begin counting positions after their padding id
+        return int(n_positions) - int(self._first._infer_flatten_position_offset())
+
+    @property
+    def dimension(self) -> int:
+        return int(self.model.get_embedding_dimension())
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over weights, tokenizer, pooling, prompts and similarity; not over the path or the maximum lengths."""
+        version = self._weights_version()
+        if self._fingerprint is None or self._fingerprint[0] != version:
+            settings = {
+                "query_prompt": self.query_prompt,
+                "passage_prompt": self.passage_prompt,
+                "similarity": self.similarity,
+                "padding_side": self._tokenizer.padding_side,
+                "truncation_side": self._tokenizer.cut_side,
+                "truncate_dim": self.model.truncate_dim,
+            }
+            digest = model_fingerprint(self.model, self._tokenizer.to_json(), settings)
+            self._fingerprint = (version, digest)
+        return self._fingerprint[1]
+
+    @property
+    def content_key(self) -> str:
+        """The fingerprint with all else that shapes the vectors: lengths, and the precision asked for."""
+        return f"{self.fingerprint}:{self.query_max_length}:{self.max_length}:{'bf16' if self._asked_bf16 else 'fp32'}"
+
+    def encode_queries(self, texts: Sequence[str]) -> Encoded:
+        """Vectors (n, dimension) of queries, with the query prompt. Raises ArtifactError if any is not finite."""
+        return Encoded(dense=self.encode(texts, "query"))
+
+    def encode_passages(self, texts: Sequence[str]) -> Encoded:
+        """Vectors (n, dimension) of passages, with the passage prompt. Raises ArtifactError if any is not finite."""
+        return Encoded(dense=self.encode(texts, "passage"))
+
+    def encode(self, texts: Sequence[str], side: Side, progress: Progress | None = None) -> NDArray[np.float32]:
+        """Vectors (n, dimension) of texts of one side. Raises ArtifactError if any is not finite."""
+        vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        progress = progress or Progress(len(texts), side)
+        for start in range(0, len(texts), SLAB):
+            token_ids, n_cut = self._tokenize(texts[start : start + SLAB], side)
+            self.n_truncated[side] += n_cut
+            self._settle_precision(token_ids, side)
+            vectors[start : start + SLAB] = self._forward(token_ids, side, self.bf16, progress)
+        n_bad = int((~np.isfinite(vectors)).any(axis=1).sum())
+        if n_bad:
+            raise ArtifactError(f"{self.name}: {n_bad} of {len(texts)} vectors are not finite; the weights are damaged")
+        return vectors
+
+    def settle_precision(self, texts: Sequence[str], side: Side) -> None:
+        """Choose bf16 or fp32 on some of ``texts``, as the first encoding would; ``bf16`` tells the outcome."""
+        if self.bf16 and self._bf16_is_stale():
+            self._settle_precision(self._tokenize(_spread(texts), side)[0], side)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens per text, without prompt and special tokens, never truncated."""
+        return self._tokenizer.count(texts)
+
+    def tokenize(self, texts: Sequence[str], side: Side) -> list[list[int]]:
+        """Token ids per text: prompt and special tokens in, cut to the side's length. Does not count truncations."""
+        return self._tokenize(texts, side)[0]
+
+    def features(self, token_ids: TokenIds, side: Side) -> dict[str, Tensor]:
+        """Model input on the device: (n, longest) ``input_ids`` and ``attention_mask``, or for static models the
+        concatenated ``input_ids`` with (n,) ``offsets``."""
+        lengths = [len(ids) for ids in token_ids]
+        if self.is_static:
+            flat = np.fromiter((i for ids in token_ids for i in ids), dtype=np.int64, count=sum(lengths))
+            offsets = np.cumsum([0, *lengths[:-1]], dtype=np.int64)[: len(lengths)]
+            return self._on_device(input_ids=flat, offsets=offsets)
+        width = max(lengths, default=0)
+        input_ids = np.full((len(token_ids), width), self._tokenizer.pad_id, dtype=np.int64)
+        mask = np.zeros_like(input_ids)
+        for row, ids in enumerate(token_ids):
+            where = slice(width - len(ids), width) if self._tokenizer.padding_side == "left" else slice(0, len(ids))
+            input_ids[row, where] = ids
+            mask[row, where] = 1
+        features = self._on_device(input_ids=input_ids, attention_mask=mask)
+        prompt = self._prompt(side)
+        if prompt and any(isinstance(module, Pooling) and not module.include_prompt for module in self.model):
+            features["prompt_length"] = torch.tensor([self._first._get_prompt_length(prompt)])
+        return features
+
+    def embed(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Differentiable forward pass: ``features`` to vectors (n, dimension), of unit length when the similarity is
+        cosine. Takes the training mode, gradients and autocast of the caller."""
+        return self._embed(features, self.model)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the sentence-transformers layout: plain ``SentenceTransformer(folder)`` gives the same vectors by
+        ``encode_query`` and ``encode_document``, prompts and lengths included."""
+        query, passage = self.query_max_length, self.max_length
+        if self.is_static:
+            self._first.tokenizer = self._tokenizer.cutting_at(passage)
+        elif passage is not None:
+            self._first.max_seq_length = passage
+            self._first.query_length = query if query != passage else None
+            self._first.document_length = None
+        with without_progress_bars():
+            self.model.save(str(folder), safe_serialization=True)
+
+    def copy_weights(self) -> dict[str, Tensor]:
+        """A copy of all weights by name."""
+        return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Put ``weights`` in. Raises ArtifactError when names or shapes are not this model's."""
+        try:
+            self.model.load_state_dict(dict(weights), strict=True)
+        except RuntimeError as error:
+            raise ArtifactError(f"weights do not fit {self.name}: {error}") from None
+        self._fingerprint = self._bf16_modules = None
+
+    def _weights_version(self) -> object:
+        """Changes whenever a weight does: torch counts the in-place changes of every tensor."""
+        return tuple((id(parameter), parameter._version) for parameter in self.model.parameters())
+
+    def _prompt(self, side: Side) -> str:
+        return self.query_prompt if side == "query" else self.passage_prompt
+
+    def _tokenize(self, texts: Sequence[str], side: Side) -> tuple[list[list[int]], int]:
+        prompt, length = self._prompt(side), self.query_max_length if side == "query" else self.max_length
+        return self._tokenizer.encode([prompt + text for text in texts], length)
+
+    def _on_device(self, **arrays: NDArray[np.int64]) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
+
+    def _bf16_is_stale(self) -> bool:
+        return self._bf16_modules is None or self._bf16_modules[0] != self._weights_version()
+
+    def _settle_precision(self, token_ids: TokenIds, side: Side) -> None:
+        """Make the bf16 copy if the weights are new, and keep bf16 only if it agrees with fp32 on some texts."""
+        if not (self.bf16 and token_ids and self._bf16_is_stale()):
+            return
+        self._bf16_modules = (self._weights_version(), bf16_modules(self.model))
+        sample = _spread(token_ids)
+        cosine = lowest_cosine(self._forward(sample, side, True), self._forward(sample, side, False))
+        if not cosine >= MIN_BF16_COSINE:  # NaN is a no
+            logger.warning("%s: bf16 vectors differ from fp32 (cosine %.5f): encoding in fp32", self.name, cosine)
+            self.bf16, self._bf16_modules = False, None
+
+    def _forward(
+        self, token_ids: TokenIds, side: Side, bf16: bool, progress: Progress | None = None
+    ) -> NDArray[np.float32]:
+        """Vectors in the order of ``token_ids``, computed in batches of similar length, the longest first."""
+        vectors = np.empty((len(token_ids), self.dimension), dtype=np.float32)
+        budget = CPU_BATCH_TOKENS if self.device == "cpu" else GPU_BATCH_TOKENS
+        modules = self._bf16_modules[1] if bf16 and self._bf16_modules else self.model
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.inference_mode():
+                for rows in length_batches([len(ids) for ids in token_ids], budget):
+                    features = self.features([token_ids[row] for row in rows], side)
+                    vectors[rows] = self._embed(features, modules).cpu().numpy()
+                    if progress:
+                        progress.update(len(rows))
+        finally:
+            self.model.train(was_training)
+        return vectors
+
+    def _embed(self, features: Mapping[str, Tensor], modules: Iterable[nn.Module]) -> Tensor:
+        current: dict[str, Any] = dict(features)
+        for module in modules:
+            current = module(current)
+        vectors: Tensor = current["sentence_embedding"].float()
+        if self.model.truncate_dim is not None:
+            vectors = vectors[:, : self.model.truncate_dim]
+        return F.normalize(vectors, dim=-1) if self.similarity == "cosine" else vectors
+
+
+def _spread(items: Sequence[Any]) -> list[Any]:
+    """At most N_CHECKED items, evenly from the whole sequence."""
+    return list(items[:: -(-len(items) // N_CHECKED)]) if items else []
+
+
+def _similarity(model: SentenceTransformer, name: str) -> Similarity:
+    if model.similarity_fn_name == "cosine":
+        return "cosine"
+    if model.similarity_fn_name == "dot":
+        return "dot"
+    raise ConfigError(f"{name}: similarity `{model.similarity_fn_name}` is not supported; known: cosine, dot")
+
+
+def _settle_prompts(model: SentenceTransformer) -> tuple[str, str]:
+    """The model's prompts, written back under the keys that sentence-transformers reads, with no default prompt."""
+    prompts = model.prompts
+    fallback = prompts.get(model.default_prompt_name, "") if model.default_prompt_name else ""
+    query = prompts.get("query") or fallback
+    passage = next((prompts[key] for key in ("document", "passage", "corpus") if prompts.get(key)), fallback)
+    model.prompts = {**prompts, "query": query, "document": passage}
+    model.default_prompt_name = None
+    return query, passage

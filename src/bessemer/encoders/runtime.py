@@ -1,0 +1,80 @@
+"""What the machine can do, and how long encoding will take. torch is imported on use."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bessemer.encoders.encoder import Side
+from bessemer.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+_PLURAL = {"query": "queries", "passage": "passages"}
+
+
+def resolve_device(device: str | None) -> str:
+    """The device to use: the one asked for, else cuda, else mps, else cpu. ConfigError when it is not there."""
+    import torch
+
+    if device is None:
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device `{device}` cannot be used here: {str(error).splitlines()[0]}; try cpu") from None
+    return device
+
+
+def has_native_bf16(device: str) -> bool:
+    """Whether ``device`` multiplies bf16 matrices in hardware. Emulated bf16 is slower than fp32, so it is a no."""
+    import torch
+
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.startswith("cpu"):
+        return bool(torch.cpu._is_avx512_bf16_supported()) or bool(torch.cpu._is_amx_tile_supported())
+    return False
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """No bars of transformers' own while a local model is read or written: they last a blink."""
+    from transformers.utils import logging as transformers_logging
+
+    was_enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            transformers_logging.enable_progress_bar()
+
+
+class Progress:
+    """Logs how far a long encoding is, with the time left, every ``interval`` seconds; short ones log nothing."""
+
+    def __init__(self, total: int, side: Side, interval: float = 5.0) -> None:
+        self._total, self._noun, self._interval = total, _PLURAL[side], interval
+        self._done = self._skipped = 0
+        self._start = self._last = time.monotonic()
+
+    def update(self, n: int) -> None:
+        """``n`` more texts were encoded."""
+        self._done += n
+        now = time.monotonic()
+        if now - self._last < self._interval or self._done >= self._total:
+            return
+        self._last = now
+        rate = (self._done - self._skipped) / (now - self._start)
+        left = (self._total - self._done) / rate
+        logger.info("encoded %d of %d %s, %.0f/s, %.0f s left", self._done, self._total, self._noun, rate, left)
+
+    def skip(self, n: int) -> None:
+        """``n`` more texts cost nothing; the time left is judged by those that do."""
+        self._done += n
+        self._skipped += n

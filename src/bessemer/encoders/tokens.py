@@ -1,0 +1,95 @@
+"""Text to token ids with the model's own fast tokenizer, and batches of similar length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from tokenizers import Encoding, Tokenizer
+
+from bessemer.errors import ConfigError
+
+_NO_LIMIT = 10**9  # transformers writes 1e30 where a tokenizer names no limit
+
+
+class Lengths(NamedTuple):
+    """Most tokens, special ones included, of a query and of a passage; None = no limit."""
+
+    query: int | None
+    passage: int | None
+
+
+class TextTokenizer:
+    """A private copy of a model's tokenizer that neither pads nor cuts, so that lengths can be told.
+
+    ``module`` is the first module of a sentence-transformers model. Raises ConfigError without a fast tokenizer.
+    """
+
+    def __init__(self, module: Any, name: str) -> None:
+        self.is_static = isinstance(module, StaticEmbedding)
+        if self.is_static:
+            backend = module.tokenizer
+            truncation = backend.truncation or {}
+            self.padding_side, self.cut_side = "right", truncation.get("direction", "right")
+            self.pad_id = 0
+            limit = truncation.get("max_length")
+            self.own_lengths = Lengths(limit, limit)
+        else:
+            backend = getattr(module.tokenizer, "backend_tokenizer", None)
+            if backend is None:
+                raise ConfigError(f"{name}: has no fast tokenizer (tokenizer.json); convert it with transformers first")
+            self.padding_side, self.cut_side = module.tokenizer.padding_side, module.tokenizer.truncation_side
+            self.pad_id = module.tokenizer.pad_token_id or 0
+            limit = module.max_seq_length
+            limit = limit if limit is not None and limit < _NO_LIMIT else None
+            self.own_lengths = Lengths(module.query_length or limit, module.document_length or limit)
+        self._backend = Tokenizer.from_str(backend.to_str())
+        self._backend.no_padding()
+        self._backend.no_truncation()
+        self.n_special = 0 if self.is_static else self._backend.num_special_tokens_to_add(is_pair=False)
+
+    def to_json(self) -> str:
+        return str(self._backend.to_str())
+
+    def cutting_at(self, length: int | None) -> Tokenizer:
+        """A tokenizer of its own that cuts at ``length``, as a static model carries it."""
+        tokenizer = Tokenizer.from_str(self.to_json())
+        if length is not None:
+            tokenizer.enable_truncation(length, direction=self.cut_side)
+        return tokenizer
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens per text, special ones left out."""
+        return [len(encoding) for encoding in self._encode(texts)]
+
+    def encode(self, texts: Sequence[str], length: int | None) -> tuple[list[list[int]], int]:
+        """Token ids per text, special ones included, cut to ``length``; and how many texts were cut."""
+        room = None if length is None else length - self.n_special
+        token_ids, n_cut = [], 0
+        for encoding in self._encode(texts):
+            if room is not None and len(encoding) > room:
+                encoding.truncate(room, direction=self.cut_side)
+                n_cut += 1
+            token_ids.append(encoding.ids if self.is_static else self._backend.post_process(encoding).ids)
+        return token_ids, n_cut
+
+    def _encode(self, texts: Sequence[str]) -> list[Encoding]:
+        return list(self._backend.encode_batch_fast(list(map(_encodable, texts)), add_special_tokens=False))
+
+
+def _encodable(text: str) -> str:
+    """``text`` with lone surrogates, which no UTF-8 tokenizer takes, replaced by a question mark."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def length_batches(lengths: Sequence[int], max_tokens: int) -> Iterator[NDArray[np.int64]]:
+    """Row numbers, longest row first, in batches of at most ``max_tokens`` padded tokens (a longer row goes alone)."""
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, max_tokens // max(1, lengths[order[start]]))
+        yield order[start : start + size]
+        start += size

@@ -1,0 +1,75 @@
+"""What `adapt` would do: which steps are done, which would run, and about how long they take here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bessemer.config import Config
+from bessemer.encoders.dense import DenseEncoder
+from bessemer.recipes.final_fit import n_pairs
+from bessemer.training.interpolation import ALPHAS
+from bessemer.types import Collection
+
+STEPS = ("base-runs", "general-set", "negatives", "model", "tuned-runs", "general-loss", "separation")
+BACKWARD = 3.0
+"""A training step costs about this many forward passes over the same texts."""
+N_TIMED = 48
+
+
+@dataclass
+class Plan:
+    """Filled as the recipe goes along; ``next_step`` is the first that is not done."""
+
+    next_step: str = ""
+    encoder: DenseEncoder | None = None
+    collection: Collection | None = None
+
+    def to_dict(self, config: Config) -> Mapping[str, Any]:
+        steps = STEPS if config.data else ("documents", "questions", *STEPS)
+        place = steps.index(self.next_step) if self.next_step in steps else len(steps)
+        seconds = self._seconds(config) if place < len(steps) else {}
+        return {
+            "steps": [
+                {"step": step, "state": "cached" if i < place else "to run", "seconds": seconds.get(step)}
+                for i, step in enumerate(steps)
+            ],
+            "llm_cost": 0.0,
+            "out": config.out,
+        }
+
+    def _seconds(self, config: Config) -> dict[str, float]:
+        """Upper bounds from the encoder's speed on a few of the passages."""
+        if self.encoder is None or self.collection is None:
+            return {}
+        passages, splits = self.collection.passages, self.collection.splits
+        sample = [passage.indexed_text for passage in passages[:: max(1, len(passages) // N_TIMED)]]
+        self.encoder.encode_passages(sample[:4])
+        started = time.perf_counter()
+        self.encoder.encode_passages(sample)
+        each = (time.perf_counter() - started) / len(sample)
+        tuning, corpus = config.finetune, len(passages) * each
+        trained = tuning.num_train_epochs * n_pairs(splits["train"]) * (2 + tuning.n_negatives) * BACKWARD * each
+        n_evaluations = 1 / tuning.eval_steps if tuning.eval_steps < 1 else 10
+        return {
+            "base-runs": corpus,
+            "negatives": len(splits["train"].queries) * each,
+            "model": trained + (n_evaluations + 1 + len(ALPHAS)) * corpus,
+            "tuned-runs": corpus,
+        }
+
+
+def plan_summary(plan: Mapping[str, Any]) -> str:
+    """One line per step."""
+    lines = []
+    for step in _steps(plan):
+        about = f"at most about {step['seconds']:.0f} s" if step["seconds"] else ""
+        lines.append(f"{step['step']:14}{step['state']:8}{about}".rstrip())
+    return "\n".join([*lines, f"language model: not used, cost 0; nothing was written to {plan['out']}"])
+
+
+def _steps(plan: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    steps: Sequence[Mapping[str, Any]] = plan["steps"]
+    return steps
