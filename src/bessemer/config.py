@@ -19,9 +19,9 @@ from bessemer.errors import ConfigError
 
 
 class Section(BaseModel):
-    """Strict base: unknown keys are errors, values are immutable."""
+    """Strict base: unknown keys are errors, values are immutable, numbers are finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class ChunkingConfig(Section):
@@ -40,8 +40,8 @@ class ChunkingConfig(Section):
 class SplitConfig(Section):
     """Shares of documents (or near-duplicate clusters) held out."""
 
-    dev: float = Field(0.1, gt=0, lt=0.5)
-    test: float = Field(0.2, gt=0, lt=0.5)
+    dev: float = Field(0.1, gt=0, lt=0.5, description="share on which checkpoints and weights are chosen")
+    test: float = Field(0.2, gt=0, lt=0.5, description="share on which the verdict is reached")
 
 
 class QuestionsConfig(Section):
@@ -53,7 +53,7 @@ class QuestionsConfig(Section):
 class NegativesConfig(Section):
     """Hard negatives (docs/negatives.md). Scores are similarities of the mining model."""
 
-    strategy: str = "top_k"
+    strategy: str = Field("top_k", description="top_k or random")
     n_negatives: int = Field(4, ge=0, description="candidates kept per query")
     range_min: int = Field(0, ge=0, description="first rank considered, counted after positives are taken out")
     range_max: int = Field(100, ge=1, description="rank at which the window ends")
@@ -72,21 +72,23 @@ class FinetuneConfig(Section):
 
     learning_rate: float | None = Field(None, gt=0, description="unset: 5e-5; 1e-2 for static models")
     num_train_epochs: float = Field(4.0, gt=0, description="upper bound; early stopping ends sooner")
-    max_steps: int = Field(-1, description="total steps; -1 = by epochs")
+    max_steps: int = Field(-1, ge=-1, description="total steps; -1 = by epochs")
     per_device_train_batch_size: int = Field(64, ge=2)
     warmup_steps: float = Field(0.1, ge=0, description="a count, or a share when below 1")
     weight_decay: float = Field(0.01, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
-    lr_scheduler_type: str = "linear"
+    lr_scheduler_type: Literal["linear", "cosine", "polynomial", "constant", "constant_with_warmup"] = "linear"
     temperature: float = Field(0.05, gt=0, description="logits = score / temperature")
     n_negatives: int = Field(1, ge=0, description="hard negatives per query and batch")
     max_length: int | None = Field(None, ge=8, description="tokens of a passage; unset: the model's limit, at most 512")
     query_max_length: int | None = Field(None, ge=8, description="tokens of a query; unset: as max_length")
     max_train_queries: int | None = Field(None, ge=1, description="a seeded sample of the train queries; stated")
     bf16: bool | None = Field(None, description="unset: where the hardware has it")
-    eval_steps: float = Field(0.125, gt=0, description="a count, or a share of all steps when below 1")
-    early_stopping_patience: int = Field(3, ge=1, description="evaluations without a better dev nDCG@10")
-    mini_batch_tokens: int = Field(4096, ge=64, description="padded tokens encoded at once inside a batch")
+    eval_steps: float = Field(0.25, gt=0, description="a count, or a share of all steps when below 1")
+    early_stopping_patience: int = Field(2, ge=1, description="evaluations without a better dev nDCG@10")
+    mini_batch_tokens: int | None = Field(
+        None, ge=64, description="padded tokens encoded at once inside a batch; unset: 1024 on a CPU, 65536 on a GPU"
+    )
     interpolation: bool = Field(True, description="mix the weights with the base's, the share chosen on dev")
 
 
@@ -142,13 +144,19 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check --config") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: bad UTF-8, and dates like 2026-13-45
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: the top level must be `key: value` lines, not {type(values).__name__}")
-    return values
+    return {key: _filled(key, value) for key, value in values.items()}
+
+
+def _filled(key: Any, value: Any) -> Any:
+    """A section whose every line is commented out reads as null: it has no keys."""
+    field = Config.model_fields.get(key) if isinstance(key, str) else None
+    return {} if value is None and field and isinstance(field.default, Section) else value
 
 
 def _set(values: dict[str, Any], keys: list[str], value: Any, file: str) -> None:

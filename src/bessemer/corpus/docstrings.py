@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from bessemer.types import Dropped, Filtered, Passage, Query
 PACKAGES = ("numpy", "scipy", "sklearn", "torch")
 PRIVATE_PARTS = ("tests", "test", "testing", "_vendor", "externals", "_internal", "_inductor", "_dynamo", "conftest")
 MIN_SUMMARY_WORDS, MAX_SUMMARY_WORDS = 5, 40
-MIN_BODY_WORDS, MAX_BODY_WORDS = 20, 200
+MIN_BODY_WORDS, MAX_BODY_WORDS = 12, 120
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def _docstrings(package: str) -> Iterator[tuple[str, str, str, str]]:
             continue
         module = ".".join(part for part in parts if part != "__init__")
         try:
-            tree = ast.parse(path.read_text(encoding="utf-8"))
+            with warnings.catch_warnings(action="ignore", category=SyntaxWarning):  # theirs, not our user's
+                tree = ast.parse(path.read_text(encoding="utf-8"))
         except (SyntaxError, UnicodeDecodeError, ValueError):
             continue  # a template or a data file with the wrong suffix holds no docstrings
         for owner, name, node in _public(tree, module):

@@ -73,9 +73,8 @@ def _adapt(
     general = step("general-set", load_general_set, general_source(evaluation), seed)
     mined = step("negatives", mine_hard_negatives, train, passages, cached_base, config.negatives, seed)
     retrieved = [list(run.results.values()) for run in (before.dev_bm25, before.dev_base)]
-    selection = Selection(
-        build_dev_pool(dev, passages, retrieved, seed), general.choosing if general else None, evaluation.general_margin
-    )
+    pool = build_dev_pool(dev, passages, retrieved, seed, before.dev_base.results)
+    selection = Selection(pool, general.choosing if general else None, evaluation.general_margin)
     fitted = step("model", finetune, train, passages, mined.negatives, base, selection, config.finetune, seed)
 
     tuned = open_encoder(config, str(fitted.model))
@@ -99,6 +98,7 @@ def _adapt(
         final = fit_on_everything(config, workspace, material, fitted.report, base)
         model, served = final.model, CachedEncoder(open_encoder(config, str(final.model)), embeddings)
         report["final_fit"] = final.account
+        report["evaluation"]["notes"].insert(0, final.account["note"])
         report["fingerprints"]["final"] = served.fingerprint
 
     publish_folder(model, out / "model")

@@ -32,7 +32,7 @@ tags: [sentence-transformers, sentence-similarity, feature-extraction, bessemer]
 {report["verdict"]["decision"].capitalize()}: {report["verdict"]["reason"]}
 
 {measured_table(evaluation)}
-
+{_final_fit(report)}
 {evaluation["n_queries"]} test queries, {report["data"]["passages"]} passages, split `{evaluation["split"]}`.
 
 ## Use
@@ -53,6 +53,10 @@ InfoNCE on {training["examples"]} examples ({training["steps"]} steps, {training
 `{report["fingerprints"]["base"][:16]}`; this model: `{report["fingerprints"]["tuned"][:16]}`.
 Made with Bessemer {report["bessemer"]}, seed {report["seed"]}: `{report["command"]}`.
 """
+
+
+def _final_fit(report: Mapping[str, Any]) -> str:
+    return f"\n**{report['final_fit']['note']}**\n" if "final_fit" in report else ""
 
 
 def measured_table(evaluation: Mapping[str, Any]) -> str:

@@ -14,11 +14,16 @@ from bessemer.recipes.data import Material, account
 from bessemer.recipes.prepare import funnel_stage
 from bessemer.types import Collection, Judged
 
+QUICK = {"num_train_epochs": 1.0, "eval_steps": 0.5}
+"""A second epoch adds little here (dev), and the demo is to end within minutes. Flags win."""
+
 
 def demo(config: Config) -> Mapping[str, Any]:
     """Adapt to the docstrings, split by module. The general set would be the same text, so there is none."""
     evaluation = config.evaluation.model_copy(update={"general": "none"})
-    return adapt(config.model_copy(update={"evaluation": evaluation}), docstring_material(config))
+    unset = {key: value for key, value in QUICK.items() if key not in config.finetune.model_fields_set}
+    settings = {"evaluation": evaluation, "finetune": config.finetune.model_copy(update=unset)}
+    return adapt(config.model_copy(update=settings), docstring_material(config))
 
 
 def docstring_material(config: Config) -> Material:

@@ -77,4 +77,5 @@ def dev_pool(config: Config, material: Material, encoder: CachedEncoder) -> Eval
     passages = material.collection.passages
     texts = [query.text for query in dev.queries]
     retrieved = [system.search(texts, 100) for system in (bm25_over(passages), dense_over(passages, encoder))]
-    return build_dev_pool(dev, passages, retrieved, config.seed)
+    base = dict(zip((query.query_id for query in dev.queries), retrieved[1], strict=True))
+    return build_dev_pool(dev, passages, retrieved, config.seed, base)

@@ -66,7 +66,16 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
             )
             for q in judged.queries
         ]
+        self.never_negative = self._relevant_to_the_text()
         self.pairs = [(query, passage) for query, ids in enumerate(self.relevant) for passage in sorted(ids)]
+
+    def _relevant_to_the_text(self) -> list[frozenset[int]]:
+        """Per query, what is relevant to it or to a query of the same text: the same words asked in another row."""
+        texts = [" ".join(query.text.casefold().split()) for query in self.queries]
+        by_text: dict[str, set[int]] = defaultdict(set)
+        for text, ids in zip(texts, self.relevant, strict=True):
+            by_text[text] |= ids
+        return [frozenset(by_text[text]) for text in texts]
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -119,11 +128,11 @@ class Collator:
         }
 
     def _false_negatives(self, rows: Sequence[Row], passages: Sequence[int]) -> Tensor:
-        """(B, P) mask: judged relevant to the query, or of the same text as one that is."""
+        """(B, P) mask: judged relevant to the query or its like, or of the same text as a passage that is."""
         groups = torch.tensor([self._text_group[p] for p in passages])
         excluded = torch.zeros(len(rows), len(passages), dtype=torch.bool)
         for i, row in enumerate(rows):
-            own = torch.tensor(sorted({self._text_group[p] for p in self._set.relevant[row.query]}))
+            own = torch.tensor(sorted({self._text_group[p] for p in self._set.never_negative[row.query]}))
             excluded[i] = torch.isin(groups, own)
         return excluded
 

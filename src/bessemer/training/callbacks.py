@@ -1,4 +1,4 @@
-"""Trainer callbacks: time and progress, a stop on a loss that is no number."""
+"""Trainer callbacks: time and progress, the epoch of the draws, a stop on a loss that is no number."""
 
 from __future__ import annotations
 
@@ -52,6 +52,24 @@ class EpochDraws(TrainerCallback):  # type: ignore[misc]
         self._training_set.epoch = int(state.epoch or 0)
 
 
+class FiniteLoss(TrainerCallback):  # type: ignore[misc]
+    """Stops on a loss or gradient that is no number. The loss is looked at before anything is evaluated or saved, so
+    that no checkpoint holds spoilt weights, from which every resume would fail again."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        control.should_log = control.should_log or control.should_evaluate or control.should_save
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any
+    ) -> None:
+        for name, key in (("loss", "loss"), ("norm of the gradient", "grad_norm")):
+            if not math.isfinite(logs.get(key, 0.0)):
+                raise BessemerError(
+                    f"the {name} is {logs[key]} at step {state.global_step}; lower --learning-rate or run without "
+                    "--bf16. Checkpoints before this step are kept."
+                )
+
+
 class Progress(TrainerCallback):  # type: ignore[misc]
     """A bar with ETA on a terminal, a line now and then elsewhere."""
 
@@ -82,14 +100,8 @@ class Progress(TrainerCallback):  # type: ignore[misc]
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any
     ) -> None:
-        loss = logs.get("loss")
-        if loss is not None and not math.isfinite(loss):
-            raise BessemerError(
-                f"the loss is {loss} at step {state.global_step}; lower --learning-rate or run without --bf16. "
-                "Checkpoints before this step are kept."
-            )
-        if self._bar is not None and loss is not None:
-            self._bar.set_postfix(loss=f"{loss:.3f}")
+        if self._bar is not None and "loss" in logs:
+            self._bar.set_postfix(loss=f"{logs['loss']:.3f}")
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: dict[str, float], **_: Any

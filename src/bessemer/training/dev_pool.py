@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from bessemer.encoders.encoder import Encoder
 from bessemer.errors import ArtifactError
 from bessemer.measures import per_query
 from bessemer.search.exact import top_k
+from bessemer.search.ranking import tie_priority
 from bessemer.types import Hits, Judged, Passage, Qrels, Query
 
 MEASURE = "nDCG@10"
@@ -21,12 +22,16 @@ RANDOM_PASSAGES = 2000
 
 @dataclass(frozen=True)
 class EvaluationPool:
-    """Judged queries over a part of the corpus. ``statement`` says in words what the part is."""
+    """Judged queries over a part of the corpus. ``statement`` says in words what the part is.
+
+    ``base`` holds the base model's own scores per query where they are known without encoding anything.
+    """
 
     queries: tuple[Query, ...]
     qrels: Qrels
     passages: tuple[Passage, ...]
     statement: str
+    base: tuple[float, ...] | None = None
 
     def scores(self, encoder: Encoder) -> NDArray[np.float64]:
         """nDCG@10 per query (Q,), exact search over the pool."""
@@ -34,21 +39,33 @@ class EvaluationPool:
         passages = encoder.encode_passages([passage.indexed_text for passage in self.passages]).dense
         if queries is None or passages is None:
             raise ArtifactError("the evaluation pool needs dense vectors, which this encoder does not give")
-        scores, found = top_k(queries, passages, min(10, len(self.passages)))
+        priority = tie_priority([passage.passage_id for passage in self.passages])
+        scores, found = top_k(queries, passages, min(10, len(self.passages)), priority=priority)
         results: dict[str, Hits] = {
             query.query_id: [(self.passages[p].passage_id, float(s)) for p, s in zip(found[i], scores[i], strict=True)]
             for i, query in enumerate(self.queries)
         }
-        ids = [query.query_id for query in self.queries]
-        values = per_query(results, self.qrels, ids, [MEASURE])[MEASURE]
-        return np.array([values[query_id] for query_id in ids])
+        return _ndcg(results, self.qrels, self.queries)
+
+
+def _ndcg(results: Mapping[str, Hits], qrels: Qrels, queries: Sequence[Query]) -> NDArray[np.float64]:
+    ids = [query.query_id for query in queries]
+    values = per_query(results, qrels, ids, [MEASURE])[MEASURE]
+    return np.array([values[query_id] for query_id in ids])
 
 
 def build_dev_pool(
-    dev: Judged, passages: Sequence[Passage], retrieved: Sequence[Sequence[Hits]], seed: int
+    dev: Judged,
+    passages: Sequence[Passage],
+    retrieved: Sequence[Sequence[Hits]],
+    seed: int,
+    base: Mapping[str, Hits] | None = None,
 ) -> EvaluationPool:
     """Dev positives, what each system retrieved for the dev queries (``retrieved``: one list of hits per system), and
     2,000 random passages. Queries without a relevant passage in the corpus are left out and stated.
+
+    ``base``: what the base model retrieved from the whole corpus. Its best ten are all in the pool, hence also its
+    best ten of the pool, and so its scores are known.
     """
     known = {passage.passage_id for passage in passages}
     relevant = {q: {p for p, grade in judged.items() if grade > 0 and p in known} for q, judged in dev.qrels.items()}
@@ -56,12 +73,14 @@ def build_dev_pool(
     wanted = {p for query in queries for p in relevant[query.query_id]}
     wanted |= {p for system in retrieved for hits in system for p, _ in hits}
     by_draw = sorted(known, key=lambda p: hashlib.sha256(f"{seed}:{p}".encode()).digest())
-    wanted |= set(by_draw[:RANDOM_PASSAGES])
+    drawn = by_draw[:RANDOM_PASSAGES]
+    wanted |= set(drawn)
     pool = tuple(passage for passage in passages if passage.passage_id in wanted)
     n_left_out = len(dev.queries) - len(queries)
     statement = (
         f"{len(queries)} dev queries over {len(pool)} of {len(known)} passages: their positives, the top 100 of base "
-        f"and BM25, {RANDOM_PASSAGES} random ones"
+        f"and BM25, {len(drawn)} random ones"
         + (f"; {n_left_out} dev queries without a relevant passage left out" if n_left_out else "")
     )
-    return EvaluationPool(queries, dev.qrels, pool, statement)
+    scores = None if base is None else tuple(_ndcg(base, dev.qrels, queries).tolist())
+    return EvaluationPool(queries, dev.qrels, pool, statement, scores)

@@ -13,6 +13,7 @@ from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import DataError, Problem
 from bessemer.training.batches import Collator, TrainingSet
 from bessemer.training.dev_pool import MEASURE, EvaluationPool
+from bessemer.training.hardware import attention_for_training, mini_batch_tokens
 from bessemer.training.interpolation import Interpolation, choose_alpha
 from bessemer.training.trainer import ContrastiveTrainer, last_whole_checkpoint, training_arguments
 from bessemer.types import HardNegatives, Judged, Passage
@@ -71,31 +72,39 @@ def finetune(
 ) -> Tuned:
     """Fine-tune ``encoder`` and save it to ``folder/model``; resumes from ``folder/checkpoints``.
 
-    The encoder itself has its own weights again in the end.
+    The encoder itself has its own weights again in the end, also after an error.
 
-    With ``selection`` the best checkpoint by dev nDCG@10 is kept, training stops early, and the weights are mixed with
-    the base's; without, the last weights are saved. Raises DataError when no query has a relevant passage.
+    With ``selection`` (and any query in its dev pool) the best checkpoint by dev nDCG@10 is kept, training stops early,
+    and the weights are mixed with the base's; without, the last weights are saved. Raises DataError when no query has
+    a relevant passage, BessemerError when the loss is no longer a number.
     """
     training_set = TrainingSet(train, passages, negatives, config.n_negatives, seed)
     if not len(training_set):
         raise DataError([
             Problem("train", None, "qrels", "no train query has a relevant passage in the corpus", "add judgements > 0")
         ])  # fmt: skip
-    collator = Collator(encoder, training_set, config.mini_batch_tokens)
-    base = encoder.copy_weights()
+    if selection and not selection.dev.queries:
+        selection = None
+    collator = Collator(encoder, training_set, config.mini_batch_tokens or mini_batch_tokens(encoder))
     arguments = training_arguments(
         config, len(training_set), folder / "checkpoints", encoder, seed=seed, evaluate=selection is not None
     )
     trainer = ContrastiveTrainer(
         encoder, training_set, collator, selection.dev if selection else None, config, arguments
     )
-    trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder / "checkpoints"))
+    base = encoder.copy_weights()
     interpolation = None
-    if selection and config.interpolation:
-        interpolation = choose_alpha(encoder, base, selection.dev, selection.general, selection.margin)
-        log.info("interpolation: alpha %g (%s)", interpolation.alpha, interpolation.reason)
-    encoder.save(folder / "model")
-    encoder.load_weights(base)
+    try:
+        with attention_for_training(encoder):
+            trainer.train_from(last_whole_checkpoint(folder / "checkpoints"))
+        if selection and config.interpolation:
+            interpolation = choose_alpha(
+                encoder, base, selection.dev, selection.general, selection.margin, trainer.best_scores
+            )
+            log.info("interpolation: alpha %g (%s)", interpolation.alpha, interpolation.reason)
+        encoder.save(folder / "model")
+    finally:
+        encoder.load_weights(base)
     return Tuned(
         folder / "model",
         _report(trainer, collator, training_set.notes(config.per_device_train_batch_size), selection, interpolation),
@@ -115,7 +124,7 @@ def _report(
     dev = [{"step": entry["step"], MEASURE: entry[measured]} for entry in state.log_history if measured in entry]
     if interpolation is not None:
         dev.insert(0, {"step": 0, MEASURE: interpolation.base.dev})
-    seconds = trainer.clock.seconds
+    seconds = trainer.seconds
     n_examples = _examples_seen(state.global_step, len(trainer.train_dataset), arguments.per_device_train_batch_size)
     return TrainingReport(
         examples=n_examples,

@@ -47,18 +47,22 @@ def choose_alpha(
     dev: EvaluationPool,
     general: EvaluationPool | None,
     margin: float,
+    tuned_scores: NDArray[np.float64] | None = None,
 ) -> Interpolation:
     """Mix in place and return the choice: the smallest alpha within one standard error of the best on dev.
 
     The standard error is that of the paired per-query difference to the best. Where a general set is given, alphas
     that lose more than ``margin`` nDCG@10 on it are out; when all do, the smallest stays, and the verdict will say so.
+    ``tuned_scores``: the dev scores of the encoder as it is, where training has measured them.
     """
     tuned = encoder.copy_weights()
+    known = {0.0: None if dev.base is None else np.array(dev.base), 1.0: tuned_scores}
     on_dev, on_general = {}, {}
     for alpha in (0.0, *ALPHAS):
         encoder.load_weights(mix(base, tuned, alpha))
-        on_dev[alpha] = dev.scores(encoder)
-        on_general[alpha] = general.scores(encoder) if general else None
+        scores = known.get(alpha)
+        on_dev[alpha] = dev.scores(encoder) if scores is None else scores
+        on_general[alpha] = general.scores(encoder) if general and general.queries else None
     best = max(ALPHAS, key=lambda alpha: (on_dev[alpha].mean(), -alpha))
     tried = {alpha: _candidate(alpha, on_dev[alpha], on_dev[best], on_general[alpha]) for alpha in on_dev}
     keeps_general = [a for a in ALPHAS if _loss(tried[0.0], tried[a]) <= margin] or [min(ALPHAS)]

@@ -7,19 +7,24 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors.torch import save_file
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+from torch.nn import functional as F
+from transformers import EarlyStoppingCallback, Trainer, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.training.batches import Collator, TrainingSet
-from bessemer.training.callbacks import EpochDraws, Progress, TrainingClock
+from bessemer.training.callbacks import EpochDraws, FiniteLoss, Progress, TrainingClock
 from bessemer.training.dev_pool import MEASURE, EvaluationPool
 from bessemer.training.losses import info_nce
 
+STATE_FILE = "trainer_state.json"
+WEIGHTS_FILE = "model.safetensors"
 LEARNING_RATE = 5e-5
 STATIC_LEARNING_RATE = 1e-2
 """A table of token vectors has no layers to multiply a small step: it needs far larger ones (chosen on dev)."""
@@ -40,8 +45,8 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         self._encoder = encoder
         self._dev_pool = dev_pool
         self._temperature = config.temperature
-        self.clock = TrainingClock()
-        callbacks = [self.clock, EpochDraws(training_set), Progress()]
+        self.best_scores: NDArray[np.float64] | None = None  # per dev query, of the best weights of this process
+        callbacks = [TrainingClock(), EpochDraws(training_set), FiniteLoss(), Progress()]
         if dev_pool is not None:
             callbacks.append(EarlyStoppingCallback(config.early_stopping_patience))
         super().__init__(
@@ -54,19 +59,48 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         )
         self.remove_callback(PrinterCallback)
 
+    @property
+    def seconds(self) -> float:
+        """Of training proper, before a resume too (which puts a clock of its own in place of ours)."""
+        return sum(clock.seconds for clock in self.callback_handler.callbacks if isinstance(clock, TrainingClock))
+
+    def train_from(self, checkpoint: str | None) -> None:
+        """Train from ``checkpoint`` (None: from the start) to the end, and take the best weights.
+
+        A checkpoint may be the one with which training had ended (the kill came while weights were mixed, say). From
+        it the library would go on for a step: its weights and state are taken as they are instead.
+        """
+        state = TrainerState.load_from_json(f"{checkpoint}/{STATE_FILE}") if checkpoint else None
+        if checkpoint is None or state is None or not _had_ended(state):
+            self.train(resume_from_checkpoint=checkpoint)
+            return
+        self.state = state
+        self._load_callback_state()
+        best = Path(checkpoint).with_name(f"checkpoint-{state.best_global_step or state.global_step}")
+        self._encoder.load_weights(load_file(best / WEIGHTS_FILE))
+
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
         return info_nce(
-            _encode(model, inputs["queries"]),
-            _encode(model, inputs["passages"]),
+            self._embed(model, inputs["queries"]),
+            self._embed(model, inputs["passages"]),
             inputs["positives"],
             inputs["excluded"],
             self._temperature,
         )
 
+    def _embed(self, model: nn.Module, mini_batches: dict[str, Any]) -> Tensor:
+        """Embeddings (n, d) in batch order, as the encoder gives them: many cosine models have no module for it."""
+        found = torch.cat([model(features)["sentence_embedding"].float() for features in mini_batches["features"]])
+        found = found[mini_batches["order"], : self._encoder.dimension]
+        return F.normalize(found, dim=-1) if self._encoder.similarity == "cosine" else found
+
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """nDCG@10 on the dev pool."""
         assert self._dev_pool is not None, "evaluation is scheduled only with a dev pool"
-        metrics = {f"eval_{MEASURE}": float(self._dev_pool.scores(self._encoder).mean())}
+        scores = self._dev_pool.scores(self._encoder)
+        metrics = {f"eval_{MEASURE}": float(scores.mean())}
+        if self.state.best_metric is None or metrics[f"eval_{MEASURE}"] > self.state.best_metric:
+            self.best_scores = scores
         self.log(metrics)
         self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -75,13 +109,11 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         """Weights only: the library would also pickle its arguments."""
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(state_dict or self.model.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
+        save_file(state_dict or self.model.state_dict(), folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
 
-def _encode(model: nn.Module, mini_batches: dict[str, Any]) -> Tensor:
-    """Embeddings (n, d) in batch order."""
-    embeddings = torch.cat([model(features)["sentence_embedding"] for features in mini_batches["features"]])
-    return embeddings[mini_batches["order"]]
+def _had_ended(state: TrainerState) -> bool:
+    return bool(state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"])
 
 
 def training_arguments(
@@ -93,7 +125,7 @@ def training_arguments(
     on_cpu = encoder.device == "cpu"
     total = config.max_steps if config.max_steps > 0 else max(1, round(per_epoch * config.num_train_epochs))
     every = max(1, round(config.eval_steps * total) if config.eval_steps < 1 else int(config.eval_steps))
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         learning_rate=config.learning_rate or (STATIC_LEARNING_RATE if encoder.is_static else LEARNING_RATE),
         max_steps=total,
@@ -118,10 +150,12 @@ def training_arguments(
         logging_steps=max(1, total // 50),
         logging_nan_inf_filter=False,
         remove_unused_columns=False,
-        dataloader_pin_memory=not on_cpu,
+        dataloader_pin_memory=False,  # batches are made on the device
         disable_tqdm=True,
         report_to="none",
     )
+    arguments._n_gpu = 1  # one process drives one device: DataParallel would cut our batches apart
+    return arguments
 
 
 def last_whole_checkpoint(folder: Path) -> str | None:
@@ -129,7 +163,7 @@ def last_whole_checkpoint(folder: Path) -> str | None:
     checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
     for checkpoint in checkpoints:
         try:
-            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+            json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
         return os.fspath(checkpoint)
