@@ -1,4 +1,4 @@
-"""Shared fixtures. Real collections come from the folder that BESSEMER_DATA names; tests on them are skipped without it."""
+"""Shared fixtures. Real collections come from the folder of BESSEMER_DATA; tests on them are skipped without it."""
 
 from __future__ import annotations
 
@@ -18,3 +18,26 @@ def data_dir() -> Path:
     if not folder:
         pytest.skip("BESSEMER_DATA is not set: real collections are not here")
     return Path(folder)
+
+
+TINY_WORDS = tuple(f"w{i}" for i in range(200))
+
+
+@pytest.fixture(scope="session")
+def tiny_static_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A static model on disk, for `load_encoder`: random vectors of 16 numbers for TINY_WORDS, cosine similarity."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Normalize
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(("[UNK]", *TINY_WORDS))}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    vectors = torch.randn(len(TINY_WORDS) + 1, 16, generator=torch.Generator().manual_seed(1)).numpy()
+    folder = tmp_path_factory.mktemp("tiny_static") / "model"
+    modules = [StaticEmbedding(tokenizer, embedding_weights=vectors), Normalize()]
+    SentenceTransformer(modules=modules, device="cpu").save(str(folder))
+    return folder

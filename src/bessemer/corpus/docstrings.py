@@ -80,7 +80,7 @@ def _docstrings(package: str) -> Iterator[tuple[str, str, str, str]]:
             continue
         module = ".".join(part for part in parts if part != "__init__")
         try:
-            with warnings.catch_warnings(action="ignore", category=SyntaxWarning):  # theirs, not our user's
+            with warnings.catch_warnings(action="ignore"):  # of odd escapes: theirs, not our user's
                 tree = ast.parse(path.read_text(encoding="utf-8"))
         except (SyntaxError, UnicodeDecodeError, ValueError):
             continue  # a template or a data file with the wrong suffix holds no docstrings

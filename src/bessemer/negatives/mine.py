@@ -66,8 +66,8 @@ def _keep(pool: Pool, i: int, proposal: Proposal, config: NegativesConfig) -> tu
     positive_scores = pool.scores(i, pool.positives[i])
     close, rule = too_close(proposal.scores, positive_scores, config)
     trusted = (~close).nonzero()[0][: config.n_negatives]
-    complete = len(trusted) == config.n_negatives
-    n_close = int(close[: trusted[-1]].sum()) if complete and len(trusted) else int(close.sum())
+    n_seen = len(close) if len(trusted) < config.n_negatives else int(trusted.max(initial=-1)) + 1
+    n_close = int(close[:n_seen].sum())
     negatives = HardNegatives(
         query_id=pool.queries[i].query_id,
         passage_ids=tuple(pool.passage_ids[p] for p in proposal.passages[trusted]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import DataError, Problem
 from bessemer.training.batches import Collator, TrainingSet
 from bessemer.training.dev_pool import MEASURE, EvaluationPool
-from bessemer.training.hardware import attention_for_training, mini_batch_tokens
+from bessemer.training.hardware import attention_for_training, mini_batch_tokens, peak_memory_bytes
 from bessemer.training.interpolation import Interpolation, choose_alpha
 from bessemer.training.trainer import ContrastiveTrainer, last_whole_checkpoint, training_arguments
 from bessemer.types import HardNegatives, Judged, Passage
@@ -95,7 +94,7 @@ def finetune(
     base = encoder.copy_weights()
     interpolation = None
     try:
-        with attention_for_training(encoder):
+        with attention_for_training(encoder, bf16=arguments.bf16):
             trainer.train_from(last_whole_checkpoint(folder / "checkpoints"))
         if selection and config.interpolation:
             interpolation = choose_alpha(
@@ -133,7 +132,7 @@ def _report(
         seconds=seconds,
         examples_per_second=n_examples / seconds if seconds else 0.0,
         final_loss=losses[-1]["loss"] if losses else float("nan"),
-        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_memory_bytes=peak_memory_bytes(),
         token_waste=collator.n_padded_tokens / collator.n_tokens - 1 if collator.n_tokens else 0.0,
         learning_rate=arguments.learning_rate,
         loss_curve=tuple(losses),

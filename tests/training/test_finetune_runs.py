@@ -1,0 +1,214 @@
+"""Whole training runs, small ones: what they leave on disk, what they report, when they stop."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_world
+import torch
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+from bessemer.config import FinetuneConfig
+from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.load import load_encoder
+from bessemer.errors import BessemerError, DataError
+from bessemer.training.batches import Collator, TrainingSet
+from bessemer.training.dev_pool import EvaluationPool
+from bessemer.training.finetune import Selection, Tuned, finetune
+from bessemer.training.trainer import ContrastiveTrainer, training_arguments
+from bessemer.types import Judged, Passage, Query
+
+CAPITALS = {
+    "France": "Paris", "Spain": "Madrid", "Italy": "Rome", "Greece": "Athens", "Poland": "Warsaw", "Norway": "Oslo",
+    "Sweden": "Stockholm", "Finland": "Helsinki", "Denmark": "Copenhagen", "Austria": "Vienna", "Hungary": "Budapest",
+    "Portugal": "Lisbon", "Ireland": "Dublin", "Japan": "Tokyo", "China": "Beijing", "Egypt": "Cairo",
+    "Peru": "Lima", "Chile": "Santiago", "Cuba": "Havana", "Canada": "Ottawa", "Iran": "Tehran",
+    "Iraq": "Baghdad", "Nepal": "Kathmandu", "Kenya": "Nairobi",
+}  # fmt: skip
+
+
+def tiny_run(encoder: DenseEncoder, folder: Path, selection: Selection | None = None, **settings: object) -> Tuned:
+    config = FinetuneConfig(
+        **{"per_device_train_batch_size": 8, "eval_steps": 4, "max_steps": 12, "early_stopping_patience": 9, **settings}
+    )
+    return finetune(
+        tiny_world.train(), tiny_world.passages(), tiny_world.negatives(), encoder, selection, config, 42, folder
+    )
+
+
+def selected() -> Selection:
+    return Selection(tiny_world.dev_pool(), None, 0.01)
+
+
+def weights(encoder: DenseEncoder) -> dict[str, torch.Tensor]:
+    return encoder.copy_weights()
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_minilm_learns_and_the_folder_opens_in_sentence_transformers(minilm: DenseEncoder, tmp_path: Path) -> None:
+    passages = [
+        Passage(f"p{i}", "d", f"{city} is where the parliament sits.") for i, city in enumerate(CAPITALS.values())
+    ]
+    queries = tuple(Query(f"q{i}", f"seat of the government of {country}") for i, country in enumerate(CAPITALS))
+    train = Judged(queries, {f"q{i}": {f"p{i}": 1} for i in range(len(queries))})
+    own = weights(minilm)
+    config = FinetuneConfig(
+        per_device_train_batch_size=24, max_steps=4, warmup_steps=0, learning_rate=1e-4, max_length=32
+    )
+    tuned = finetune(train, passages, (), minilm, None, config, 42, tmp_path)
+    losses = [point["loss"] for point in tuned.report.loss_curve]
+    assert len(losses) == 4
+    assert losses[-1] < 0.8 * losses[0]
+    assert same(weights(minilm), own)
+
+    plain = SentenceTransformer(str(tuned.model), device="cpu")
+    ours = load_encoder(str(tuned.model), device="cpu", bf16=False)
+    texts = [query.text for query in queries]
+    assert np.abs(plain.encode_query(texts) - ours.encode(texts, "query")).max() < 1e-5
+    texts = [passage.indexed_text for passage in passages]
+    assert np.abs(plain.encode_document(texts) - ours.encode(texts, "passage")).max() < 1e-5
+    assert np.abs(ours.encode(texts, "passage") - minilm.encode(texts, "passage")).max() > 1e-3
+
+
+def test_a_run_with_dev_selection(tiny_static: DenseEncoder, tmp_path: Path) -> None:
+    own = weights(tiny_static)
+    before = tiny_world.dev_pool().scores(tiny_static).mean()
+    report = tiny_run(tiny_static, tmp_path, selected(), learning_rate=0.1).report
+    assert same(weights(tiny_static), own)
+    assert report.interpolation is not None
+    assert (report.steps, report.epochs, report.examples) == (12, 4.0, 80)  # 3 batches of 8, 8, 4 an epoch
+    assert report.examples_per_second == pytest.approx(80 / report.seconds)
+    assert [point["step"] for point in report.dev_curve] == [0, 4, 8, 12]
+    assert report.dev_curve[0]["nDCG@10"] == pytest.approx(before)
+    curve = [point["nDCG@10"] for point in report.dev_curve[1:]]
+    assert report.best_step == 4 * (1 + curve.index(max(curve)))
+    assert max(curve) > before + 0.2
+    assert [point["step"] for point in report.loss_curve] == list(range(1, 13))
+    assert report.final_loss == report.loss_curve[-1]["loss"] < report.loss_curve[0]["loss"]
+    assert (report.stopped_early, report.learning_rate, report.token_waste) == (False, 0.1, 0.0)
+    assert report.dev_pool == "20 dev queries over 20 passages"
+    assert report.notes == ()
+    tuned = load_encoder(str(tmp_path / "model"), device="cpu")
+    chosen = {c.alpha: c.dev for c in report.interpolation.candidates}[report.interpolation.alpha]
+    assert tiny_world.dev_pool().scores(tuned).mean() == pytest.approx(chosen)
+
+
+def test_the_best_checkpoint_is_kept_and_not_the_last(tiny_static: DenseEncoder, tmp_path: Path) -> None:
+    tuned = tiny_run(tiny_static, tmp_path, selected(), learning_rate=3.0, interpolation=False)
+    curve = {point["step"]: point["nDCG@10"] for point in tuned.report.dev_curve}
+    assert curve[tuned.report.best_step] == max(curve.values())
+    loaded = load_encoder(str(tuned.model), device="cpu")
+    assert tiny_world.dev_pool().scores(loaded).mean() == pytest.approx(max(curve.values()))
+    assert tuned.report.interpolation is None
+
+
+def test_training_stops_early(tiny_static: DenseEncoder, tmp_path: Path) -> None:
+    one_passage = dataclasses.replace(tiny_world.dev_pool(), passages=tiny_world.passages()[:1])  # nothing to gain
+    report = tiny_run(
+        tiny_static, tmp_path, Selection(one_passage, None, 0.01), eval_steps=2, early_stopping_patience=2
+    ).report
+    assert (report.steps, report.best_step, report.stopped_early) == (6, 2, True)
+
+
+@pytest.mark.parametrize("selection", [None, Selection(EvaluationPool((), {}, (), "nothing"), None, 0.01)])
+def test_without_dev_queries_the_last_weights_are_saved(
+    tiny_static: DenseEncoder, tmp_path: Path, selection: Selection | None
+) -> None:
+    tuned = tiny_run(tiny_static, tmp_path, selection, max_steps=5)
+    (saved,) = load_file(tuned.model / "model.safetensors").values()
+    (last,) = load_file(tmp_path / "checkpoints" / "checkpoint-5" / "model.safetensors").values()
+    assert torch.equal(saved, last)
+    assert tuned.report.dev_pool == "no dev queries: the last weights were kept"
+    assert (tuned.report.dev_curve, tuned.report.interpolation, tuned.report.best_step) == ((), None, 5)
+
+
+def test_same_seed_same_weights(tiny_static: DenseEncoder, tmp_path: Path) -> None:
+    first, again = tiny_run(tiny_static, tmp_path / "a"), tiny_run(tiny_static, tmp_path / "b")
+    assert (first.model / "model.safetensors").read_bytes() == (again.model / "model.safetensors").read_bytes()
+
+
+def test_fewer_examples_than_a_batch_are_trained_on_and_told(tiny_static: DenseEncoder, tmp_path: Path) -> None:
+    report = tiny_run(tiny_static, tmp_path, per_device_train_batch_size=64, max_steps=2).report
+    assert (report.steps, report.examples) == (2, 40)
+    assert report.notes == ("batch size 20: there are no more examples",)
+
+
+def test_no_relevant_passage_is_bad_data(tiny_static: DenseEncoder, tmp_path: Path) -> None:
+    train = Judged((Query("q", "w1"),), {"q": {"p0": 0, "gone": 1}})
+    with pytest.raises(DataError, match="no train query has a relevant passage"):
+        finetune(train, tiny_world.passages(), (), tiny_static, None, FinetuneConfig(), 42, tmp_path)
+
+
+def test_nothing_is_pickled_by_us(tiny_static: DenseEncoder, tmp_path: Path) -> None:
+    tiny_run(tiny_static, tmp_path, selected())
+    names = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert "training_args.bin" not in names
+    in_model = {path.suffix for path in (tmp_path / "model").rglob("*") if path.is_file()}
+    assert in_model <= {".json", ".safetensors", ".md", ".txt"}
+
+
+@pytest.mark.parametrize("with_dev", [True, False])
+def test_a_loss_that_is_no_number_stops_before_anything_is_saved(
+    tiny_bert: DenseEncoder, tmp_path: Path, with_dev: bool
+) -> None:
+    own = weights(tiny_bert)
+    # 200 steps are logged every 4: without a look at step 2 its checkpoint would hold what no resume can mend.
+    with pytest.raises(BessemerError, match=r"is nan at step 2; lower --learning-rate or run without --bf16"):
+        tiny_run(
+            tiny_bert, tmp_path, selected() if with_dev else None,
+            learning_rate=1e30, warmup_steps=0, max_steps=200, eval_steps=2,
+        )  # fmt: skip
+    assert not list((tmp_path / "checkpoints").glob("checkpoint-*"))
+    assert same(weights(tiny_bert), own)
+
+
+def test_cosine_models_without_a_module_for_it_are_trained_on_cosines(tiny_static_model: Path, tmp_path: Path) -> None:
+    first = SentenceTransformer(str(tiny_static_model), device="cpu")[0]
+    assert isinstance(first, StaticEmbedding)
+    encoder = DenseEncoder(SentenceTransformer(modules=[first], device="cpu"), "bare")
+    assert encoder.similarity == "cosine"
+    examples = TrainingSet(tiny_world.train(), tiny_world.passages(), (), 0, 42)
+    collator = Collator(encoder, examples, 4096)
+    config = FinetuneConfig(temperature=1.0)
+    arguments = training_arguments(config, len(examples), tmp_path, encoder, seed=42, evaluate=False)
+    trainer = ContrastiveTrainer(encoder, examples, collator, None, config, arguments)
+    loss = trainer.compute_loss(encoder.model, collator([examples[i] for i in range(4)])).item()
+    queries = encoder.encode([query.text for query in tiny_world.train().queries[:4]], "query")
+    passages = encoder.encode([passage.text for passage in tiny_world.passages()[:4]], "passage")
+    assert np.linalg.norm(queries, axis=1) == pytest.approx(np.ones(4), abs=1e-6)
+    logits = queries @ passages.T
+    expected = np.mean([math.log(np.exp(logits[i]).sum()) - logits[i, i] for i in range(4)])
+    assert loss == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "n_examples", "steps", "every"),
+    [
+        ({"per_device_train_batch_size": 10, "num_train_epochs": 2.0, "eval_steps": 0.2}, 95, 20, 4),
+        ({"per_device_train_batch_size": 10, "num_train_epochs": 0.5, "eval_steps": 0.25}, 95, 5, 1),
+        ({"per_device_train_batch_size": 64, "num_train_epochs": 3.0, "eval_steps": 7}, 20, 3, 7),
+        ({"max_steps": 40, "eval_steps": 0.5}, 1000, 40, 20),
+    ],
+)
+def test_shares_become_counts(
+    tiny_static: DenseEncoder, tmp_path: Path, settings: dict[str, float], n_examples: int, steps: int, every: int
+) -> None:
+    found = training_arguments(FinetuneConfig(**settings), n_examples, tmp_path, tiny_static, seed=1, evaluate=True)
+    assert (found.max_steps, found.eval_steps, found.save_steps) == (steps, every, every)
+    assert (found.learning_rate, found.warmup_steps) == (1e-2, 0.1)  # a static model; the library reads the share
+
+
+def test_transformers_take_the_smaller_learning_rate(fresh_encoder: Callable[[], DenseEncoder], tmp_path: Path) -> None:
+    encoder = fresh_encoder()
+    found = training_arguments(FinetuneConfig(), 100, tmp_path, encoder, seed=1, evaluate=False)
+    assert found.learning_rate == (1e-2 if encoder.is_static else 5e-5)
