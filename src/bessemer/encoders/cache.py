@@ -118,10 +118,10 @@ def _read(path: Path, shape: tuple[int, int]) -> tuple[NDArray[np.float32], int]
     """Vectors and truncation count of a shard, or None when the file is not there or is damaged."""
     try:
         with safe_open(path, framework="numpy") as file:
-            vectors, metadata = file.get_tensor("dense"), file.metadata() or {}
+            vectors, notes = file.get_tensor("dense"), json.loads((file.metadata() or {})["shard"])
             is_whole = vectors.shape == shape and vectors.dtype == np.float32
-            if is_whole and metadata["sha256"] == hashlib.sha256(vectors.tobytes()).hexdigest():
-                return vectors, int(metadata["n_truncated"])
+            if is_whole and notes["sha256"] == hashlib.sha256(vectors.tobytes()).hexdigest():
+                return vectors, int(notes["n_truncated"])
     except FileNotFoundError:
         return None
     except (SafetensorError, OSError, KeyError, ValueError):
@@ -131,14 +131,18 @@ def _read(path: Path, shape: tuple[int, int]) -> tuple[NDArray[np.float32], int]
 
 
 def _write(path: Path, vectors: NDArray[np.float32], n_truncated: int) -> None:
-    """Write a shard so that it is there whole or not at all."""
-    metadata = {"sha256": hashlib.sha256(vectors.tobytes()).hexdigest(), "n_truncated": str(n_truncated)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    """Write a shard so that it is there whole or not at all. A full disk costs the cache entry, not the vectors."""
+    notes = {"sha256": hashlib.sha256(vectors.tobytes()).hexdigest(), "n_truncated": n_truncated}
+    temporary: str | None = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
         with os.fdopen(handle, "wb") as file:
-            file.write(save({"dense": vectors}, metadata))
+            file.write(save({"dense": vectors}, {"shard": json.dumps(notes)}))
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        temporary = None
+    except OSError as error:
+        logger.warning("%s: not cached (%s)", path, error.strerror)
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)

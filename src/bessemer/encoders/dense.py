@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from bessemer.encoders.encoder import Encoded, Side, Similarity
 from bessemer.encoders.fingerprint import model_fingerprint
 from bessemer.encoders.precision import MIN_BF16_COSINE, bf16_modules, lowest_cosine
-from bessemer.encoders.runtime import Progress, has_native_bf16, without_progress_bars
+from bessemer.encoders.runtime import Progress, has_native_bf16, map_batches, without_progress_bars
 from bessemer.encoders.tokens import Lengths, TextTokenizer, length_batches
 from bessemer.errors import ArtifactError, ConfigError
 
 logger = logging.getLogger(__name__)
 
-CPU_BATCH_TOKENS = 1_024
+CPU_BATCH_TOKENS = 768
 GPU_BATCH_TOKENS = 65_536
 SLAB = 16_384
 """Texts whose token ids are held at once: sorting by length needs many, memory wants few."""
@@ -236,17 +236,22 @@ class DenseEncoder:
     ) -> NDArray[np.float32]:
         """Vectors in the order of ``token_ids``, computed in batches of similar length, the longest first."""
         vectors = np.empty((len(token_ids), self.dimension), dtype=np.float32)
-        budget = CPU_BATCH_TOKENS if self.device == "cpu" else GPU_BATCH_TOKENS
         modules = self._bf16_modules[1] if bf16 and self._bf16_modules else self.model
+        max_tokens = CPU_BATCH_TOKENS if self.device == "cpu" else GPU_BATCH_TOKENS
+        batches = list(length_batches([len(ids) for ids in token_ids], max_tokens))
+
+        def run(rows: NDArray[np.int64]) -> NDArray[Any]:
+            with torch.inference_mode():
+                features = self.features([token_ids[row] for row in rows], side)
+                return self._embed(features, modules).cpu().numpy()
+
         was_training = self.model.training
         self.model.eval()
         try:
-            with torch.inference_mode():
-                for rows in length_batches([len(ids) for ids in token_ids], budget):
-                    features = self.features([token_ids[row] for row in rows], side)
-                    vectors[rows] = self._embed(features, modules).cpu().numpy()
-                    if progress:
-                        progress.update(len(rows))
+            for rows, part in zip(batches, map_batches(run, batches, self.device), strict=True):
+                vectors[rows] = part
+                if progress:
+                    progress.update(len(rows))
         finally:
             self.model.train(was_training)
         return vectors

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
+from transformers.activations import GELUActivation
+
+from bessemer.encoders.runtime import has_native_bf16
 
 MIN_BF16_COSINE = 0.999
 """Least cosine between a text's bf16 and fp32 vectors for bf16 to be used."""
 
-EAGER_MAX_LENGTH = 1_024
-"""Eager attention holds (heads, length, length) scores: only for models whose texts are shorter than this."""
+_PACKED_TYPES = ("bert", "roberta", "xlm-roberta")
+"""Architectures whose linear layers are only ever called, so that another module may stand in for them."""
 
 
 def bf16_modules(model: SentenceTransformer) -> list[nn.Module]:
     """The modules of ``model`` with a bf16 transformer; pooling and what follows stay fp32 and are shared.
 
-    Buffers (rotary frequencies) keep their type, and the fp32 weights are never duplicated on the way. On CPUs eager
-    attention is the faster one in bf16.
+    Buffers (rotary frequencies) keep their type, and the fp32 weights are never duplicated on the way.
     """
     first, *rest = model
     memo: dict[int, Any] = {
@@ -30,12 +32,47 @@ def bf16_modules(model: SentenceTransformer) -> list[nn.Module]:
         for parameter in first.model.parameters()
     }
     network = copy.deepcopy(first.model, memo).eval()
-    short = first.max_seq_length is not None and first.max_seq_length <= EAGER_MAX_LENGTH
-    if model.device.type == "cpu" and short and network.config._attn_implementation == "sdpa":
-        network.set_attn_implementation("eager")
+    if _can_pack(model.device, network):
+        _pack(network)
     transformer = copy.copy(first)
     transformer.__dict__["_modules"] = {**first._modules, "model": network}
     return [transformer, _ToFloat(), *rest]
+
+
+def _can_pack(device: torch.device, network: Any) -> bool:
+    """Whether oneDNN's packed linear layers, which torch's own compiler uses, are there and known to fit."""
+    has_kernels = hasattr(torch.ops.mkldnn, "_linear_pointwise") and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    has_hardware = device.type == "cpu" and has_native_bf16("cpu")
+    return has_hardware and has_kernels and network.config.model_type in _PACKED_TYPES
+
+
+def _pack(network: nn.Module) -> None:
+    """Put packed linear layers in, GELU fused where it follows: a tenth and more off the time of a forward pass."""
+    for module in list(network.modules()):
+        activation = getattr(module, "intermediate_act_fn", None)
+        has_gelu = (
+            type(activation) in (nn.GELU, GELUActivation) and getattr(activation, "approximate", "none") == "none"
+        )
+        if has_gelu:
+            module.intermediate_act_fn = nn.Identity()
+        for name, child in list(module.named_children()):
+            if type(child) is nn.Linear:
+                setattr(module, name, _PackedLinear(child, "gelu" if has_gelu else "none"))
+
+
+class _PackedLinear(nn.Module):
+    """A linear layer whose weight was laid out for the CPU once instead of at every call; inference only."""
+
+    def __init__(self, linear: nn.Linear, activation: str) -> None:
+        super().__init__()
+        weight, bias = linear.weight.detach(), linear.bias
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+        self.bias = None if bias is None else bias.detach()
+        self.activation, self.algorithm = activation, "none" if activation == "gelu" else ""
+
+    def forward(self, x: Tensor) -> Tensor:
+        fused = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, self.activation, [], self.algorithm)
+        return cast(Tensor, fused)
 
 
 class _ToFloat(nn.Module):

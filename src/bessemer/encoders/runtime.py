@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 from bessemer.encoders.encoder import Side
 from bessemer.errors import ConfigError
 
 logger = logging.getLogger(__name__)
+
+MAX_WORKERS = 8
+"""Batches at once on a CPU: beyond it Python itself becomes the limit."""
 
 _PLURAL = {"query": "queries", "passage": "passages"}
 
@@ -39,6 +44,28 @@ def has_native_bf16(device: str) -> bool:
     if device.startswith("cpu"):
         return bool(torch.cpu._is_avx512_bf16_supported()) or bool(torch.cpu._is_amx_tile_supported())
     return False
+
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def map_batches(function: Callable[[S], T], batches: Sequence[S], device: str) -> Iterator[T]:
+    """``function`` of every batch, in order. On a CPU several run at once, each on its share of the threads: less
+    waiting at the end of every small operation than with all threads on one batch."""
+    import torch
+
+    n_threads = torch.get_num_threads() if device == "cpu" else 1
+    n_workers = min(n_threads, MAX_WORKERS, len(batches) // 2)
+    if n_workers < 2:
+        yield from map(function, batches)
+        return
+    share = (n_threads // n_workers,)
+    try:
+        with ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=share) as pool:
+            yield from pool.map(function, batches)
+    finally:
+        torch.set_num_threads(n_threads)  # threads begun later inherit the last number set
 
 
 @contextmanager
