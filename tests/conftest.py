@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import english_world
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -41,3 +43,18 @@ def tiny_static_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     modules = [StaticEmbedding(tokenizer, embedding_weights=vectors), Normalize()]
     SentenceTransformer(modules=modules, device="cpu").save(str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def english_beir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return english_world.write_beir(tmp_path_factory.mktemp("english") / "beir")
+
+
+@pytest.fixture(scope="session")
+def english_documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return english_world.write_documents(tmp_path_factory.mktemp("english") / "documents")
+
+
+@pytest.fixture(scope="session")
+def english_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return english_world.write_static_model(tmp_path_factory.mktemp("english") / "model")

@@ -45,6 +45,13 @@ class Call:
     quiet: bool
     dry_run: bool
 
+    def claim(self) -> None:
+        """Raises ConfigError where the answer cannot be written: before the work, not after it."""
+        from bessemer.recipes.output import claim_file
+
+        if self.json not in (None, "-"):
+            claim_file(str(self.json), "--json")
+
     def say(self, text: str) -> None:
         """To the person; on stderr where stdout is for JSON."""
         if not self.quiet:
@@ -77,6 +84,7 @@ def verb(name: str, *keys: str) -> Callable[[Callable[..., None]], Callable[...,
             with _exit_codes():
                 _set_up_logging(quiet)
                 call = Call(load_config(config_file, flags), answer_to, quiet, dry_run)
+                call.claim()
                 if dry_run and name not in PLANNED:
                     settings = {key: value for key, value in {**flags, **given}.items() if value is not None}
                     call.answer(settings, f"would run {name} with {settings}; nothing was written")

@@ -200,11 +200,12 @@ def test_bf16_gives_way_where_it_is_wrong(bert_folder: Path, caplog: pytest.LogC
 
 
 @pytest.mark.parametrize("bf16", [False, True])
-def test_encoding_and_fingerprint_follow_training(bert_folder: Path, bf16: bool) -> None:
+@pytest.mark.parametrize("fused", [False, True])  # a fused step is not seen by torch's version counters
+def test_encoding_and_fingerprint_follow_training(bert_folder: Path, bf16: bool, fused: bool) -> None:
     encoder = load_encoder(str(bert_folder), device="cpu", bf16=bf16)
     text = [words(1, 2, 3)]
     before, fingerprint, weights = encoder.encode(text, "query"), encoder.fingerprint, encoder.copy_weights()
-    optimizer = torch.optim.AdamW(encoder.model.parameters(), lr=0.1)
+    optimizer = torch.optim.AdamW(encoder.model.parameters(), lr=0.1, fused=fused)
     encoder.embed(encoder.features(encoder.tokenize(text, "query"), "query"))[:, 0].sum().backward()
     optimizer.step()
     after = encoder.encode(text, "query")

@@ -65,6 +65,8 @@ def _unfit(summary: str, body: str) -> str:
         return f"summary outside {MIN_SUMMARY_WORDS} to {MAX_SUMMARY_WORDS} words"
     if not MIN_BODY_WORDS <= len(body.split()) <= MAX_BODY_WORDS:
         return f"body outside {MIN_BODY_WORDS} to {MAX_BODY_WORDS} words"
+    if _key(summary).rstrip(".") in _key(body):
+        return "summary stands in its body"
     return ""
 
 

@@ -204,8 +204,11 @@ class DenseEncoder:
         self._fingerprint = self._bf16_modules = None
 
     def _weights_version(self) -> object:
-        """Changes whenever a weight does: torch counts the in-place changes of every tensor."""
-        return tuple((id(parameter), parameter._version) for parameter in self.model.parameters())
+        """Changes whenever the weights do: torch counts in-place changes of a tensor, but not those of fused
+        optimizers, so one value of every tensor is looked at, too."""
+        parameters = [parameter.detach() for parameter in self.model.parameters()]
+        probes = torch.stack([p.reshape(-1)[p.numel() // 2].float() for p in parameters if p.numel()]).tolist()
+        return tuple((id(p), p._version) for p in self.model.parameters()), tuple(probes)
 
     def _prompt(self, side: Side) -> str:
         return self.query_prompt if side == "query" else self.passage_prompt

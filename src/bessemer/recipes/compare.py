@@ -32,13 +32,17 @@ def read_report(path: str) -> dict[str, Any]:
         ) from None
     if not isinstance(value, dict):
         raise DataError([Problem(path, 1, "", "not a JSON object", "give report.json or the JSON of evaluate")])
+    evaluation = value.get("evaluation", value)
+    if not isinstance(evaluation, dict) or not isinstance(evaluation.get("systems"), dict):
+        fix = "give report.json or the JSON of evaluate"
+        raise DataError([Problem(path, None, "systems", "holds no evaluation", fix)])
     return value
 
 
 def _evaluation(path: str) -> Mapping[str, Any]:
     report = read_report(path)
-    evaluation = report.get("evaluation", report)
-    if not isinstance(evaluation, dict) or "per_query" not in evaluation:
+    evaluation: Mapping[str, Any] = report.get("evaluation", report)
+    if "per_query" not in evaluation:
         fix = "write it anew with `bessemer evaluate --json` or `bessemer adapt`"
         raise DataError([Problem(path, None, "per_query", "holds no values per query", fix)])
     return evaluation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,8 @@ def evaluate(
     if config.data is None:
         raise ConfigError("evaluate needs --data: a collection with judgements, or a TSV of sentence pairs")
     named = _parse(systems)
+    if runs_folder:
+        claim_folder(runs_folder, "--runs")
     similarities = _similarities(similarity)
     if config.data.endswith(".tsv"):
         return _evaluate_pairs(config, named)
@@ -59,9 +62,8 @@ def evaluate(
         for run in SPECS[kind](setting, name, argument):
             setting.runs[run.name] = run
     if runs_folder:
-        folder = claim_folder(runs_folder)
         for run in setting.runs.values():
-            write_run(run, folder / f"{run.name}.trec")
+            write_run(run, Path(runs_folder, f"{run.name}.trec"))
     return _result(setting, material, split)
 
 
@@ -85,10 +87,14 @@ def _parse(systems: Sequence[str]) -> dict[str, tuple[str, str]]:
             faults.append(
                 f"--system {system}: not NAME=SPEC with SPEC one of bm25, tfidf, dense:MODEL, hybrid:NAME+NAME"
             )
+        elif not re.fullmatch(r"\w[\w.-]*", name):  # run files are named after it
+            faults.append(f"--system {system}: a name is letters, digits, dots and dashes")
         elif name in named:
             faults.append(f"--system {system}: the name {name} is taken; give another")
         elif (kind in ("dense", "hybrid")) != bool(argument):
-            faults.append(f"--system {system}: {kind} takes {'an argument after a colon' if not argument else 'none'}")
+            faults.append(
+                f"--system {system}: {kind} takes {'no argument' if argument else 'an argument after a colon'}"
+            )
         elif kind == "hybrid" and not set(argument.split("+")) <= named.keys():
             faults.append(f"--system {system}: fuses systems named before it, as in hybrid:bm25+base")
         named[name] = (kind, argument)

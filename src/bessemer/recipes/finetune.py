@@ -11,13 +11,15 @@ from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import ConfigError
 from bessemer.negatives import mine_hard_negatives
 from bessemer.recipes.data import Material, load_judged, open_encoder
-from bessemer.recipes.output import claim_folder, installed_versions, plain, publish_folder, write_json
+from bessemer.recipes.output import claim_folder, installed_versions, plain, publish_folder
 from bessemer.recipes.systems import bm25_over, dense_over
 from bessemer.training.dev_pool import EvaluationPool, build_dev_pool
 from bessemer.training.finetune import Selection, Tuned
 from bessemer.training.finetune import finetune as fit
 from bessemer.types import HardNegatives
 from bessemer.workspace import Workspace
+
+FIGURES = "training.json"
 
 
 def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
@@ -30,6 +32,8 @@ def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
     if config.data is None:
         raise ConfigError("finetune needs --data: a BEIR folder or a BGE JSONL file")
     out = claim_folder(config.out)
+    if any(out.iterdir()) and not (out / FIGURES).exists():  # it is replaced as a whole
+        raise ConfigError(f"--out {out}: holds files that are not of an earlier finetune; choose a new folder")
     with Workspace(config.workspace, seed=config.seed) as workspace:
         material = load_judged(config, require=("train",))
         encoder = open_encoder(config, config.model)
@@ -42,8 +46,7 @@ def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
             workspace.forget("model", fit, *inputs)
         tuned = workspace.step("model", fit, *inputs)
         result = training_json(tuned, material, encoder, open_encoder(config, str(tuned.model)))
-        publish_folder(tuned.model, out)
-        write_json(result, out / "training.json")
+        publish_folder(tuned.model, out, {FIGURES: result})
     return result
 
 

@@ -9,6 +9,7 @@ import yaml
 
 from bessemer.config import Config, Section
 from bessemer.errors import ConfigError
+from bessemer.recipes.output import claim_folder
 
 HEADER = """\
 # Bessemer's configuration: every key with its default. Flags win over this file.
@@ -18,9 +19,8 @@ HEADER = """\
 
 def init(folder: str) -> Path:
     """Write ``bessemer.yaml`` into ``folder``. Raises ConfigError rather than write over one."""
-    path = Path(folder) / "bessemer.yaml"
+    path = claim_folder(folder, "DIR") / "bessemer.yaml"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as stream:
             stream.write(HEADER + "\n".join(_lines(Config, 0)) + "\n")
     except FileExistsError:

@@ -12,13 +12,14 @@ from bessemer.errors import ConfigError
 from bessemer.formats import write_bge_jsonl
 from bessemer.negatives import mine_hard_negatives
 from bessemer.recipes.data import load_judged, open_encoder
-from bessemer.recipes.output import plain
+from bessemer.recipes.output import claim_file, plain
 
 
 def negatives(config: Config, split: str, out: str) -> Mapping[str, Any]:
     """Mine for one split of ``config.data`` and write ``out``. Returns the mining report with the number of rows."""
     if config.data is None:
         raise ConfigError("negatives needs --data: a BEIR folder or a BGE JSONL file")
+    claim_file(out, "--out")
     material = load_judged(config, require=(split,))
     encoder = CachedEncoder(open_encoder(config, config.model), Path(config.workspace) / "embeddings")
     judged, passages = material.collection.splits[split], material.collection.passages

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -22,16 +23,25 @@ from bessemer.formats.lines import atomic_writer
 PACKAGES = ("bessemer", "torch", "transformers", "sentence-transformers", "numpy", "scipy", "ir-measures")
 
 
-def claim_folder(folder: str | Path) -> Path:
+def claim_folder(folder: str | Path, flag: str = "--out") -> Path:
     """Create the output folder and prove that it can be written to, before hours are spent. Raises ConfigError."""
     path = Path(folder)
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{flag} {folder}: is a file; give a folder")
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise ConfigError(f"--out {folder}: cannot be written to ({error.strerror}); choose another folder") from None
+        raise ConfigError(f"{flag} {folder}: cannot be written to ({error.strerror}); choose another folder") from None
     return path
+
+
+def claim_file(file: str | Path, flag: str) -> None:
+    """Prove that ``file`` can be written, before hours are spent. Raises ConfigError."""
+    if Path(file).is_dir():
+        raise ConfigError(f"{flag} {file}: is a folder; give a file")
+    claim_folder(Path(file).parent, flag)
 
 
 def write_json(value: Any, path: Path) -> None:
@@ -59,14 +69,29 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def publish_folder(source: Path, target: Path) -> None:
-    """Copy ``source`` to ``target``; a reader sees the old folder or the new one, whole."""
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    shutil.copytree(source, temporary / "new")
-    if target.exists():
-        os.replace(target, temporary / "old")
-    os.replace(temporary / "new", target)
-    shutil.rmtree(temporary)
+def publish_folder(source: Path, target: Path, files: Mapping[str, Any] | None = None) -> None:
+    """Copy ``source`` to ``target`` and put ``files`` (name -> JSON) beside it; it is whole before it has its name.
+
+    A folder that was there is replaced. Raises ConfigError, and leaves it as it was, where that cannot be done.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
+            new, old = Path(temporary, "new"), Path(temporary, "old")
+            shutil.copytree(source, new)
+            for name, value in (files or {}).items():
+                write_json(value, new / name)
+            if target.exists():
+                os.replace(target, old)
+            try:
+                os.replace(new, target)
+            except OSError:
+                if old.exists():
+                    os.replace(old, target)
+                raise
+    except OSError as error:  # shutil.Error lists (source, target, "[Errno 28] No space left ...: paths") per file
+        told = error.args[0][0][2] if isinstance(error, shutil.Error) else str(error.strerror)
+        reason = re.sub(r"^\[Errno \d+\] |: '.*", "", told)
+        raise ConfigError(f"{target}: cannot be written ({reason}); free space or choose another folder") from None
 
 
 def installed_versions() -> dict[str, str]:

@@ -28,10 +28,14 @@ def systems_table(evaluation: Mapping[str, Any]) -> str:
         for row in reversed(evaluation.get("comparisons") or [])
         if row["measure"] == SHOWN[0] and row["baseline"] == evaluation["comparisons"][0]["baseline"]
     }
-    rows = [f"{'':13}" + "".join(f"{measure:>8}" for measure in SHOWN) + f"  {'nDCG@10 difference [95%]':>26}"]
-    for name, system in evaluation["systems"].items():
-        values = "".join(f"{system['measures'].get(measure, float('nan')):8.4f}" for measure in SHOWN)
-        rows.append(f"{name:13}{values}  {differences.get(name, ''):>26}".rstrip())
+    systems = evaluation["systems"]
+    shown = [measure for measure in SHOWN if all(measure in system["measures"] for system in systems.values())]
+    first = max(12, *(len(name) for name in systems))
+    shown = shown[: max(1, (WIDTH - first - 28) // 8)]  # long names leave room for fewer measures; JSON holds them all
+    rows = [f"{'':{first}}" + "".join(f"{measure:>8}" for measure in shown) + f"  {'nDCG@10 difference [95%]':>26}"]
+    for name, system in systems.items():
+        values = "".join(f"{system['measures'][measure]:8.4f}" for measure in shown)
+        rows.append(f"{name:{first}}{values}  {differences.get(name, ''):>26}".rstrip())
     return "\n".join(rows)
 
 
@@ -90,7 +94,7 @@ def funnel_summary(result: Mapping[str, Any]) -> str:
     for name, counts in result["splits"].items():
         lines.append(f"{name:12}" + ", ".join(f"{n:,} {what}" for what, n in counts.items()))
     lines += [_note(text) for text in result["notes"]]
-    return "\n".join([*lines, f"wrote       {result['out']} (what was dropped, and why: dropped.jsonl)"])
+    return "\n".join([*lines, f"wrote       {result['out']}; dropped.jsonl in it says what was dropped, and why"])
 
 
 def index_summary(result: Mapping[str, Any]) -> str:
@@ -112,7 +116,7 @@ def hits_summary(hits: Sequence[Mapping[str, Any]], explain: bool) -> str:
         shown = fold(" ".join(hit["text"].split()), WIDTH, indent="    ").split("\n")
         lines += shown[:LINES_PER_HIT]
         if len(shown) > LINES_PER_HIT:
-            lines.append(f"    ... {len(shown) - LINES_PER_HIT} more lines")
+            lines.append(f"    ... {len(shown) - LINES_PER_HIT} more")
         blocks.append("\n".join(lines))
     return "\n".join(blocks) or "nothing found"
 

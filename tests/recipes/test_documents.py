@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import english_world
+from bessemer.config import Config
+from bessemer.errors import DataError
+from bessemer.formats import load_collection
+from bessemer.recipes.adapt import adapt
+from bessemer.recipes.documents import prepare_folder, questions_folder
+from bessemer.recipes.summary import WIDTH, funnel_summary, report_summary
+
+Configure = Callable[..., Config]
+
+
+def test_prepare_leaves_a_corpus_and_an_account(configure: Configure, english_documents: Path, tmp_path: Path) -> None:
+    config = configure(tmp_path, source=str(english_documents))
+    result = prepare_folder(config)
+    passages = load_collection(config.out).collection.passages
+    assert len(passages) == sum(counts["passages"] for counts in result["splits"].values())
+    assert len({p.doc_id for p in passages}) == sum(counts["documents"] for counts in result["splits"].values())
+    assert (tmp_path / "out" / "dropped.jsonl").exists()
+    assert max(map(len, funnel_summary({**result, "out": "out"}).splitlines())) <= WIDTH
+
+
+def test_questions_for_a_corpus_alone(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    config = configure(tmp_path, data=str(english_beir))
+    result = questions_folder(config)
+    splits = load_collection(config.out).collection.splits
+    counted = {split: counts["queries"] for split, counts in result["splits"].items() if counts["queries"]}
+    assert {split: len(judged.queries) for split, judged in splits.items()} == counted
+    assert counted["train"] > 10
+
+
+def test_extracted_questions_never_ship(configure: Configure, english_documents: Path, tmp_path: Path) -> None:
+    config = configure(tmp_path, source=str(english_documents))
+    report = adapt(config)
+    assert report["verdict"]["decision"] != "ship"
+    assert any("extracted" in warning for warning in report["data"]["warnings"])
+    stages = [stage["stage"] for stage in report["data"]["funnel"]]
+    assert stages == ["read", "clean", "chunk", "dedup", "split", "questions"]
+    assert sum(report["data"]["dropped"].values()) == sum(stage["dropped"] for stage in report["data"]["funnel"])
+    dropped = (tmp_path / "out" / "dropped.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(dropped) == sum(report["data"]["dropped"].values())
+    assert max(map(len, report_summary(report, "out").splitlines())) <= WIDTH
+
+
+def test_own_questions_judge_and_what_cannot_be_resolved_is_listed(
+    configure: Configure, english_documents: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "questions.jsonl"
+    asked = [
+        {"query": f"where is it explained: {summary}?", "source": f"{module}.md", "quote": body[:60]}
+        for module, summary, body in english_world.docstring_pairs()
+    ]
+    english_world.write_jsonl(own, [*asked, {"query": "and this?", "source": "nowhere.md"}])
+    config = configure(tmp_path, source=str(english_documents), queries=str(own))
+    report = adapt(config)
+    assert "1 own questions could not be resolved (dropped.jsonl names each)" in report["data"]["warnings"]
+    dropped = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text("utf-8").splitlines()]
+    assert [row["text"] for row in dropped if "nowhere.md" in row["reason"]] == ["and this?"]
+    assert any(w.startswith("test: ") and w.endswith("own questions") for w in report["data"]["warnings"])
+
+
+def test_bad_own_questions_are_all_named(configure: Configure, english_documents: Path, tmp_path: Path) -> None:
+    own = tmp_path / "questions.jsonl"
+    own.write_text('{bad\n{"query": ""}\n{"query": ["a"], "source": "csv.md"}\n', encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        adapt(configure(tmp_path, source=str(english_documents), queries=str(own)))
+    assert [problem.line for problem in error.value.problems] == [1, 2, 3]

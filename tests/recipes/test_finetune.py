@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sentence_transformers import SentenceTransformer
+
+import english_world
+from bessemer.config import Config
+from bessemer.errors import ConfigError, DataError
+from bessemer.recipes.finetune import finetune
+
+Configure = Callable[..., Config]
+
+
+def test_model_folder_with_its_figures(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    config = configure(tmp_path, data=str(english_beir))
+    result = finetune(config)
+    figures = json.loads((tmp_path / "out" / "training.json").read_text(encoding="utf-8"))
+    assert figures == json.loads(json.dumps(result))
+    assert {"examples", "steps", "seconds", "examples_per_second", "final_loss", "peak_memory_bytes", "token_waste",
+            "loss_curve", "versions", "fingerprints"} <= figures.keys()  # fmt: skip
+    assert figures["examples_per_second"] == pytest.approx(figures["examples"] / figures["seconds"], rel=0.01)
+    assert figures["fingerprints"]["base"] != figures["fingerprints"]["tuned"]
+    model = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    assert model.encode(["parse arguments"]).shape == (1, 32)
+    manifests = {path: path.stat().st_mtime_ns for path in (tmp_path / "workspace").rglob("manifest.json")}
+    assert finetune(config) == result
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "workspace").rglob("manifest.json")} == manifests
+    finetune(config, resume=False)
+    changed = [path.parent.name for path, before in manifests.items() if path.stat().st_mtime_ns != before]
+    assert [name.rsplit("-", 1)[0] for name in changed] == ["model"]
+
+
+def test_a_folder_with_other_files_is_not_replaced(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work", encoding="utf-8")
+    with pytest.raises(ConfigError, match="holds files that are not of an earlier finetune"):
+        finetune(configure(tmp_path, data=str(english_beir)))
+    assert (tmp_path / "out" / "thesis.txt").read_text(encoding="utf-8") == "years of work"
+
+
+def test_bge_jsonl_with_and_without_negatives(configure: Configure, tmp_path: Path) -> None:
+    pairs = english_world.docstring_pairs()[:12]
+    for name, negatives in (("none", []), ("empty", [""]), ("given", [pairs[20 % 12][2]])):
+        rows = [{"query": summary, "pos": [body], "neg": negatives} for _, summary, body in pairs]
+        english_world.write_jsonl(tmp_path / f"{name}.jsonl", rows)
+        config = configure(tmp_path / name, data=str(tmp_path / f"{name}.jsonl"))
+        result = finetune(config)
+        assert result["steps"] <= 8
+        assert result["final_loss"] > 0
+        mined = list((tmp_path / name / "workspace" / "steps").glob("negatives-*"))
+        assert bool(mined) == (name != "given")
+
+
+def test_all_problems_at_once(configure: Configure, tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(
+        '{"query": "a", "pos": "text"}\n{"query": null, "pos": ["x"]}\n{bad\n{"query": "b", "pos": []}\n',
+        encoding="utf-8",
+    )
+    with pytest.raises(DataError) as error:
+        finetune(configure(tmp_path, data=str(file)))
+    assert [(p.line, p.field) for p in error.value.problems] == [(1, "pos"), (2, "query"), (3, ""), (4, "pos")]

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import english_world
+from bessemer.config import Config
+from bessemer.errors import ConfigError
+from bessemer.formats import load_collection
+from bessemer.recipes.negatives import negatives
+
+Configure = Callable[..., Config]
+
+
+def test_rows_with_ids_and_scores_that_read_back(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mined.jsonl"
+    report = negatives(configure(tmp_path, data=str(english_beir)), "train", str(out))
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == report["rows"] == report["n_queries"] == 24
+    bodies = {f"p{i}": body for i, (_, _, body) in enumerate(english_world.docstring_pairs())}
+    for place, row in enumerate(rows):
+        assert (row["query_id"], row["pos_ids"]) == (f"q{place}", [f"p{place}"])
+        assert f"p{place}" not in row["neg_ids"]
+        assert len(row["neg"]) == len(row["neg_ids"]) == len(row["neg_scores"])
+        assert all(bodies[i] in text for i, text in zip(row["neg_ids"], row["neg"], strict=True))
+    assert sum(len(row["neg_ids"]) for row in rows) == pytest.approx(24 * report["mean_per_query"])
+    assert len(load_collection(out).negatives) == sum(bool(row["neg_ids"]) for row in rows)
+
+
+def test_an_unwritable_file_is_found_before_the_mining(
+    configure: Configure, english_beir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    config = configure(tmp_path, data=str(english_beir))
+    with pytest.raises(ConfigError, match=r"--out .*file: is a file; give a folder"):
+        negatives(config, "train", str(tmp_path / "file" / "x.jsonl"))
+    with pytest.raises(ConfigError, match="is a folder; give a file"):
+        negatives(config, "train", str(tmp_path))
+    assert not Path(config.workspace).exists()
