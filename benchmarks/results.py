@@ -21,11 +21,27 @@ RUNS: dict[str, list[str]] = {
     "pubmedqa": ["--data", "$BESSEMER_DATA/beir/pubmedqa", "--model", "minilm"],
     "scifact": ["--data", "$BESSEMER_DATA/beir/scifact", "--model", "minilm"],
     "cranfield": ["--data", "$BESSEMER_DATA/beir/cranfield", "--model", "minilm"],
-    "toollens": ["--data", "$BESSEMER_DATA/beir/toollens", "--model", "minilm", "--max-train-queries", "4000"],
+    "toollens": [
+        "--data",
+        "$BESSEMER_DATA/beir/toollens",
+        "--model",
+        "minilm",
+        "--max-train-queries",
+        "4000",
+        "--num-train-epochs",
+        "1",
+        "--eval-steps",
+        "0.5",
+    ],
     "or_sharc": ["--data", "$BESSEMER_DATA/beir/or_sharc", "--model", "minilm"],
     "cmrc2018": ["--data", "$BESSEMER_DATA/beir/cmrc2018", "--model", "$BESSEMER_DATA/models/zh-char-static"],
     "fastapi_en": ["--source", "$BESSEMER_DATA/documents/fastapi_en", "--model", "minilm"],
-    "fastapi_zh": ["--source", "$BESSEMER_DATA/documents/fastapi_zh", "--model", "$BESSEMER_DATA/models/zh-char-static"],
+    "fastapi_zh": [
+        "--source",
+        "$BESSEMER_DATA/documents/fastapi_zh",
+        "--model",
+        "$BESSEMER_DATA/models/zh-char-static",
+    ],
 }
 
 

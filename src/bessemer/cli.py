@@ -172,6 +172,7 @@ def _set_up_logging(quiet: bool) -> None:
     log.propagate = False
     log.setLevel(logging.ERROR if quiet else logging.INFO)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its own notes on every save and load say nothing here
 
 
 class _Printable(logging.Formatter):

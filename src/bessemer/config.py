@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, Literal
 
@@ -136,7 +136,8 @@ def load_config(path: str | Path | None = None, flags: Mapping[str, Any] | None 
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(fault, str(path or "flags")) for fault in error.errors())) from None
+        given = {name for name, value in (flags or {}).items() if value is not None}
+        raise ConfigError("\n".join(_explain(fault, str(path or "flags"), given) for fault in error.errors())) from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -167,10 +168,12 @@ def _set(values: dict[str, Any], keys: list[str], value: Any, file: str) -> None
     values[keys[-1]] = value
 
 
-def _explain(fault: Any, file: str) -> str:
+def _explain(fault: Any, file: str, flags: Set[str]) -> str:
+    """One fault in a line; what came from a flag is called by the flag's name."""
     location = ".".join(str(part) for part in fault["loc"])
     if fault["type"] != "extra_forbidden":
-        return f"{file}: {location}: {fault['msg']} (given: {fault['input']!r})"
+        where = "--" + location.split(".")[-1].replace("_", "-") if location in flags else f"{file}: {location}"
+        return f"{where}: {fault['msg']} (given: {fault['input']!r})"
     known = _keys_at(fault["loc"][:-1])
     nearest = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
     hint = f"did you mean `{nearest[0]}`?" if nearest else f"known: {', '.join(sorted(known))}"

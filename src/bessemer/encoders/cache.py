@@ -50,7 +50,7 @@ class CachedEncoder:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(f"{self.folder}: the cache folder cannot be made ({error.strerror})") from None
+            raise ConfigError(f"{self.folder}: the cache folder cannot be made ({error.strerror}); pass --workspace") from None
 
     @property
     def fingerprint(self) -> str:

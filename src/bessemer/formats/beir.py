@@ -220,7 +220,7 @@ def _read_qrels(
         query_id, passage_id, score = columns
         if query_id not in queries:
             fields.fault("query-id", f"unknown query {query_id!r}", "add it to queries.jsonl or remove the line")
-        if passage_id not in passages:
+        if passages and passage_id not in passages:  # an empty corpus is a problem of its own
             fields.fault("corpus-id", f"unknown passage {passage_id!r}", "add it to corpus.jsonl or remove the line")
         if not _INTEGER.fullmatch(score.strip()):
             fields.fault("score", f"{score!r} is not an integer", "give 0 (not relevant), 1, 2, ...")
