@@ -93,9 +93,9 @@ def page(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# Results",
         "",
-        "Written by `python benchmarks/results.py --data $BESSEMER_DATA`; the figures stand in `benchmarks/results.json`.",
-        "Every setting is the default, chosen on dev splits; test is looked at once. One seed (42), so a difference within",
-        "the interval is a difference within chance. Two CPU cores with native bf16.",
+        "Written by `python benchmarks/results.py --data $BESSEMER_DATA`; all figures: `benchmarks/results.json`.",
+        "Settings are the defaults but where the command says otherwise; checkpoints and interpolation are chosen on dev,",
+        "test is looked at once. One seed (42). Two CPU cores with native bf16.",
         "",
     ]
     for row in rows:
@@ -118,8 +118,8 @@ def page(rows: list[dict[str, Any]]) -> str:
                 for system, measures in row["systems"].items()
             ),
             "",
-            f"tuned - base, nDCG@10: **{row['difference'][0]:+.4f}** [{low:+.4f}, {high:+.4f}]. {row['verdict']['reason']}",
-            f"Verdict: **{row['verdict']['decision']}**.",
+            f"tuned - base, nDCG@10: **{row['difference'][0]:+.4f}** [{low:+.4f}, {high:+.4f}].",
+            f"Verdict: **{row['verdict']['decision']}**. {row['verdict']['reason']}",
             "",
         ]
     return "\n".join(lines)

@@ -93,7 +93,7 @@ def test_long_names_leave_room_for_fewer_measures(run: Any, english_beir: Path) 
         (("adapt",), "give either --source (documents) or --data (judged data)"),
         (("adapt", "--data", "x", "--source", "y"), "and not both"),
         (("adapt", "--data", "BEIR", "--model", "./nowhere"), "./nowhere: no such folder"),
-        (("adapt", "--data", "BEIR", "--temperature", "0", "--learning-rate", "-1"), "finetune.learning_rate"),
+        (("adapt", "--data", "BEIR", "--temperature", "0", "--learning-rate", "-1"), "--learning-rate"),
         (("adapt", "--data", "BEIR", "--out", "FILE"), "--out FILE: is a file; give a folder"),
         (("adapt", "--data", "BEIR", "--workspace", "FILE"), "cannot write to workspace"),
         (("adapt", "--data", "BEIR", "--json", "FILE/x.json"), "--json FILE: is a file; give a folder"),

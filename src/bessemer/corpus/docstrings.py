@@ -20,7 +20,7 @@ from bessemer.types import Dropped, Filtered, Passage, Query
 PACKAGES = ("numpy", "scipy", "sklearn", "torch")
 PRIVATE_PARTS = ("tests", "test", "testing", "_vendor", "externals", "_internal", "_inductor", "_dynamo", "conftest")
 MIN_SUMMARY_WORDS, MAX_SUMMARY_WORDS = 5, 40
-MIN_BODY_WORDS, MAX_BODY_WORDS = 12, 120
+MIN_BODY_WORDS, MAX_BODY_WORDS = 12, 80
 
 
 @dataclass(frozen=True)

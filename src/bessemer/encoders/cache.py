@@ -50,7 +50,8 @@ class CachedEncoder:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(f"{self.folder}: the cache folder cannot be made ({error.strerror}); pass --workspace") from None
+            reason = f"{self.folder}: the cache folder cannot be made ({error.strerror})"
+            raise ConfigError(f"{reason}; pass --workspace with another folder") from None
 
     @property
     def fingerprint(self) -> str:
