@@ -94,8 +94,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         "# Results",
         "",
         "Written by `python benchmarks/results.py --data $BESSEMER_DATA`; all figures: `benchmarks/results.json`.",
-        "Settings are the defaults but where the command says otherwise; checkpoints and interpolation are chosen on dev,",
-        "test is looked at once. One seed (42). Two CPU cores with native bf16.",
+        "Settings are the defaults but where the command says otherwise; checkpoints and interpolation are chosen on",
+        "dev, test is looked at once. One seed (42). Two CPU cores with native bf16.",
         "",
     ]
     for row in rows:

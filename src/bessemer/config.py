@@ -73,10 +73,10 @@ class FinetuneConfig(Section):
     learning_rate: float | None = Field(None, gt=0, description="unset: 5e-5; 1e-2 for static models")
     num_train_epochs: float = Field(4.0, gt=0, description="upper bound; early stopping ends sooner")
     max_steps: int = Field(-1, ge=-1, description="total steps; -1 = by epochs")
-    per_device_train_batch_size: int = Field(64, ge=2)
+    per_device_train_batch_size: int = Field(64, ge=2, description="queries per step; their passages are negatives")
     warmup_steps: float = Field(0.1, ge=0, description="a count, or a share when below 1")
-    weight_decay: float = Field(0.01, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
+    weight_decay: float = Field(0.01, ge=0, description="of AdamW")
+    max_grad_norm: float = Field(1.0, gt=0, description="longer gradients are cut to this norm")
     lr_scheduler_type: Literal["linear", "cosine", "polynomial", "constant", "constant_with_warmup"] = "linear"
     temperature: float = Field(0.05, gt=0, description="logits = score / temperature")
     n_negatives: int = Field(1, ge=0, description="hard negatives per query and batch")
@@ -99,8 +99,8 @@ class EvaluationConfig(Section):
     )  # fmt: skip
     general: str | None = Field(None, description="BEIR folder of the general set; unset: docstring pairs of the demo")
     general_margin: float = Field(0.01, ge=0, description="nDCG@10 that the tuned model may lose on the general set")
-    top_k: int = Field(100, ge=1)
-    bootstrap_samples: int = Field(10_000, ge=100)
+    top_k: int = Field(100, ge=1, description="passages retrieved per query")
+    bootstrap_samples: int = Field(10_000, ge=100, description="resamples behind each interval")
 
 
 class Config(Section):
@@ -109,10 +109,10 @@ class Config(Section):
     source: str | None = Field(None, description="file or folder of documents")
     data: str | None = Field(None, description="BEIR folder or BGE JSONL file")
     queries: str | None = Field(None, description="JSONL of your own queries for --source")
-    model: str = "minilm"
-    out: str = "out"
-    workspace: str = ".bessemer"
-    seed: int = 42
+    model: str = Field("minilm", description="name, alias or folder of the base model")
+    out: str = Field("out", description="folder to write to")
+    workspace: str = Field(".bessemer", description="folder of finished steps and caches")
+    seed: int = Field(42, description="of splits, draws and training")
     device: str | None = Field(None, description="cpu, cuda, mps; unset: the best there is")
     trust_remote_code: str | None = Field(None, description="the revision whose remote code may run; unset: none")
     final_fit: bool = Field(False, description="after a `ship`, train once more on all passages with the same settings")
