@@ -22,10 +22,11 @@ FLOORS = {
     3: ["search", "workspace"],
     4: ["corpus", "questions", "negatives", "training", "evaluation", "serving", "monitoring"],
     5: ["recipes"],
-    6: ["cli", "command", "__init__", "__main__"],
+    6: ["cli", "__init__", "__main__"],
 }
 SHARED = {"types", "errors", "text", "config"}
-PARTS = {"artifacts": "workspace", "content_hash": "workspace", "source_hash": "workspace"}  # files of one unit
+# Files of one unit.
+PARTS = {"artifacts": "workspace", "content_hash": "workspace", "source_hash": "workspace", "command": "cli"}
 FLOOR = {unit: floor for floor, units in FLOORS.items() for unit in units}
 
 HEAVY = {"torch", "transformers", "sentence_transformers", "accelerate", "peft"}
