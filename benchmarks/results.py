@@ -16,6 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOWN = ("R@1", "R@5", "R@10", "nDCG@10")
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
 SYSTEMS = ("bm25", "base", "tuned", "hybrid-base", "hybrid-tuned")
 RUNS: dict[str, list[str]] = {
     "pubmedqa": ["--data", "$BESSEMER_DATA/beir/pubmedqa", "--model", "minilm"],
@@ -56,6 +57,11 @@ def main() -> None:
     rows = [row for name in RUNS if (row := read(name, arguments.out / name / "report.json"))]
     (ROOT / "benchmarks" / "results.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
     (ROOT / "docs" / "results.md").write_text(page(rows))
+    readme = (ROOT / "README.md").read_text()
+    before, _, rest = readme.partition(BEGIN)
+    (ROOT / "README.md").write_text(
+        before + BEGIN + "\n\n" + "\n".join(summary(rows)) + "\n\n" + END + rest.partition(END)[2]
+    )
 
 
 def run(name: str, data: Path, out: Path) -> None:
@@ -89,6 +95,18 @@ def read(name: str, path: Path) -> dict[str, Any] | None:
     }
 
 
+def summary(rows: list[dict[str, Any]]) -> list[str]:
+    """nDCG@10 of every set, one line each."""
+    lines = ["| nDCG@10 | BM25 | base | tuned | tuned - base [95%] | verdict |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        values = " | ".join(f"{row['systems'][system]['nDCG@10']:.4f}" for system in ("bm25", "base", "tuned"))
+        difference, low, high = row["difference"]
+        lines.append(
+            f"| {row['name']} | {values} | {difference:+.4f} [{low:+.4f}, {high:+.4f}] | {row['verdict']['decision']} |"
+        )
+    return lines
+
+
 def page(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# Results",
@@ -96,6 +114,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         "Written by `python benchmarks/results.py --data $BESSEMER_DATA`; all figures: `benchmarks/results.json`.",
         "Settings are the defaults but where the command says otherwise; checkpoints and interpolation are chosen on",
         "dev, test is looked at once. One seed (42). Two CPU cores with native bf16.",
+        "",
+        *summary(rows),
         "",
     ]
     for row in rows:

@@ -24,6 +24,16 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
+class ColumnsConfig(Section):
+    """Columns of a dataset that holds none of the known layouts. Dotted paths; lists are exploded."""
+
+    query: str = Field(description="such as question")
+    positives: str = Field(description="a text or a list of texts, such as context.contexts")
+    negatives: tuple[str, ...] = Field((), description="columns of texts or lists of texts")
+    answers: str | None = Field(None, description="reference answers")
+    query_id: str | None = Field(None, description="ids; unset: hashes of the texts")
+
+
 class ChunkingConfig(Section):
     """Documents to passages. Lengths are tokens of the target model."""
 
@@ -107,7 +117,10 @@ class Config(Section):
     """Everything that ``bessemer adapt`` and its parts can be told."""
 
     source: str | None = Field(None, description="file or folder of documents")
-    data: str | None = Field(None, description="BEIR folder or BGE JSONL file")
+    data: str | None = Field(None, description="BEIR folder, BGE JSONL, Parquet, ... or hf:NAME[:SUBSET]")
+    columns: ColumnsConfig | None = Field(
+        None, description="column mapping of a dataset, as {query: question, positives: context.contexts}"
+    )
     queries: str | None = Field(None, description="JSONL of your own queries for --source")
     model: str = Field("minilm", description="name, alias or folder of the base model")
     out: str = Field("out", description="folder to write to")

@@ -13,7 +13,7 @@ from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.encoder import Side
 from bessemer.encoders.load import load_encoder
 from bessemer.errors import ConfigError
-from bessemer.formats import load_collection
+from bessemer.formats import Columns, Loaded, load_collection
 from bessemer.types import Collection, Dropped, HardNegatives, Judged
 
 STATIC_PASSAGE_TOKENS = 256
@@ -37,10 +37,16 @@ class Material:
 
 def load_judged(config: Config, *, require: Sequence[str]) -> Material:
     """Judged data from ``config.data``: never deduplicated, chunked or split anew; faults are warnings with counts."""
-    assert config.data is not None
-    loaded = load_collection(config.data, seed=config.seed, require=require)
+    loaded = open_collection(config, require=require)
     collection, notes = _capped(loaded.collection, config.finetune.max_train_queries, config.seed)
     return Material(collection, account(collection, warnings=[*loaded.warnings, *notes]), loaded.negatives)
+
+
+def open_collection(config: Config, *, require: Sequence[str] = ()) -> Loaded:
+    """``config.data`` in whatever format it has, with the column mapping if one is given."""
+    assert config.data is not None
+    columns = Columns(**config.columns.model_dump()) if config.columns else None
+    return load_collection(config.data, seed=config.seed, require=require, columns=columns)
 
 
 def account(

@@ -11,11 +11,11 @@ from typing import Any
 from bessemer.config import Config, QuestionsConfig
 from bessemer.corpus.chunk import CountTokens
 from bessemer.encoders.dense import DenseEncoder
-from bessemer.formats import load_collection, write_beir
+from bessemer.formats import write_beir
 from bessemer.questions.extract import Extracted, extract_questions
 from bessemer.questions.own import OwnQuestions, own_questions
 from bessemer.questions.split import split_by_document
-from bessemer.recipes.data import Material, account, open_encoder, passage_tokens, require_one_input
+from bessemer.recipes.data import Material, account, open_collection, open_encoder, passage_tokens, require_one_input
 from bessemer.recipes.output import claim_folder
 from bessemer.recipes.prepare import Prepared, funnel_stage, prepare, write_dropped, write_prepared
 from bessemer.types import Collection, Dropped, Judged, Passage
@@ -124,7 +124,7 @@ def questions_folder(config: Config) -> Mapping[str, Any]:
         passages, splits = prepared.passages, prepared.splits
         funnel, dropped = [*prepared.funnel], prepared.dropped
     else:
-        passages = load_collection(config.data or "", seed=config.seed).collection.passages
+        passages = open_collection(config).collection.passages
         splits = split_by_document({p.doc_id: p.doc_id for p in passages}, config.split, config.seed)
     extracted = extract_questions(passages, splits, config.questions, config.seed)
     collection = Collection(_name(config), extracted.passages, extracted.splits)

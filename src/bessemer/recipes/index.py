@@ -8,8 +8,7 @@ from typing import Any
 
 from bessemer.config import Config
 from bessemer.encoders.cache import CachedEncoder
-from bessemer.formats import load_collection
-from bessemer.recipes.data import open_encoder, passage_tokens, require_one_input
+from bessemer.recipes.data import open_collection, open_encoder, passage_tokens, require_one_input
 from bessemer.recipes.output import plain
 from bessemer.recipes.prepare import prepare_corpus
 from bessemer.search.index import build_index
@@ -23,7 +22,7 @@ def index(config: Config) -> Mapping[str, Any]:
     passages: Sequence[Passage]
     n_dropped = 0
     if config.data:
-        passages = load_collection(config.data, seed=config.seed).collection.passages
+        passages = open_collection(config).collection.passages
     else:
         corpus = prepare_corpus(config, encoder.count_tokens, passage_tokens(config, encoder))
         passages, n_dropped = corpus.kept, len(corpus.dropped)
