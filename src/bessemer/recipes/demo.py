@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bessemer.config import Config
+from bessemer.corpus.dedup import deduplicate
 from bessemer.corpus.docstrings import DocstringPair, docstring_pairs
 from bessemer.questions.split import split_by_document
 from bessemer.recipes.adapt import adapt
@@ -29,20 +30,27 @@ def demo(config: Config) -> Mapping[str, Any]:
 def docstring_material(config: Config) -> Material:
     """Passages are docstring bodies, queries their summary lines; a module is in one split, whole."""
     pairs = docstring_pairs()
-    splits = split_by_document({pair.module: pair.module for pair in pairs.kept}, config.split, config.seed)
+    unique = deduplicate([pair.passage for pair in pairs.kept], config.chunking)  # else copies fall into two splits
+    kept_ids = {passage.passage_id for passage in unique.kept}
+    kept = [pair for pair in pairs.kept if pair.passage.passage_id in kept_ids]
+    splits = split_by_document({pair.module: pair.module for pair in kept}, config.split, config.seed)
     members: dict[str, list[DocstringPair]] = {"train": [], "dev": [], "test": []}
-    for pair in pairs.kept:
+    for pair in kept:
         members[splits[pair.module]].append(pair)
     collection = Collection(
         "docstrings of numpy, scipy, scikit-learn, torch",
-        tuple(pair.passage for pair in pairs.kept),
+        unique.kept,
         {split: _judged(some) for split, some in members.items()},
     )
-    by_package = Counter(pair.module.split(".")[0] for pair in pairs.kept)
+    by_package = Counter(pair.module.split(".")[0] for pair in kept)
     counts = ", ".join(f"{package} {n}" for package, n in by_package.items())
     note = f"queries are first lines of docstrings, passages the rest ({counts}); split by module"
-    funnel = [funnel_stage("docstrings", len(pairs.kept), pairs.dropped)]
-    return Material(collection, account(collection, warnings=[note], funnel=funnel), dropped=pairs.dropped)
+    funnel = [
+        funnel_stage("docstrings", len(pairs.kept), pairs.dropped),
+        funnel_stage("dedup", len(unique.kept), unique.dropped),
+    ]
+    dropped = (*pairs.dropped, *unique.dropped)
+    return Material(collection, account(collection, warnings=[note], funnel=funnel), dropped=dropped)
 
 
 def _judged(pairs: Sequence[DocstringPair]) -> Judged:
