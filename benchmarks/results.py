@@ -66,7 +66,7 @@ def main() -> None:
 
 def run(name: str, data: Path, out: Path) -> None:
     flags = [flag.replace("$BESSEMER_DATA", str(data)) for flag in RUNS[name]]
-    command = ["bessemer", "adapt", *flags, "--out", str(out / name), "--workspace", str(out / "workspace")]
+    command = ["bessemer", "adapt", *flags, "--out", str(out / name), "--workspace", str(out / f"{name}.workspace")]
     print("+", " ".join(command), flush=True)
     subprocess.run([str(Path(sys.executable).with_name("bessemer")), *command[1:]], check=True)
 
@@ -113,7 +113,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         "",
         "Written by `python benchmarks/results.py --data $BESSEMER_DATA`; all figures: `benchmarks/results.json`.",
         "Settings are the defaults but where the command says otherwise; checkpoints and interpolation are chosen on",
-        "dev, test is looked at once. One seed (42). Two CPU cores with native bf16.",
+        "dev, test is looked at once. One seed (42). CPU with native bf16, one core for each run (OMP_NUM_THREADS=1)",
+        "but for pubmedqa, which had two: quality does not depend on it, examples per second do.",
         "",
         *summary(rows),
         "",
