@@ -175,7 +175,7 @@ def test_evaluation_config_keeps_its_tuples(tmp_path: Path) -> None:
     def function() -> EvaluationConfig:
         raise NotImplementedError
 
-    config = EvaluationConfig(similarity=("cosine",))
+    config = EvaluationConfig(measures=("R@10",))
     assert round_trip(config, tmp_path, function) == config
 
 
