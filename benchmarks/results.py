@@ -113,12 +113,15 @@ def page(rows: list[dict[str, Any]]) -> str:
         "",
         "Written by `python benchmarks/results.py --data $BESSEMER_DATA`; all figures: `benchmarks/results.json`.",
         "Settings are the defaults but where the command says otherwise; checkpoints and interpolation are chosen on",
-        "dev, test is looked at once. One seed (42). CPU with native bf16, one core for each run (OMP_NUM_THREADS=1)",
-        "but for pubmedqa, which had two: quality does not depend on it, examples per second do.",
+        "dev, test is looked at once. One seed (42). Two CPU cores with native bf16, shared with other work at times:",
+        "examples per second are lower bounds.",
         "",
         *summary(rows),
         "",
     ]
+    missing = [name for name in RUNS if name not in {row["name"] for row in rows}]
+    if missing:
+        lines += [f"Not measured yet: {', '.join(missing)}.", ""]
     for row in rows:
         low, high = row["difference"][1:]
         queries, training = row["queries"], row["training"]
