@@ -13,6 +13,7 @@ from bessemer.formats import load_collection
 from bessemer.recipes.adapt import adapt
 from bessemer.recipes.documents import prepare_folder, questions_folder
 from bessemer.recipes.summary import WIDTH, funnel_summary, report_summary
+from bessemer.search.index import open_index
 
 Configure = Callable[..., Config]
 
@@ -47,6 +48,10 @@ def test_extracted_questions_never_ship(configure: Configure, english_documents:
     dropped = (tmp_path / "out" / "dropped.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(dropped) == sum(report["data"]["dropped"].values())
     assert max(map(len, report_summary(report, "out").splitlines())) <= WIDTH
+    # Questions were taken out of what is trained and measured on, never out of what people search.
+    prepared = prepare_folder(config.model_copy(update={"out": str(tmp_path / "prepared")}))
+    whole = {p.passage_id: p.indexed_text for p in load_collection(prepared["out"]).collection.passages}
+    assert {p.passage_id: p.indexed_text for p in open_index(tmp_path / "out" / "index").passages.values()} == whole
 
 
 def test_own_questions_judge_and_what_cannot_be_resolved_is_listed(

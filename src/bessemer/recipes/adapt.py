@@ -103,7 +103,7 @@ def _adapt(
 
     publish_folder(model, out / "model")
     write_model_card(out / "model", report)
-    build_index(out / "index", passages, served, out / "model")
+    build_index(out / "index", material.served, served, out / "model")
     write_dropped(material.dropped, out / "dropped.jsonl")
     write_json(report, out / "report.json")
     write_report(report, out / "report.html")

@@ -14,7 +14,7 @@ from bessemer.encoders.encoder import Side
 from bessemer.encoders.load import load_encoder
 from bessemer.errors import ConfigError
 from bessemer.formats import Columns, Loaded, load_collection
-from bessemer.types import Collection, Dropped, HardNegatives, Judged
+from bessemer.types import Collection, Dropped, HardNegatives, Judged, Passage
 
 STATIC_PASSAGE_TOKENS = 256
 """Passage length for models without a limit of their own."""
@@ -27,12 +27,19 @@ class Material:
     """A collection ready for training, and what became of everything on the way to it.
 
     ``account`` is the ``data`` part of report.json; ``given_negatives`` are those that the data brought along.
+    ``whole`` holds the passages as they are searched, where questions were taken out of those of the collection.
     """
 
     collection: Collection
     account: Mapping[str, Any]
     given_negatives: tuple[HardNegatives, ...] = ()
     dropped: tuple[Dropped, ...] = ()
+    whole: tuple[Passage, ...] = ()
+
+    @property
+    def served(self) -> tuple[Passage, ...]:
+        """What an index holds: nothing is withheld from people who search."""
+        return self.whole or self.collection.passages
 
 
 def load_judged(config: Config, *, require: Sequence[str]) -> Material:

@@ -48,6 +48,7 @@ def material_from_documents(config: Config, encoder: DenseEncoder, workspace: Wo
         collection,
         account(collection, warnings=notes, n_documents=len(prepared.documents), funnel=funnel),
         dropped=(*prepared.dropped, *questions.dropped),
+        whole=prepared.passages,
     )
 
 
