@@ -101,7 +101,7 @@ def main() -> None:
     before, n_queries = mean_ndcg(collection, plain.encode_query(queries), vectors["sentence-transformers"], ids)
     after, _ = mean_ndcg(collection, ours.encode_queries(queries).dense, vectors["bessemer"], ids)
     report = {
-        "data": str(arguments.data),
+        "data": Path(arguments.data).name,
         "model": arguments.model,
         "n_passages": len(texts),
         "mean_tokens": statistics.fmean(len(row) for row in ours.tokenize(texts, "passage")),

@@ -24,7 +24,7 @@ from bessemer.recipes.reporting import assemble_report, measure_separation
 from bessemer.recipes.systems import further_slices, run_base_systems, run_tuned
 from bessemer.search.index import build_index
 from bessemer.training.dev_pool import build_dev_pool
-from bessemer.training.finetune import Selection, finetune
+from bessemer.training.finetune import Selection, discard_checkpoints, finetune
 from bessemer.workspace import Workspace, WouldRun
 
 
@@ -76,6 +76,7 @@ def _adapt(
     pool = build_dev_pool(dev, passages, retrieved, seed, before.dev_base.results)
     selection = Selection(pool, general.choosing if general else None, evaluation.general_margin)
     fitted = step("model", finetune, train, passages, mined.negatives, base, selection, config.finetune, seed)
+    discard_checkpoints(fitted)
 
     tuned = open_encoder(config, str(fitted.model))
     cached_tuned = CachedEncoder(tuned, embeddings)

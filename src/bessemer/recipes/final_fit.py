@@ -12,7 +12,7 @@ from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.negatives import mine_hard_negatives
 from bessemer.recipes.data import Material
-from bessemer.training.finetune import TrainingReport
+from bessemer.training.finetune import TrainingReport, discard_checkpoints
 from bessemer.training.refit import Chosen, refit
 from bessemer.types import Judged
 from bessemer.workspace import Workspace
@@ -38,6 +38,7 @@ def fit_on_everything(
     final = workspace.step(
         "final-model", refit, judged, passages, mined.negatives, base, chosen, config.finetune, config.seed
     )
+    discard_checkpoints(final)
     account = {
         "queries": len(judged.queries),
         "examples": final.report.examples,

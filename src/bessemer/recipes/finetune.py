@@ -14,7 +14,7 @@ from bessemer.recipes.data import Material, load_judged, open_encoder
 from bessemer.recipes.output import claim_folder, installed_versions, plain, publish_folder
 from bessemer.recipes.systems import bm25_over, dense_over
 from bessemer.training.dev_pool import EvaluationPool, build_dev_pool
-from bessemer.training.finetune import Selection, Tuned
+from bessemer.training.finetune import Selection, Tuned, discard_checkpoints
 from bessemer.training.finetune import finetune as fit
 from bessemer.types import HardNegatives
 from bessemer.workspace import Workspace
@@ -45,6 +45,7 @@ def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
         if not resume:
             workspace.forget("model", fit, *inputs)
         tuned = workspace.step("model", fit, *inputs)
+        discard_checkpoints(tuned)
         result = training_json(tuned, material, encoder, open_encoder(config, str(tuned.model)))
         publish_folder(tuned.model, out, {FIGURES: result})
     return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from bessemer.training.trainer import ContrastiveTrainer, last_whole_checkpoint,
 from bessemer.types import HardNegatives, Judged, Passage
 
 log = logging.getLogger("bessemer")
+
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def finetune(
         selection = None
     collator = Collator(encoder, training_set, config.mini_batch_tokens or mini_batch_tokens(encoder))
     arguments = training_arguments(
-        config, len(training_set), folder / "checkpoints", encoder, seed=seed, evaluate=selection is not None
+        config, len(training_set), folder / CHECKPOINTS, encoder, seed=seed, evaluate=selection is not None
     )
     trainer = ContrastiveTrainer(
         encoder, training_set, collator, selection.dev if selection else None, config, arguments
@@ -95,7 +98,7 @@ def finetune(
     interpolation = None
     try:
         with attention_for_training(encoder, bf16=arguments.bf16):
-            trainer.train_from(last_whole_checkpoint(folder / "checkpoints"))
+            trainer.train_from(last_whole_checkpoint(folder / CHECKPOINTS))
         if selection and config.interpolation:
             interpolation = choose_alpha(
                 encoder, base, selection.dev, selection.general, selection.margin, trainer.best_scores
@@ -108,6 +111,11 @@ def finetune(
         folder / "model",
         _report(trainer, collator, training_set.notes(config.per_device_train_batch_size), selection, interpolation),
     )
+
+
+def discard_checkpoints(tuned: Tuned) -> None:
+    """Free what only a resume needs (optimizer state is twice the weights), once the step that made it is recorded."""
+    shutil.rmtree(tuned.model.parent / CHECKPOINTS, ignore_errors=True)
 
 
 def _report(
