@@ -56,9 +56,10 @@ def verdict(
     treatment, mentioned where they beat it; ``notes`` end the reason.
     """
     few = n_clusters < MIN_CLUSTERS and primary.p >= _LEVEL
-    parts = [_primary_sentence(primary, means), _general_sentence(general, primary.treatment)]
+    one_group = n_clusters < 2  # its interval is a point that says nothing
+    parts = [_primary_sentence(primary, means, one_group), _general_sentence(general, primary.treatment)]
     decision: Decision = "not enough evidence"
-    if primary.ci_high < 0 or (general is not None and not general.within_margin):
+    if (primary.ci_high < 0 and not one_group) or (general is not None and not general.within_margin):
         decision = "keep base"
     elif primary.ci_low > 0 and origin_all_extracted:
         parts.append(
@@ -76,10 +77,12 @@ def verdict(
     return Verdict(decision, " ".join(part for part in (*parts, *notes) if part))
 
 
-def _primary_sentence(primary: Comparison, means: Mapping[str, float]) -> str:
+def _primary_sentence(primary: Comparison, means: Mapping[str, float], one_group: bool) -> str:
     base, tuned = means[primary.baseline], means[primary.treatment]
     percent = f" ({primary.difference / base:+.1%})" if base > 0 else ""
-    if primary.ci_low > 0:
+    if one_group:
+        what = f"all queries depend on each other, so {primary.treatment} and {primary.baseline} cannot be told apart"
+    elif primary.ci_low > 0:
         what = f"{primary.treatment} is better than {primary.baseline}"
     elif primary.ci_high < 0:
         what = f"{primary.treatment} is worse than {primary.baseline}"
