@@ -63,6 +63,9 @@ def _adapt(
     cached_base = CachedEncoder(base, embeddings)
     if material is None and config.data:
         material = load_judged(config, require=("train", "test"))
+        if material.given_negatives:
+            n = len(material.given_negatives)
+            material.account["warnings"].append(f"negatives given for {n} queries are not used: adapt mines its own")
     elif material is None:
         material = material_from_documents(config, base, workspace)
     planned.collection = material.collection

@@ -16,7 +16,7 @@ from bessemer.recipes.prepare import funnel_stage
 from bessemer.types import Collection, Judged
 
 QUICK = {"num_train_epochs": 1.0, "eval_steps": 0.5}
-"""A second epoch adds little here (dev), and the demo is to end within minutes. Flags win."""
+"""One epoch, so that the demo ends within minutes; more were not tried on dev. Flags win."""
 
 
 def demo(config: Config) -> Mapping[str, Any]:

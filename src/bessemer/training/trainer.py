@@ -27,7 +27,7 @@ STATE_FILE = "trainer_state.json"
 WEIGHTS_FILE = "model.safetensors"
 LEARNING_RATE = 5e-5
 STATIC_LEARNING_RATE = 1e-2
-"""A table of token vectors has no layers to multiply a small step: it needs far larger ones (chosen on dev)."""
+"""A table of token vectors has no layers to multiply a small step: it needs far larger ones (not swept yet)."""
 
 
 class ContrastiveTrainer(Trainer):  # type: ignore[misc]
