@@ -12,8 +12,9 @@ from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import DataError, Problem
 from bessemer.training.batches import Collator, TrainingSet
+from bessemer.training.cpu import fast_training
 from bessemer.training.dev_pool import MEASURE, EvaluationPool
-from bessemer.training.hardware import attention_for_training, mini_batch_tokens, peak_memory_bytes
+from bessemer.training.hardware import mini_batch_tokens, peak_memory_bytes
 from bessemer.training.interpolation import Interpolation, choose_alpha
 from bessemer.training.trainer import ContrastiveTrainer, last_whole_checkpoint, training_arguments
 from bessemer.types import HardNegatives, Judged, Passage
@@ -97,7 +98,7 @@ def finetune(
     base = encoder.copy_weights()
     interpolation = None
     try:
-        with attention_for_training(encoder, bf16=arguments.bf16):
+        with fast_training(encoder, bf16=arguments.bf16):
             trainer.train_from(last_whole_checkpoint(folder / CHECKPOINTS))
         if selection and config.interpolation:
             interpolation = choose_alpha(
