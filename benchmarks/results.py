@@ -69,6 +69,8 @@ def run(name: str, data: Path, out: Path) -> None:
     command = ["bessemer", "adapt", *flags, "--out", str(out / name), "--workspace", str(out / f"{name}.workspace")]
     print("+", " ".join(command), flush=True)
     subprocess.run([str(Path(sys.executable).with_name("bessemer")), *command[1:]], check=True)
+    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True)
+    (out / name / "commit").write_text(head.stdout.strip())
 
 
 def read(name: str, path: Path) -> dict[str, Any] | None:
@@ -92,6 +94,7 @@ def read(name: str, path: Path) -> dict[str, Any] | None:
         }
         | {"alpha": training["interpolation"]["alpha"]},
         "versions": report["versions"],
+        "commit": (path.parent / "commit").read_text(),
     }
 
 
@@ -114,8 +117,9 @@ def page(rows: list[dict[str, Any]]) -> str:
         "Written by `python benchmarks/results.py --data $BESSEMER_DATA`; all figures: `benchmarks/results.json`.",
         "Settings are the defaults but where the command says otherwise; checkpoints and interpolation are chosen on",
         "dev. No setting was chosen by a test figure, but cmrc2018 and fastapi_zh printed theirs in earlier trial runs",
-        "too. One seed (42). Two CPU cores with native bf16, shared with other work at times: speeds are lower bounds.",
-        "The runs are of several commits of one day, not all of the newest.",
+        "too. One seed (42). Two CPU cores with native bf16. Measured at commit "
+        + ", ".join(sorted({row["commit"] for row in rows}))
+        + ".",
         "",
         *summary(rows),
         "",

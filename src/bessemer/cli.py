@@ -68,7 +68,7 @@ def validate(
 @verb("prepare", "source", "model", "out", "chunking.*", "split.*")
 def prepare(call: Call) -> None:
     """Documents to passages: read, clean, deduplicate, chunk and split; a BEIR folder and dropped.jsonl."""
-    from bessemer.recipes.documents import prepare_folder
+    from bessemer.recipes.prepare import prepare_folder
     from bessemer.recipes.summary import funnel_summary
 
     result = prepare_folder(call.config)
@@ -78,7 +78,7 @@ def prepare(call: Call) -> None:
 @verb("questions", "data", "source", "model", "out", "questions.*", "split.*")
 def questions(call: Call) -> None:
     """Questions for a corpus without a language model: extracted, split by document; a BEIR folder with qrels."""
-    from bessemer.recipes.documents import questions_folder
+    from bessemer.recipes.questions import questions_folder
     from bessemer.recipes.summary import funnel_summary
 
     result = questions_folder(call.config)

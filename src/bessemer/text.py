@@ -46,6 +46,11 @@ def normal_form(text: str) -> str:
     return " ".join(units(unicodedata.normalize("NFKC", text)))
 
 
+def folded(text: str) -> str:
+    """The text without what case and white space say: a looser form would join texts that a tokenizer tells apart."""
+    return " ".join(text.casefold().split())
+
+
 def sentence_spans(text: str, start: int = 0, end: int | None = None) -> list[tuple[int, int]]:
     """Half-open spans of the sentences in ``text[start:end]``, without the white space around them."""
     end = len(text) if end is None else end

@@ -14,7 +14,7 @@ from reportlab.pdfgen.canvas import Canvas
 
 from bessemer.config import ChunkingConfig
 from bessemer.corpus.read import read_documents
-from bessemer.errors import ConfigError, DataError
+from bessemer.errors import DataError
 from bessemer.types import Document, Filtered
 
 CONFIG = ChunkingConfig()
@@ -102,7 +102,7 @@ def test_nothing_readable_lists_every_file(tmp_path: Path) -> None:
 
 
 def test_missing_source_and_empty_folder(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such file"):
+    with pytest.raises(DataError, match="no such file or folder; check --source"):
         read_documents(tmp_path / "none", CONFIG)
     with pytest.raises(DataError, match="holds no files"):
         read_documents(tmp_path, CONFIG)

@@ -11,7 +11,8 @@ from bessemer.config import Config
 from bessemer.errors import DataError
 from bessemer.formats import load_collection
 from bessemer.recipes.adapt import adapt
-from bessemer.recipes.documents import prepare_folder, questions_folder
+from bessemer.recipes.prepare import prepare_folder
+from bessemer.recipes.questions import questions_folder
 from bessemer.recipes.summary import WIDTH, funnel_summary, report_summary
 from bessemer.search.index import open_index
 

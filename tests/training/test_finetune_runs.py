@@ -195,7 +195,8 @@ def test_cosine_models_without_a_module_for_it_are_trained_on_cosines(tiny_stati
     ("settings", "n_examples", "steps", "every"),
     [
         ({"per_device_train_batch_size": 10, "num_train_epochs": 2.0, "eval_steps": 0.2}, 95, 20, 4),
-        ({"per_device_train_batch_size": 10, "num_train_epochs": 0.5, "eval_steps": 0.25}, 95, 5, 1),
+        ({"per_device_train_batch_size": 10, "num_train_epochs": 0.5, "eval_steps": 0.25}, 95, 5, 2),
+        ({"per_device_train_batch_size": 32, "num_train_epochs": 1.0, "eval_steps": 0.5}, 2204, 69, 35),  # 34, 68, 69
         ({"per_device_train_batch_size": 64, "num_train_epochs": 3.0, "eval_steps": 7}, 20, 3, 7),
         ({"max_steps": 40, "eval_steps": 0.5}, 1000, 40, 20),
     ],

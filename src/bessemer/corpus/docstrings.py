@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from bessemer.text import folded
 from bessemer.types import Dropped, Filtered, Passage, Query
 
 PACKAGES = ("numpy", "scipy", "sklearn", "torch")
@@ -46,13 +47,13 @@ def docstring_pairs(packages: Sequence[str] = PACKAGES) -> Filtered[DocstringPai
                 dropped.append(Dropped(item, "docstrings", reason, summary))
             else:
                 found[item] = (module, owner, summary, body)
-    summaries = Counter(_key(summary) for _, _, summary, _ in found.values())
-    bodies = Counter(_key(body) for _, _, _, body in found.values())
+    summaries = Counter(folded(summary) for _, _, summary, _ in found.values())
+    bodies = Counter(folded(body) for _, _, _, body in found.values())
     kept = []
     for item, (module, owner, summary, body) in found.items():
-        if summaries[_key(summary)] > 1:
+        if summaries[folded(summary)] > 1:
             dropped.append(Dropped(item, "docstrings", "summary not unique", summary))
-        elif bodies[_key(body)] > 1:
+        elif bodies[folded(body)] > 1:
             dropped.append(Dropped(item, "docstrings", "body not unique", summary))
         else:
             # No title: the name of the thing often repeats its summary.
@@ -65,7 +66,7 @@ def _unfit(summary: str, body: str) -> str:
         return f"summary outside {MIN_SUMMARY_WORDS} to {MAX_SUMMARY_WORDS} words"
     if not MIN_BODY_WORDS <= len(body.split()) <= MAX_BODY_WORDS:
         return f"body outside {MIN_BODY_WORDS} to {MAX_BODY_WORDS} words"
-    if _key(summary).rstrip(".") in _key(body):
+    if folded(summary).rstrip(".") in folded(body):
         return "summary stands in its body"
     return ""
 
@@ -107,7 +108,3 @@ def _public(tree: ast.Module, module: str) -> Iterator[tuple[str, str, ast.Class
 def _summary_and_body(docstring: str) -> tuple[str, str]:
     summary, _, body = inspect.cleandoc(docstring).partition("\n\n")
     return " ".join(summary.split()), body.strip()
-
-
-def _key(text: str) -> str:
-    return " ".join(text.casefold().split())

@@ -34,12 +34,12 @@ def read_documents(source: str | Path, config: ChunkingConfig) -> Filtered[Docum
     ``metadata["format"]`` is the format and ``metadata["title_from"]`` where the title came from. Whatever is not read
     is in ``dropped`` with its reason; pieces taken out of documents are there too, under the stage ``clean``.
 
-    Raises ConfigError when the source does not exist or a reader's package is not installed, DataError when a JSONL
-    file is not as it should be (all its problems) or when nothing could be read.
+    Raises DataError when the source does not exist, when a JSONL file is not as it should be (all its problems) or when
+    nothing could be read, ConfigError when a reader's package is not installed.
     """
     root = Path(source)
     if not root.exists():
-        raise ConfigError(f"{source}: no such file or folder; check --source")
+        raise DataError([Problem(str(source), None, "", "no such file or folder", "check --source")])
     documents: list[Document] = []
     dropped: list[Dropped] = []
     problems: list[Problem] = []

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bessemer.text import folded
 from bessemer.types import Collection, HardNegatives, Judged, Passage
 
 
@@ -42,15 +43,10 @@ class Notes:
         return tuple(sentence.format(n=self.counts[key]) for key, sentence in self.sentences.items())
 
 
-def normalised(text: str) -> str:
-    """Case and white space folded: what counts as the same text when duplicates and leaks are looked for."""
-    return " ".join(text.casefold().split())
-
-
 def inspect(collection: Collection, notes: Notes) -> None:
     """Count empty texts, duplicates, and leaks between splits. Nothing is changed."""
     passages = {passage.passage_id: passage for passage in collection.passages}
-    texts = {passage_id: normalised(passage.indexed_text) for passage_id, passage in passages.items()}
+    texts = {passage_id: folded(passage.indexed_text) for passage_id, passage in passages.items()}
     notes.add(
         "empty_passages",
         "{n} passages have an empty text; they stay in the corpus",
@@ -67,7 +63,7 @@ def inspect(collection: Collection, notes: Notes) -> None:
 
 
 def _inspect_split(name: str, judged: Judged, passages: Mapping[str, Passage], notes: Notes) -> None:
-    texts = [normalised(query.text) for query in judged.queries]
+    texts = [folded(query.text) for query in judged.queries]
     filled = [text for text in texts if text]
     notes.add(f"empty_queries.{name}", f"{{n}} {name} queries have an empty text", len(texts) - len(filled))
     notes.add(
@@ -83,7 +79,7 @@ def _inspect_split(name: str, judged: Judged, passages: Mapping[str, Passage], n
 
 def _inspect_leaks(left: str, right: str, splits: Mapping[str, Judged], texts: Mapping[str, str], notes: Notes) -> None:
     both = f"{left} and {right}"
-    queries = [{query.query_id: normalised(query.text) for query in splits[name].queries} for name in (left, right)]
+    queries = [{query.query_id: folded(query.text) for query in splits[name].queries} for name in (left, right)]
     shared_texts = (set(queries[0].values()) & set(queries[1].values())) - {""}
     notes.add(f"leak.query_text.{left}-{right}", f"leak: {{n}} query texts stand in {both}", len(shared_texts))
     n_ids = len(queries[0].keys() & queries[1].keys())

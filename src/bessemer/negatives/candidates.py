@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bessemer.text import folded
 from bessemer.types import Judged, Passage, Query
 
 Vectors = NDArray[np.float32]
@@ -62,7 +63,7 @@ def build_pool(
     by_query_text: dict[str, set[int]] = defaultdict(set)
     for query in judged.queries:
         for i in relevant[query.query_id]:
-            by_query_text[_normalised(query.text)].update(same_text[passages[i].indexed_text])
+            by_query_text[folded(query.text)].update(same_text[passages[i].indexed_text])
 
     rows = [i for i, query in enumerate(judged.queries) if relevant[query.query_id]]
     queries = tuple(judged.queries[i] for i in rows)
@@ -72,10 +73,6 @@ def build_pool(
         query_vectors=query_vectors[rows],
         passage_vectors=passage_vectors,
         positives=tuple(np.array(relevant[query.query_id], dtype=np.int64) for query in queries),
-        excluded=tuple(np.array(sorted(by_query_text[_normalised(query.text)]), dtype=np.int64) for query in queries),
+        excluded=tuple(np.array(sorted(by_query_text[folded(query.text)]), dtype=np.int64) for query in queries),
     )
     return pool, [query.query_id for query in judged.queries if not relevant[query.query_id]]
-
-
-def _normalised(text: str) -> str:
-    return " ".join(text.casefold().split())

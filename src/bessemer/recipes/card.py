@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bessemer.formats.lines import atomic_writer
-
-SHOWN = ("nDCG@10", "R@1", "R@5", "R@10", "RR@10")
+from bessemer.measures import SHOWN
 
 
 def write_model_card(folder: Path, report: Mapping[str, Any]) -> None:

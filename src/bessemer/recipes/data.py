@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from bessemer.config import Config
@@ -84,6 +85,11 @@ def require_one_input(config: Config) -> None:
         raise ConfigError("give either --source (documents) or --data (judged data), and not both")
     if config.queries and config.source is None:
         raise ConfigError("--queries goes with --source; judged data bring their own queries")
+
+
+def input_name(config: Config) -> str:
+    """What the collection is called: the name of the folder or file that it comes from."""
+    return Path(config.source or config.data or "").resolve().name
 
 
 def passage_tokens(config: Config, encoder: DenseEncoder) -> int:

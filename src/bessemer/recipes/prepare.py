@@ -17,6 +17,8 @@ from bessemer.errors import ConfigError, DataError, Problem
 from bessemer.formats.beir import write_beir
 from bessemer.formats.lines import write_jsonl
 from bessemer.questions.split import split_by_document
+from bessemer.recipes.data import input_name, open_encoder, passage_tokens
+from bessemer.recipes.output import claim_folder
 from bessemer.types import Collection, Document, Dropped, Filtered, Passage
 
 
@@ -38,8 +40,8 @@ class Prepared:
 def prepare(config: Config, count_tokens: CountTokens, max_tokens: int) -> Prepared:
     """Read ``config.source`` and make passages of at most ``max_tokens`` tokens, as ``count_tokens`` counts them.
 
-    Raises ConfigError when there is no such source, DataError when nothing can be read, fewer than two passages are
-    left, or the documents cannot be split.
+    Raises DataError when there is no such source, when nothing can be read, fewer than two passages are left, or the
+    documents cannot be split.
     """
     read, chunked, unique = _passages(config, count_tokens, max_tokens)
     if len(unique.kept) < 2:
@@ -59,6 +61,18 @@ def prepare(config: Config, count_tokens: CountTokens, max_tokens: int) -> Prepa
         funnel_stage("split", len(splits), []),
     )
     return Prepared(read.kept, unique.kept, splits, (*read.dropped, *chunked.dropped, *unique.dropped), funnel)
+
+
+def prepare_folder(config: Config) -> Mapping[str, Any]:
+    """``config.source`` as a BEIR corpus in ``config.out``, with dropped.jsonl and the split of every document."""
+    out = claim_folder(config.out)
+    encoder = open_encoder(config, config.model)
+    prepared = prepare(config, encoder.count_tokens, passage_tokens(config, encoder))
+    write_prepared(prepared, out, input_name(config))
+    documents = Counter(prepared.splits.values())
+    passages = Counter(prepared.splits[passage.doc_id] for passage in prepared.passages)
+    splits = {split: {"documents": documents[split], "passages": passages[split]} for split in ("train", "dev", "test")}
+    return {"out": str(out), "funnel": list(prepared.funnel), "splits": splits, "notes": []}
 
 
 def prepare_corpus(config: Config, count_tokens: CountTokens, max_tokens: int) -> Filtered[Passage]:

@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bessemer.measures import SHOWN
 from bessemer.printing import fold
 
-SHOWN = ("nDCG@10", "R@1", "R@5", "R@10", "RR@10")
 WIDTH = 80
 LINES_PER_HIT = 3
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bessemer.text import folded
 from bessemer.types import HardNegatives, Judged, Passage
 
 Features = dict[str, Tensor]
@@ -71,7 +72,7 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
 
     def _relevant_to_the_text(self) -> list[frozenset[int]]:
         """Per query, what is relevant to it or to a query of the same text: the same words asked in another row."""
-        texts = [" ".join(query.text.casefold().split()) for query in self.queries]
+        texts = [folded(query.text) for query in self.queries]
         by_text: dict[str, set[int]] = defaultdict(set)
         for text, ids in zip(texts, self.relevant, strict=True):
             by_text[text] |= ids

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ def training_arguments(
     per_epoch = -(-n_examples // batch_size)
     on_cpu = encoder.device == "cpu"
     total = config.max_steps if config.max_steps > 0 else max(1, round(per_epoch * config.num_train_epochs))
-    every = max(1, round(config.eval_steps * total) if config.eval_steps < 1 else int(config.eval_steps))
+    every = math.ceil(config.eval_steps * total - 1e-9) if config.eval_steps < 1 else int(config.eval_steps)
     arguments = TrainingArguments(
         output_dir=str(folder),
         learning_rate=config.learning_rate or (STATIC_LEARNING_RATE if encoder.is_static else LEARNING_RATE),
