@@ -121,6 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="BEIR folder")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", choices=KINDS, default=list(KINDS))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--one", choices=KINDS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -130,9 +131,9 @@ def main() -> None:
         seconds = peers(rows, kind.endswith("bf16")) if "sentence" in kind else ours(rows, kind == "bessemer")
         print("SECONDS", json.dumps(seconds))
         return
-    found: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    found: dict[str, list[float]] = {kind: [] for kind in arguments.only}
     for _ in range(arguments.rounds):
-        for kind in KINDS:
+        for kind in arguments.only:
             command = [sys.executable, __file__, "--data", str(arguments.data), "--one", kind]
             out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             seconds = json.loads(out.partition("SECONDS ")[2].splitlines()[0])
@@ -143,7 +144,7 @@ def main() -> None:
         "data": arguments.data.name,
         "batch": BATCH,
         "examples_per_second": speed,
-        "ratio": {kind: speed["bessemer"] / speed[kind] for kind in KINDS[1:]},
+        "ratio": {kind: speed["bessemer"] / speed[kind] for kind in found if kind != "bessemer"},
         "seconds_per_step": found,
     }
     print(json.dumps({key: result[key] for key in ("examples_per_second", "ratio")}, indent=1))
