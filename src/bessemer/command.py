@@ -8,7 +8,7 @@ import os
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -118,7 +118,7 @@ def _option(flag: str, key: str) -> inspect.Parameter:
     kind: Any = field.annotation
     if isinstance(kind, types.UnionType):
         kind = next(a for a in typing.get_args(kind) if a is not type(None))
-    if typing.get_origin(kind) is typing.Literal:
+    if typing.get_origin(kind) in (typing.Literal, Mapping):
         kind = str
     default = "" if field.default is None else f" [{field.default}]"
     name = f"--{flag.replace('_', '-')}"

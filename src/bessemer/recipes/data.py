@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bessemer.config import Config
+from bessemer.draws import digest
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.encoder import Side
 from bessemer.encoders.load import load_encoder
@@ -124,7 +124,7 @@ def _capped(collection: Collection, limit: int | None, seed: int) -> tuple[Colle
     train = collection.splits.get("train")
     if limit is None or train is None or len(train.queries) <= limit:
         return collection, []
-    drawn = sorted(train.queries, key=lambda q: hashlib.sha256(f"{seed}:{q.query_id}".encode()).digest())[:limit]
+    drawn = sorted(train.queries, key=lambda q: digest(seed, q.query_id))[:limit]
     kept = {query.query_id for query in drawn}
     sample = Judged(
         tuple(query for query in train.queries if query.query_id in kept),

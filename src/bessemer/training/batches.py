@@ -6,7 +6,6 @@ by length, so that little is padded; the loss sees them in batch order again.
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,10 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from bessemer.draws import generator, weighted_order
 from bessemer.text import folded
 from bessemer.types import HardNegatives, Judged, Passage
 
@@ -59,8 +60,10 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
         self.seed = seed
         self.epoch = 0
         position = {passage.passage_id: i for i, passage in enumerate(passages)}
-        mined = {row.query_id: [position[p] for p in row.passage_ids if p in position] for row in negatives}
-        self.mined = [mined.get(query.query_id, []) for query in judged.queries]
+        mined = {row.query_id: _known(row, position) for row in negatives}
+        found = [mined.get(query.query_id, ([], None)) for query in judged.queries]
+        self.mined = [candidates for candidates, _ in found]
+        self._probabilities = [probabilities for _, probabilities in found]
         self.relevant: list[frozenset[int]] = [
             frozenset(
                 position[p] for p, grade in judged.qrels.get(q.query_id, {}).items() if grade > 0 and p in position
@@ -99,10 +102,19 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
         candidates = self.mined[query]
         if len(candidates) <= self.n_negatives:
             return Row(query, positive, tuple(candidates))
-        digest = hashlib.sha256(f"{self.seed}:{self.epoch}:{index}".encode()).digest()
-        generator = np.random.default_rng(int.from_bytes(digest[:8], "big"))
-        drawn = generator.choice(len(candidates), size=self.n_negatives, replace=False)
+        random, probabilities = generator(self.seed, f"{self.epoch}:{index}"), self._probabilities[query]
+        if probabilities is None:
+            drawn = random.choice(len(candidates), size=self.n_negatives, replace=False)
+        else:
+            drawn = weighted_order(probabilities, random)[: self.n_negatives]
         return Row(query, positive, tuple(candidates[i] for i in drawn))
+
+
+def _known(row: HardNegatives, position: Mapping[str, int]) -> tuple[list[int], NDArray[np.float64] | None]:
+    """The negatives that the corpus holds, by position, with their probabilities where the strategy draws by them."""
+    kept = [i for i, passage_id in enumerate(row.passage_ids) if passage_id in position]
+    candidates = [position[row.passage_ids[i]] for i in kept]
+    return candidates, None if row.probabilities is None else np.array([row.probabilities[i] for i in kept])
 
 
 class Collator:
