@@ -18,7 +18,7 @@ NEAR_DUPLICATE = 0.8
 """Jaccard similarity of word trigrams from which two passages say the same."""
 
 Mask = NDArray[np.bool_]
-Reranker = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
+Reranker = Callable[[Sequence[tuple[str, str]]], Sequence[float] | NDArray[np.float64]]
 """(query, passage) texts to scores, higher is more relevant: a cross-encoder, say."""
 
 

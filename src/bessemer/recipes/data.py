@@ -15,6 +15,7 @@ from bessemer.encoders.encoder import Side
 from bessemer.encoders.load import load_encoder
 from bessemer.errors import ConfigError
 from bessemer.formats import Columns, Loaded, load_collection
+from bessemer.search.rerank import CrossEncoderReranker
 from bessemer.types import Collection, Dropped, HardNegatives, Judged, Passage
 
 STATIC_PASSAGE_TOKENS = 256
@@ -111,6 +112,13 @@ def open_encoder(config: Config, model: str) -> DenseEncoder:
         encoder.max_length = LONGEST_BY_DEFAULT
         encoder.query_max_length = config.finetune.query_max_length or LONGEST_BY_DEFAULT
     return encoder
+
+
+def open_reranker(config: Config) -> CrossEncoderReranker | None:
+    """The cross-encoder whose veto mining asks for, if any."""
+    if config.negatives.reranker is None:
+        return None
+    return CrossEncoderReranker(config.negatives.reranker, config.device)
 
 
 def text_length(encoder: DenseEncoder, side: Side) -> int | None:

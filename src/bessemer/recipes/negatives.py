@@ -11,7 +11,7 @@ from bessemer.encoders.cache import CachedEncoder
 from bessemer.errors import ConfigError
 from bessemer.formats import write_bge_jsonl
 from bessemer.negatives import drawn, mine_hard_negatives
-from bessemer.recipes.data import load_judged, open_encoder
+from bessemer.recipes.data import load_judged, open_encoder, open_reranker
 from bessemer.recipes.output import claim_file, plain
 
 
@@ -23,7 +23,7 @@ def negatives(config: Config, split: str, out: str) -> Mapping[str, Any]:
     material = load_judged(config, require=(split,))
     encoder = CachedEncoder(open_encoder(config, config.model), Path(config.workspace) / "embeddings")
     judged, passages = material.collection.splits[split], material.collection.passages
-    mined = mine_hard_negatives(judged, passages, encoder, config.negatives, config.seed)
+    mined = mine_hard_negatives(judged, passages, encoder, config.negatives, config.seed, open_reranker(config))
     negatives = drawn(mined.negatives, config.negatives.n_negatives, config.seed)
     n_rows = write_bge_jsonl(out, judged, passages, negatives)
     report: dict[str, Any] = plain(mined.report)
