@@ -10,6 +10,7 @@ import english_world
 from bessemer.config import Config
 from bessemer.errors import ConfigError
 from bessemer.formats import load_collection
+from bessemer.recipes.finetune import finetune
 from bessemer.recipes.negatives import negatives
 
 Configure = Callable[..., Config]
@@ -40,3 +41,21 @@ def test_an_unwritable_file_is_found_before_the_mining(
     with pytest.raises(ConfigError, match="is a folder; give a file"):
         negatives(config, "train", str(tmp_path))
     assert not Path(config.workspace).exists()
+
+
+@pytest.mark.parametrize("strategy", ["random", "top_k", "simans", "same_document", "bm25", "mixed"])
+def test_every_strategy_mines_and_trains(
+    strategy: str, configure: Configure, english_beir: Path, tmp_path: Path
+) -> None:
+    config = configure(
+        tmp_path, data=str(english_beir), negatives={"strategy": strategy, "n_negatives": 3, "relative_margin": 0.0}
+    )
+    out = tmp_path / "mined.jsonl"
+    report = negatives(config, "train", str(out))
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert report["strategy"] == strategy
+    assert max(len(row["neg_ids"]) for row in rows) == (3 if strategy != "same_document" else len(rows[0]["neg_ids"]))
+    assert all(len(set(row["neg_ids"])) == len(row["neg_ids"]) for row in rows)
+    assert not any(set(row["pos_ids"]) & set(row["neg_ids"]) for row in rows)
+    training = finetune(config)
+    assert training["steps"] == 8
