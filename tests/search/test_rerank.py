@@ -24,8 +24,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def save(folder: Path, n_labels: int, seed: int = 0) -> Path:
     torch.manual_seed(seed)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "initializer_range": 1.0}
-    BertForSequenceClassification(BertConfig(vocab_size=len(WORDS), num_labels=n_labels, **sizes)).save_pretrained(folder)
+    sizes = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "initializer_range": 1.0,
+    }
+    BertForSequenceClassification(BertConfig(vocab_size=len(WORDS), num_labels=n_labels, **sizes)).save_pretrained(
+        folder
+    )
     BertTokenizerFast(vocab={word: i for i, word in enumerate(WORDS)}).save_pretrained(folder)
     return folder
 

@@ -133,9 +133,13 @@ class Collator:
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         passages = list(dict.fromkeys(p for row in rows for p in (row.positive, *row.negatives)))
         column = {passage: i for i, passage in enumerate(passages)}
+        before = self.n_padded_tokens
+        queries = self._mini_batches([self._query_tokens[row.query] for row in rows], "query")
+        found = self._mini_batches([self._passage_tokens[p] for p in passages], "passage")
         return {
-            "queries": self._mini_batches([self._query_tokens[row.query] for row in rows], "query"),
-            "passages": self._mini_batches([self._passage_tokens[p] for p in passages], "passage"),
+            "queries": queries,
+            "passages": found,
+            "n_tokens": self.n_padded_tokens - before,
             "positives": torch.tensor([column[row.positive] for row in rows]),
             "excluded": self._false_negatives(rows, passages),
         }

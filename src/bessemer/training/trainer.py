@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from bessemer.encoders.dense import DenseEncoder
 from bessemer.training.batches import Collator, TrainingSet
 from bessemer.training.callbacks import EpochDraws, FiniteLoss, Progress, TrainingClock
 from bessemer.training.dev_pool import MEASURE, EvaluationPool
+from bessemer.training.grad_cache import cached_backward
+from bessemer.training.hardware import whole_graph_tokens
 from bessemer.training.losses import info_nce
 
 STATE_FILE = "trainer_state.json"
@@ -80,20 +83,36 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         best = Path(checkpoint).with_name(f"checkpoint-{state.best_global_step or state.global_step}")
         self._encoder.load_weights(load_file(best / WEIGHTS_FILE))
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
-        return info_nce(
-            self._embed(model, inputs["queries"]),
-            self._embed(model, inputs["passages"]),
-            inputs["positives"],
-            inputs["excluded"],
-            self._temperature,
-        )
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any, **__: Any) -> Tensor:
+        """Plain where the graphs of all mini-batches fit into memory; by GradCache, which is exact, where not."""
+        if inputs["n_tokens"] <= whole_graph_tokens(self._encoder):
+            loss: Tensor = super().training_step(model, inputs, *arguments)
+            return loss
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        with self.compute_loss_context_manager():
+            return cached_backward(
+                [*inputs["queries"]["features"], *inputs["passages"]["features"]],
+                lambda features: self._embed(model, features),
+                lambda found: self._loss(found, inputs),
+                self.accelerator.backward,
+            )
 
-    def _embed(self, model: nn.Module, mini_batches: dict[str, Any]) -> Tensor:
-        """Embeddings (n, d) in batch order, as the encoder gives them: many cosine models have no module for it."""
-        found = torch.cat([model(features)["sentence_embedding"].float() for features in mini_batches["features"]])
-        found = found[mini_batches["order"], : self._encoder.dimension]
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
+        mini_batches = [*inputs["queries"]["features"], *inputs["passages"]["features"]]
+        return self._loss([self._embed(model, features) for features in mini_batches], inputs)
+
+    def _embed(self, model: nn.Module, features: dict[str, Tensor]) -> Tensor:
+        """Embeddings (n, d) of a mini-batch, as the encoder gives them: many cosine models have no module for it."""
+        found = model(features)["sentence_embedding"].float()[:, : self._encoder.dimension]
         return F.normalize(found, dim=-1) if self._encoder.similarity == "cosine" else found
+
+    def _loss(self, embeddings: Sequence[Tensor], inputs: dict[str, Any]) -> Tensor:
+        """Of the embeddings of all mini-batches, first the queries', then the passages'."""
+        n_queries = len(inputs["queries"]["features"])
+        queries = torch.cat(list(embeddings[:n_queries]))[inputs["queries"]["order"]]
+        passages = torch.cat(list(embeddings[n_queries:]))[inputs["passages"]["order"]]
+        return info_nce(queries, passages, inputs["positives"], inputs["excluded"], self._temperature)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """nDCG@10 on the dev pool."""
