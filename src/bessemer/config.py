@@ -108,7 +108,15 @@ class FinetuneConfig(Section):
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     max_grad_norm: float = Field(1.0, gt=0, description="longer gradients are cut to this norm")
     lr_scheduler_type: Literal["linear", "cosine", "polynomial", "constant", "constant_with_warmup"] = "linear"
+    loss: str = Field("info_nce", description="info_nce, hardness or mochi")
     temperature: float = Field(0.05, gt=0, description="logits = score / temperature")
+    symmetric: bool = Field(False, description="info_nce: also from each positive to the queries")
+    same_tower_negatives: bool = Field(False, description="info_nce: other queries and passages, too")
+    hardness_beta: float = Field(1.0, ge=0, description="hardness: weight of a negative grows as exp(beta * score)")
+    class_prior: float = Field(0.0, ge=0, lt=1, description="hardness: share of negatives that are false ones")
+    n_synthetic: int = Field(8, ge=0, description="mochi: negatives mixed from two hard ones, per query")
+    n_synthetic_with_query: int = Field(4, ge=0, description="mochi: negatives mixed from a hard one and the query")
+    matryoshka_dims: tuple[int, ...] = Field((), description="further widths at which the vectors shall serve")
     n_negatives: int = Field(1, ge=0, description="hard negatives per query and batch")
     max_length: int | None = Field(None, ge=8, description="tokens of a passage; unset: the model's limit, at most 512")
     query_max_length: int | None = Field(None, ge=8, description="tokens of a query; unset: as max_length")
@@ -120,6 +128,12 @@ class FinetuneConfig(Section):
         None, ge=64, description="padded tokens encoded at once inside a batch; unset: 1024 on a CPU, 65536 on a GPU"
     )
     interpolation: bool = Field(True, description="mix the weights with the base's, the share chosen on dev")
+
+    @field_validator("matryoshka_dims", mode="before")
+    @classmethod
+    def _widths_of_a_flag(cls, value: Any) -> Any:
+        """``256,128``, as a command line gives them."""
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 class EvaluationConfig(Section):

@@ -25,7 +25,7 @@ from bessemer.training.callbacks import EpochDraws, FiniteLoss, Progress, Traini
 from bessemer.training.dev_pool import MEASURE, EvaluationPool
 from bessemer.training.grad_cache import cached_backward
 from bessemer.training.hardware import whole_graph_tokens
-from bessemer.training.losses import info_nce
+from bessemer.training.losses import batch_loss
 
 STATE_FILE = "trainer_state.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -48,7 +48,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     ) -> None:
         self._encoder = encoder
         self._dev_pool = dev_pool
-        self._temperature = config.temperature
+        self._batch_loss = batch_loss(config, encoder.dimension, normalised=encoder.similarity == "cosine")
         self.best_scores: NDArray[np.float64] | None = None  # per dev query, of the best weights of this process
         callbacks = [TrainingClock(), EpochDraws(training_set), FiniteLoss(), Progress()]
         if dev_pool is not None:
@@ -112,7 +112,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         n_queries = len(inputs["queries"]["features"])
         queries = torch.cat(list(embeddings[:n_queries]))[inputs["queries"]["order"]]
         passages = torch.cat(list(embeddings[n_queries:]))[inputs["passages"]["order"]]
-        return info_nce(queries, passages, inputs["positives"], inputs["excluded"], self._temperature)
+        return self._batch_loss(queries, passages, inputs["positives"], inputs["excluded"])
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """nDCG@10 on the dev pool."""
