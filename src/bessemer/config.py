@@ -116,6 +116,10 @@ class FinetuneConfig(Section):
     class_prior: float = Field(0.0, ge=0, lt=1, description="hardness: share of negatives that are false ones")
     n_synthetic: int = Field(8, ge=0, description="mochi: negatives mixed from two hard ones, per query")
     n_synthetic_with_query: int = Field(4, ge=0, description="mochi: negatives mixed from a hard one and the query")
+    exclude_same_document: bool = Field(False, description="passages of the positive's document are no negatives")
+    batch_margin: float | None = Field(
+        None, description="no negative in a batch scores above its query's positive less this; unset: off"
+    )
     matryoshka_dims: tuple[int, ...] = Field((), description="further widths at which the vectors shall serve")
     n_negatives: int = Field(1, ge=0, description="hard negatives per query and batch")
     max_length: int | None = Field(None, ge=8, description="tokens of a passage; unset: the model's limit, at most 512")

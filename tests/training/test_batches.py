@@ -145,6 +145,17 @@ def test_false_negatives_by_id_by_text_by_qrels_and_by_a_query_of_the_same_words
     assert excluded == [a_and_c, a_and_c, {"p2"}, a_and_c, {"p4"}]  # p4 is judged 0 for a: it stays a negative
 
 
+def test_passages_of_the_positive_s_document_are_out_when_that_is_asked_for(minilm: DenseEncoder) -> None:
+    passages = [Passage(f"p{i}", document, f"w{i}") for i, document in enumerate("aabb")]
+    judged = Judged((Query("q", "one"), Query("r", "two")), {"q": {"p0": 1}, "r": {"p2": 1}})
+    examples = TrainingSet(judged, passages, [mined("q", "p1"), mined("r", "p3")], 1, 42)
+    rows = [examples[0], examples[1]]  # passages p0 p1 p2 p3
+    plain = Collator(minilm, examples, 64)(rows)["excluded"]
+    assert plain.tolist() == [[True, False, False, False], [False, False, True, False]]
+    excluded = Collator(minilm, examples, 64, exclude_same_document=True)(rows)["excluded"]
+    assert excluded.tolist() == [[True, True, False, False], [False, False, True, True]]
+
+
 def padded_sizes(side: dict[str, list[dict[str, Tensor]]]) -> list[int]:
     return [features["input_ids"].numel() for features in side["features"]]
 

@@ -20,11 +20,11 @@ from transformers.trainer_callback import PrinterCallback
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
-from bessemer.training.batches import Collator, TrainingSet
-from bessemer.training.callbacks import EpochDraws, FiniteLoss, Progress, TrainingClock
+from bessemer.training.batches import Collator, TrainingSet, write_batch
+from bessemer.training.callbacks import EpochDraws, FiniteGradient, Progress, TrainingClock, not_finite
 from bessemer.training.dev_pool import MEASURE, EvaluationPool
 from bessemer.training.grad_cache import cached_backward
-from bessemer.training.hardware import whole_graph_tokens
+from bessemer.training.hardware import SAVE_TOTAL_LIMIT, whole_graph_tokens
 from bessemer.training.losses import batch_loss
 
 STATE_FILE = "trainer_state.json"
@@ -50,7 +50,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         self._dev_pool = dev_pool
         self._batch_loss = batch_loss(config, encoder.dimension, normalised=encoder.similarity == "cosine")
         self.best_scores: NDArray[np.float64] | None = None  # per dev query, of the best weights of this process
-        callbacks = [TrainingClock(), EpochDraws(training_set), FiniteLoss(), Progress()]
+        callbacks = [TrainingClock(), EpochDraws(training_set), FiniteGradient(), Progress()]
         if dev_pool is not None:
             callbacks.append(EarlyStoppingCallback(config.early_stopping_patience))
         super().__init__(
@@ -87,9 +87,15 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         """Plain where the graphs of all mini-batches fit into memory; by GradCache, which is exact, where not."""
         if inputs["n_tokens"] <= whole_graph_tokens(self._encoder):
             loss: Tensor = super().training_step(model, inputs, *arguments)
-            return loss
-        model.train()
-        inputs = self._prepare_inputs(inputs)
+        else:
+            model.train()
+            loss = self._step_by_grad_cache(model, self._prepare_inputs(inputs))
+        if not torch.isfinite(loss):
+            file = write_batch(self.train_dataset, inputs["rows"], Path(self.args.output_dir).parent)
+            raise not_finite("loss", float(loss), self.state.global_step + 1, f" The batch is in {file}.")
+        return loss
+
+    def _step_by_grad_cache(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
         with self.compute_loss_context_manager():
             return cached_backward(
                 [*inputs["queries"]["features"], *inputs["passages"]["features"]],
@@ -162,7 +168,7 @@ def training_arguments(
         eval_steps=every,
         save_strategy="steps",
         save_steps=every,
-        save_total_limit=2,
+        save_total_limit=SAVE_TOTAL_LIMIT,
         load_best_model_at_end=evaluate,
         metric_for_best_model=MEASURE if evaluate else None,
         greater_is_better=True,

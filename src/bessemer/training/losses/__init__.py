@@ -9,10 +9,11 @@ from bessemer.config import FinetuneConfig
 from bessemer.errors import ConfigError
 from bessemer.training.losses.hardness import hardness_weighted
 from bessemer.training.losses.info_nce import info_nce
+from bessemer.training.losses.masks import margin_masked
 from bessemer.training.losses.matryoshka import BatchLoss, matryoshka
 from bessemer.training.losses.mochi import mochi
 
-__all__ = ["LOSSES", "BatchLoss", "batch_loss", "hardness_weighted", "info_nce", "matryoshka", "mochi"]
+__all__ = ["LOSSES", "BatchLoss", "batch_loss", "hardness_weighted", "info_nce", "margin_masked", "matryoshka", "mochi"]
 
 
 def _info_nce(config: FinetuneConfig) -> BatchLoss:
@@ -48,6 +49,8 @@ def batch_loss(config: FinetuneConfig, dimension: int, *, normalised: bool) -> B
     if config.loss != "info_nce" and not normalised:
         raise ConfigError(f"finetune.loss: `{config.loss}` is for cosine models; this one has dot products")
     loss = LOSSES[config.loss](config)
+    if config.batch_margin is not None:
+        loss = margin_masked(loss, config.batch_margin)
     if not config.matryoshka_dims:
         return loss
     too_wide = [width for width in config.matryoshka_dims if not 0 < width <= dimension]
