@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from bessemer.config import NegativesConfig
 from bessemer.negatives.candidates import Pool, Positions, Vectors
 from bessemer.text import units
+from bessemer.types import HardNegatives
 
 RELATIVE_MARGIN = 0.95
 LOOKS_ALIKE = 0.9
@@ -83,3 +84,14 @@ def vetoed(pool: Pool, query: int, candidates: Positions, reranker: Reranker) ->
     pairs = [(text, pool.passages[p].indexed_text) for p in (*positives, *candidates)]
     scores = np.asarray(reranker(pairs), dtype=np.float64)
     return np.asarray(scores[len(positives) :] >= scores[: len(positives)].min(), dtype=np.bool_)
+
+
+def suspected_share(negatives: Sequence[HardNegatives]) -> float:
+    """The share of negatives that score above RELATIVE_MARGIN times their query's lowest positive, whatever rule was
+    in force when they were mined; NaN without any."""
+    suspects = [
+        too_close(np.array(row.scores), np.array(list(row.positive_scores.values())), RELATIVE_MARGIN, None)[0]
+        for row in negatives
+        if row.passage_ids
+    ]
+    return float(np.concatenate(suspects).mean()) if suspects else float("nan")
