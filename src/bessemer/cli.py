@@ -15,9 +15,14 @@ from bessemer.command import Call, app, verb
 from bessemer.errors import ConfigError
 
 TRAINING = ("model", "out", "finetune.*")
+MINING = (  # all but n_negatives, which is the name of training's own
+    *(f"negatives.{key}" for key in ("strategy", "candidates", "anchor", "range_min", "range_max")),
+    *(f"negatives.{key}" for key in ("simans_a", "simans_b", "shares")),
+    *(f"negatives.{key}" for key in ("relative_margin", "absolute_margin", "reranker")),
+)
 
 
-@verb("adapt", "source", "data", "queries", *TRAINING, "final_fit", "negatives.strategy", "evaluation.general")
+@verb("adapt", "source", "data", "queries", *TRAINING, *MINING, "final_fit", "evaluation.general")
 def adapt(call: Call) -> None:
     """Documents or judged data to a tuned model, an index, and a report that says whether it is better."""
     from bessemer.recipes.adapt import adapt as run
@@ -85,21 +90,22 @@ def questions(call: Call) -> None:
     call.answer(result, funnel_summary(result))
 
 
-@verb("negatives", "data", "model", "negatives.*")
+@verb("negatives", "data", "model", "negatives.*", "finetune.temperature")
 def negatives(
     call: Call,
     out: Annotated[str, typer.Option(help="BGE JSONL file to write")],
     split: Annotated[str, typer.Option(help="split to mine for")] = "train",
+    gradients: Annotated[bool, typer.Option("--gradients", help="compare what each strategy would teach")] = False,
 ) -> None:
     """Hard negatives of a split, with scores and ids, as BGE JSONL."""
     from bessemer.recipes.negatives import negatives as run
     from bessemer.recipes.summary import negatives_summary
 
-    result = run(call.config, split, out)
+    result = run(call.config, split, out, gradients=gradients)
     call.answer(result, negatives_summary(result))
 
 
-@verb("finetune", "data", *TRAINING, "negatives.strategy")
+@verb("finetune", "data", *TRAINING, *MINING)
 def finetune(
     call: Call,
     resume: Annotated[str, typer.Option(help="auto: from the last checkpoint; never: from the start")] = "auto",

@@ -8,7 +8,7 @@ import os
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -118,13 +118,18 @@ def _option(flag: str, key: str) -> inspect.Parameter:
     kind: Any = field.annotation
     if isinstance(kind, types.UnionType):
         kind = next(a for a in typing.get_args(kind) if a is not type(None))
-    if typing.get_origin(kind) is typing.Literal:
+    if typing.get_origin(kind) in (typing.Literal, Mapping, tuple):
         kind = str
-    default = "" if field.default is None else f" [{field.default}]"
+    default = "" if field.default in (None, ()) else f" [{_shown(field.default)}]"
     name = f"--{flag.replace('_', '-')}"
     names = (f"{name}/--no-{flag.replace('_', '-')}",) if kind is bool else (name,)
     annotation = Annotated[kind | None, typer.Option(*names, help=f"{field.description or flag}{default}")]
     return inspect.Parameter(flag, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _shown(default: Any) -> str:
+    """As a command line gives it."""
+    return ",".join(f"{k}={v}" for k, v in default.items()) if isinstance(default, Mapping) else str(default)
 
 
 def _parameter(name: str, kind: Any, default: Any, help_text: str) -> inspect.Parameter:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bessemer.errors import ConfigError
 
@@ -63,17 +63,37 @@ class QuestionsConfig(Section):
 class NegativesConfig(Section):
     """Hard negatives (docs/negatives.md). Scores are similarities of the mining model."""
 
-    strategy: str = Field("top_k", description="top_k or random")
-    n_negatives: int = Field(4, ge=0, description="candidates kept per query")
+    strategy: str = Field("top_k", description="top_k, random, simans, same_document, bm25 or mixed")
+    n_negatives: int = Field(4, ge=0, description="negatives kept per query")
+    candidates: Literal["dense", "bm25", "hybrid"] = Field("dense", description="who finds them, for top_k and simans")
+    anchor: Literal["query", "positive"] = Field("query", description="whose neighbours, for top_k, simans and bm25")
     range_min: int = Field(0, ge=0, description="first rank considered, counted after positives are taken out")
     range_max: int = Field(100, ge=1, description="rank at which the window ends")
-    relative_margin: float | None = Field(0.95, description="drop when score > margin * lowest positive score")
+    simans_a: float = Field(0.5, gt=0, description="simans: how sharply the draw prefers scores near positive + b")
+    simans_b: float = Field(0.0, description="simans: below 0, draws favour candidates less close than the positive")
+    shares: Mapping[str, float] = Field(
+        {"top_k": 0.5, "same_document": 0.25, "random": 0.25}, description="mixed: strategy -> share of n_negatives"
+    )
+    relative_margin: float | None = Field(
+        None, ge=0, description="drop when score > margin * lowest positive score; unset: 0.95 (simans: off); 0: off"
+    )
     absolute_margin: float | None = Field(None, description="drop when score > lowest positive score - margin")
+    reranker: str | None = Field(None, description="cross-encoder that drops what it scores as high as a positive")
+
+    @field_validator("shares", mode="before")
+    @classmethod
+    def _shares_of_a_flag(cls, value: Any) -> Any:
+        """``top_k=0.5,random=0.5``, as a command line gives them."""
+        return dict(part.split("=", 1) for part in value.split(",") if "=" in part) if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _window(self) -> NegativesConfig:
+    def _possible(self) -> NegativesConfig:
         if self.range_max <= self.range_min:
             raise ValueError("range_max must be greater than range_min")
+        if not self.shares or min(self.shares.values()) <= 0:
+            raise ValueError("shares must be strategy=share pairs with shares above 0, such as top_k=0.5,random=0.5")
+        if "mixed" in self.shares:
+            raise ValueError("shares cannot hold `mixed` itself")
         return self
 
 
@@ -88,7 +108,19 @@ class FinetuneConfig(Section):
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     max_grad_norm: float = Field(1.0, gt=0, description="longer gradients are cut to this norm")
     lr_scheduler_type: Literal["linear", "cosine", "polynomial", "constant", "constant_with_warmup"] = "linear"
+    loss: str = Field("info_nce", description="info_nce, hardness or mochi")
     temperature: float = Field(0.05, gt=0, description="logits = score / temperature")
+    symmetric: bool = Field(False, description="info_nce: also from each positive to the queries")
+    same_tower_negatives: bool = Field(False, description="info_nce: other queries and passages, too")
+    hardness_beta: float = Field(1.0, ge=0, description="hardness: weight of a negative grows as exp(beta * score)")
+    class_prior: float = Field(0.0, ge=0, lt=1, description="hardness: share of negatives that are false ones")
+    n_synthetic: int = Field(8, ge=0, description="mochi: negatives mixed from two hard ones, per query")
+    n_synthetic_with_query: int = Field(4, ge=0, description="mochi: negatives mixed from a hard one and the query")
+    exclude_same_document: bool = Field(False, description="passages of the positive's document are no negatives")
+    batch_margin: float | None = Field(
+        None, description="no negative in a batch scores above its query's positive less this; unset: off"
+    )
+    matryoshka_dims: tuple[int, ...] = Field((), description="further widths at which the vectors shall serve")
     n_negatives: int = Field(1, ge=0, description="hard negatives per query and batch")
     max_length: int | None = Field(None, ge=8, description="tokens of a passage; unset: the model's limit, at most 512")
     query_max_length: int | None = Field(None, ge=8, description="tokens of a query; unset: as max_length")
@@ -100,6 +132,12 @@ class FinetuneConfig(Section):
         None, ge=64, description="padded tokens encoded at once inside a batch; unset: 1024 on a CPU, 65536 on a GPU"
     )
     interpolation: bool = Field(True, description="mix the weights with the base's, the share chosen on dev")
+
+    @field_validator("matryoshka_dims", mode="before")
+    @classmethod
+    def _widths_of_a_flag(cls, value: Any) -> Any:
+        """``256,128``, as a command line gives them."""
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 class EvaluationConfig(Section):

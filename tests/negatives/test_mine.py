@@ -13,7 +13,7 @@ from bessemer.negatives import mine_hard_negatives
 from bessemer.types import Judged, Passage, Query
 from fixed_vectors import FixedVectors
 
-NO_MARGIN = {"relative_margin": None, "absolute_margin": None}
+NO_MARGIN = {"relative_margin": 0.0, "absolute_margin": None}
 
 
 def passage(number: int, text: str | None = None) -> Passage:
@@ -161,5 +161,5 @@ def test_negatives_are_distinct_and_never_relevant(
 
 def test_an_unknown_strategy_lists_the_known_ones() -> None:
     judged, passages, encoder = world(1, 3)
-    with pytest.raises(ConfigError, match=r"unknown `hardest`; one of: random, top_k"):
+    with pytest.raises(ConfigError, match=r"unknown `hardest`; one of: bm25, mixed, random"):
         mine_hard_negatives(judged, passages, encoder, NegativesConfig(strategy="hardest"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,3 +65,25 @@ def test_all_problems_at_once(configure: Configure, tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         finetune(configure(tmp_path, data=str(file)))
     assert [(p.line, p.field) for p in error.value.problems] == [(1, "pos"), (2, "query"), (3, ""), (4, "pos")]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss": "hardness", "class_prior": 0.05},
+        {"loss": "mochi"},
+        {"symmetric": True, "same_tower_negatives": True, "exclude_same_document": True},
+        {"matryoshka_dims": "16,8", "batch_margin": 0.1},
+    ],
+)
+def test_every_loss_trains(
+    settings: dict[str, object], configure: Configure, english_beir: Path, tmp_path: Path
+) -> None:
+    plain = configure(tmp_path / "plain", data=str(english_beir))
+    finetuning = plain.finetune.model_copy(update={})
+    changed = configure(
+        tmp_path / "changed", data=str(english_beir), finetune={**finetuning.model_dump(exclude_unset=True), **settings}
+    )
+    curve = [point["loss"] for point in finetune(changed)["loss_curve"]]
+    assert all(math.isfinite(loss) for loss in curve)
+    assert curve != [point["loss"] for point in finetune(plain)["loss_curve"]]

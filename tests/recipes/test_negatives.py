@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -10,7 +11,9 @@ import english_world
 from bessemer.config import Config
 from bessemer.errors import ConfigError
 from bessemer.formats import load_collection
+from bessemer.recipes.finetune import finetune
 from bessemer.recipes.negatives import negatives
+from bessemer.recipes.summary import negatives_summary
 
 Configure = Callable[..., Config]
 
@@ -40,3 +43,39 @@ def test_an_unwritable_file_is_found_before_the_mining(
     with pytest.raises(ConfigError, match="is a folder; give a file"):
         negatives(config, "train", str(tmp_path))
     assert not Path(config.workspace).exists()
+
+
+@pytest.mark.parametrize("strategy", ["random", "top_k", "simans", "same_document", "bm25", "mixed"])
+def test_every_strategy_mines_and_trains(
+    strategy: str, configure: Configure, english_beir: Path, tmp_path: Path
+) -> None:
+    config = configure(
+        tmp_path, data=str(english_beir), negatives={"strategy": strategy, "n_negatives": 3, "relative_margin": 0.0}
+    )
+    out = tmp_path / "mined.jsonl"
+    report = negatives(config, "train", str(out))
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert report["strategy"] == strategy
+    assert max(len(row["neg_ids"]) for row in rows) == (3 if strategy != "same_document" else len(rows[0]["neg_ids"]))
+    assert all(len(set(row["neg_ids"])) == len(row["neg_ids"]) for row in rows)
+    assert not any(set(row["pos_ids"]) & set(row["neg_ids"]) for row in rows)
+    training = finetune(config)
+    assert training["steps"] == 8
+
+
+def test_the_gradient_report_beside_the_negatives(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    config = configure(tmp_path, data=str(english_beir), negatives={"n_negatives": 2})
+    out = tmp_path / "mined.jsonl"
+    result = negatives(config, "train", str(out), gradients=True)
+    rows = {row["strategy"]: row for row in result["gradients"]}
+    assert {"random", "top_k, no margin", "top_k", "simans", "bm25"} <= rows.keys()
+    assert len({row["n_examples"] for row in rows.values()}) == 1
+    assert 0 < rows["random"]["n_examples"] <= 24
+    assert rows["random"]["weight"] < rows["top_k, no margin"]["weight"]  # a harder negative weighs more
+    assert rows["top_k"]["suspected"] == 0  # its margin saw to that
+    assert all(row["norm"] > 0 and row["variance"] >= 0 for row in rows.values())
+    plot = Path(result["gradients_plot"])
+    assert plot == tmp_path / "mined.gradients.svg"
+    tree = ElementTree.parse(plot)
+    assert {"random", "simans"} <= {element.text for element in tree.iter("{http://www.w3.org/2000/svg}text")}
+    assert all(len(line) <= 80 for line in negatives_summary(result).splitlines() if "/" not in line)

@@ -108,6 +108,18 @@ def test_every_candidate_is_drawn_in_time() -> None:
     assert {p for drawn in draws(many(5, 1, seed=0), 100) for p in drawn} == {1, 2, 3, 4, 5}
 
 
+def test_draws_by_probability_are_anew_in_each_epoch_and_skip_what_the_corpus_lacks() -> None:
+    passages = [Passage(f"p{i}", "d", f"text {i}") for i in range(4)]
+    judged = Judged((Query("q", "query"),), {"q": {"p0": 1}})
+    row = HardNegatives("q", ("p1", "gone", "p2", "p3"), (0.5,) * 4, {}, "simans", (0.3, 0.4, 0.3, 0.0))
+    examples = TrainingSet(judged, passages, [row], 1, seed=1)
+    drawn = draws(examples, 2000)
+    assert set(drawn) == {(1,), (2,)}  # p3 has no chance, p1 and p2 the same
+    assert abs(drawn.count((1,)) / 2000 - 0.5) < 5 * (0.25 / 2000) ** 0.5
+    assert draws(examples, 2000) == drawn
+    assert set(draws(TrainingSet(judged, passages, [row], 2, seed=1), 50)) <= {(1, 2), (2, 1)}
+
+
 def test_layout_each_distinct_passage_once_and_the_positives_rows(minilm: DenseEncoder) -> None:
     examples = training_set([mined("a", "p5")])
     batch = Collator(minilm, examples, 4096)([Row(0, 0, (5, 1)), Row(0, 2, (5,)), Row(1, 2, (0,)), Row(3, 4, ())])
@@ -131,6 +143,17 @@ def test_false_negatives_by_id_by_text_by_qrels_and_by_a_query_of_the_same_words
     excluded = [{columns[j] for j in row.nonzero().flatten().tolist()} for row in batch["excluded"]]
     a_and_c = {"p0", "p2", "p3", "p1"}  # relevant to a; p3 has the text of p0; p1 is relevant to c, the same words
     assert excluded == [a_and_c, a_and_c, {"p2"}, a_and_c, {"p4"}]  # p4 is judged 0 for a: it stays a negative
+
+
+def test_passages_of_the_positive_s_document_are_out_when_that_is_asked_for(minilm: DenseEncoder) -> None:
+    passages = [Passage(f"p{i}", document, f"w{i}") for i, document in enumerate("aabb")]
+    judged = Judged((Query("q", "one"), Query("r", "two")), {"q": {"p0": 1}, "r": {"p2": 1}})
+    examples = TrainingSet(judged, passages, [mined("q", "p1"), mined("r", "p3")], 1, 42)
+    rows = [examples[0], examples[1]]  # passages p0 p1 p2 p3
+    plain = Collator(minilm, examples, 64)(rows)["excluded"]
+    assert plain.tolist() == [[True, False, False, False], [False, False, True, False]]
+    excluded = Collator(minilm, examples, 64, exclude_same_document=True)(rows)["excluded"]
+    assert excluded.tolist() == [[True, True, False, False], [False, False, True, True]]
 
 
 def padded_sizes(side: dict[str, list[dict[str, Tensor]]]) -> list[int]:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.load import load_encoder
-from bessemer.errors import BessemerError, DataError
+from bessemer.errors import BessemerError, ConfigError, DataError
+from bessemer.formats.jsonl import read_bge_jsonl
 from bessemer.training.batches import Collator, TrainingSet
 from bessemer.training.dev_pool import EvaluationPool
 from bessemer.training.finetune import Selection, Tuned, finetune
@@ -163,13 +165,19 @@ def test_a_loss_that_is_no_number_stops_before_anything_is_saved(
 ) -> None:
     own = weights(tiny_bert)
     # 200 steps are logged every 4: without a look at step 2 its checkpoint would hold what no resume can mend.
-    with pytest.raises(BessemerError, match=r"is nan at step 2; lower --learning-rate or run without --bf16"):
+    with pytest.raises(BessemerError, match=r"is nan at step 2; lower --learning-rate or run without --bf16") as told:
         tiny_run(
             tiny_bert, tmp_path, selected() if with_dev else None,
             learning_rate=1e30, warmup_steps=0, max_steps=200, eval_steps=2,
         )  # fmt: skip
     assert not list((tmp_path / "checkpoints").glob("checkpoint-*"))
     assert same(weights(tiny_bert), own)
+    assert str(told.value).endswith(f"The batch is in {tmp_path / 'failed_batch.jsonl'}.")
+    batch = read_bge_jsonl(tmp_path / "failed_batch.jsonl")
+    known = {query.query_id: query.text for query in tiny_world.train().queries}
+    found = [query for judged in batch.collection.splits.values() for query in judged.queries]
+    assert len(found) == 8
+    assert all(known[query.query_id] == query.text for query in found)
 
 
 def test_cosine_models_without_a_module_for_it_are_trained_on_cosines(tiny_static_model: Path, tmp_path: Path) -> None:
@@ -213,3 +221,20 @@ def test_transformers_take_the_smaller_learning_rate(fresh_encoder: Callable[[],
     encoder = fresh_encoder()
     found = training_arguments(FinetuneConfig(), 100, tmp_path, encoder, seed=1, evaluate=False)
     assert found.learning_rate == (1e-2 if encoder.is_static else 5e-5)
+
+
+def test_a_disk_without_room_for_checkpoints_is_found_before_step_1(
+    tiny_bert: DenseEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_bytes = sum(tensor.numel() * 4 for tensor in tiny_bert.model.state_dict().values())
+    needed = 3 * 3 * n_bytes + n_bytes  # two checkpoints kept and one more being written; then the model itself
+
+    def disk(free: int) -> None:
+        monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+
+    disk(needed - 1)
+    with pytest.raises(ConfigError, match=r"GB free, and checkpoints need .* GB; free space or choose"):
+        tiny_run(tiny_bert, tmp_path, None, max_steps=1)
+    assert not (tmp_path / "checkpoints").exists()
+    disk(needed + 1000)
+    tiny_run(tiny_bert, tmp_path, None, max_steps=1)

@@ -1,5 +1,6 @@
 """Hard negatives: candidates, strategies, denoising. Everything by passage id, seeded, in bounded memory."""
 
-from bessemer.negatives.mine import Mined, MiningReport, mine_hard_negatives
+from bessemer.negatives.denoise import suspected_share
+from bessemer.negatives.mine import Mined, MiningReport, drawn, mine_hard_negatives
 
-__all__ = ["Mined", "MiningReport", "mine_hard_negatives"]
+__all__ = ["Mined", "MiningReport", "drawn", "mine_hard_negatives", "suspected_share"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bessemer.search.bm25 import BM25
 from bessemer.text import folded
 from bessemer.types import Judged, Passage, Query
 
@@ -25,7 +27,7 @@ class Pool:
     """
 
     queries: tuple[Query, ...]
-    passage_ids: tuple[str, ...]
+    passages: Sequence[Passage]
     query_vectors: Vectors
     passage_vectors: Vectors
     positives: tuple[Positions, ...]
@@ -35,13 +37,36 @@ class Pool:
         """Similarities of one query to some passages, as the mining model gives them."""
         return np.asarray(self.passage_vectors[passages] @ self.query_vectors[query], dtype=np.float32)
 
+    def allowed(self, query: int, passages: Positions) -> Positions:
+        """``passages`` without those that must not be negatives of the query, in their order."""
+        return passages[~np.isin(passages, self.excluded[query])]
+
+    @cached_property
+    def position(self) -> Mapping[str, int]:
+        return {passage.passage_id: i for i, passage in enumerate(self.passages)}
+
+    @cached_property
+    def of_document(self) -> Mapping[str, Positions]:
+        found: dict[str, list[int]] = defaultdict(list)
+        for i, passage in enumerate(self.passages):
+            found[passage.doc_id].append(i)
+        return {doc_id: np.array(members, dtype=np.int64) for doc_id, members in found.items()}
+
+    @cached_property
+    def lexical(self) -> BM25:
+        return BM25.build(list(self.position), [passage.indexed_text for passage in self.passages])
+
 
 @dataclass(frozen=True)
 class Proposal:
-    """Candidates of one query in the order in which the strategy wants them."""
+    """Candidates of one query in the order in which the strategy wants them.
+
+    ``probabilities``, where there are any, say how a draw without replacement chooses among them.
+    """
 
     passages: Positions
     scores: Vectors
+    probabilities: NDArray[np.float64] | None = None
 
 
 def build_pool(
@@ -69,7 +94,7 @@ def build_pool(
     queries = tuple(judged.queries[i] for i in rows)
     pool = Pool(
         queries=queries,
-        passage_ids=tuple(position),
+        passages=passages,
         query_vectors=query_vectors[rows],
         passage_vectors=passage_vectors,
         positives=tuple(np.array(relevant[query.query_id], dtype=np.int64) for query in queries),

@@ -13,7 +13,7 @@ from bessemer.evaluation.evaluate import fuse_runs
 from bessemer.evaluation.report import write_report
 from bessemer.negatives import mine_hard_negatives
 from bessemer.recipes.card import write_model_card
-from bessemer.recipes.data import Material, load_judged, open_encoder, require_one_input
+from bessemer.recipes.data import Material, load_judged, open_encoder, open_reranker, require_one_input
 from bessemer.recipes.documents import material_from_documents
 from bessemer.recipes.final_fit import fit_on_everything
 from bessemer.recipes.general import general_source, load_general_set, measure_general
@@ -74,7 +74,8 @@ def _adapt(
 
     before = step("base-runs", run_base_systems, test, dev, passages, cached_base, evaluation)
     general = step("general-set", load_general_set, general_source(evaluation), seed)
-    mined = step("negatives", mine_hard_negatives, train, passages, cached_base, config.negatives, seed)
+    reranker = open_reranker(config)
+    mined = step("negatives", mine_hard_negatives, train, passages, cached_base, config.negatives, seed, reranker)
     retrieved = [list(run.results.values()) for run in (before.dev_bm25, before.dev_base)]
     pool = build_dev_pool(dev, passages, retrieved, seed, before.dev_base.results)
     selection = Selection(pool, general.choosing if general else None, evaluation.general_margin)

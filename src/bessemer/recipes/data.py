@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from bessemer.config import Config
+from bessemer.draws import digest
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.encoder import Side
 from bessemer.encoders.load import load_encoder
 from bessemer.errors import ConfigError
 from bessemer.formats import Columns, Loaded, load_collection
+from bessemer.search.rerank import CrossEncoderReranker
 from bessemer.types import Collection, Dropped, HardNegatives, Judged, Passage
 
 STATIC_PASSAGE_TOKENS = 256
@@ -113,6 +114,13 @@ def open_encoder(config: Config, model: str) -> DenseEncoder:
     return encoder
 
 
+def open_reranker(config: Config) -> CrossEncoderReranker | None:
+    """The cross-encoder whose veto mining asks for, if any."""
+    if config.negatives.reranker is None:
+        return None
+    return CrossEncoderReranker(config.negatives.reranker, config.device)
+
+
 def text_length(encoder: DenseEncoder, side: Side) -> int | None:
     """Tokens of a text itself that the model reads: the side's length without its prompt and special tokens."""
     limit = encoder.query_max_length if side == "query" else encoder.max_length
@@ -124,7 +132,7 @@ def _capped(collection: Collection, limit: int | None, seed: int) -> tuple[Colle
     train = collection.splits.get("train")
     if limit is None or train is None or len(train.queries) <= limit:
         return collection, []
-    drawn = sorted(train.queries, key=lambda q: hashlib.sha256(f"{seed}:{q.query_id}".encode()).digest())[:limit]
+    drawn = sorted(train.queries, key=lambda q: digest(seed, q.query_id))[:limit]
     kept = {query.query_id for query in drawn}
     sample = Judged(
         tuple(query for query in train.queries if query.query_id in kept),

@@ -11,7 +11,7 @@ from bessemer.config import Config
 from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.negatives import mine_hard_negatives
-from bessemer.recipes.data import Material
+from bessemer.recipes.data import Material, open_reranker
 from bessemer.training.finetune import TrainingReport, discard_checkpoints
 from bessemer.training.refit import Chosen, refit
 from bessemer.types import Judged
@@ -31,9 +31,8 @@ def fit_on_everything(
     judged = merged(list(material.collection.splits.values()))
     passages = material.collection.passages
     cached = CachedEncoder(base, workspace.root / "embeddings")
-    mined = workspace.step(
-        "final-negatives", mine_hard_negatives, judged, passages, cached, config.negatives, config.seed
-    )
+    asked = (judged, passages, cached, config.negatives, config.seed, open_reranker(config))
+    mined = workspace.step("final-negatives", mine_hard_negatives, *asked)
     chosen = Chosen.of(measured, n_pairs(material.collection.splits["train"]))
     final = workspace.step(
         "final-model", refit, judged, passages, mined.negatives, base, chosen, config.finetune, config.seed

@@ -10,7 +10,7 @@ from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import ConfigError
 from bessemer.negatives import mine_hard_negatives
-from bessemer.recipes.data import Material, load_judged, open_encoder
+from bessemer.recipes.data import Material, load_judged, open_encoder, open_reranker
 from bessemer.recipes.output import claim_folder, installed_versions, plain, publish_folder
 from bessemer.recipes.systems import bm25_over, dense_over
 from bessemer.training.dev_pool import EvaluationPool, build_dev_pool
@@ -64,7 +64,8 @@ def _negatives(
     if material.given_negatives or config.finetune.n_negatives == 0:
         return material.given_negatives
     train, passages = material.collection.splits["train"], material.collection.passages
-    mined = workspace.step("negatives", mine_hard_negatives, train, passages, encoder, config.negatives, config.seed)
+    asked = (train, passages, encoder, config.negatives, config.seed, open_reranker(config))
+    mined = workspace.step("negatives", mine_hard_negatives, *asked)
     return mined.negatives
 
 

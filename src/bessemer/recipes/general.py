@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from bessemer.config import EvaluationConfig
 from bessemer.corpus.docstrings import docstring_pairs
+from bessemer.draws import digest
 from bessemer.encoders.encoder import Encoder
 from bessemer.evaluation.compare import GeneralResult, general_result
 from bessemer.evaluation.evaluate import run_system
@@ -47,24 +47,20 @@ def load_general_set(source: Path | tuple[str, ...] | None, seed: int) -> Genera
         collection = load_collection(source, seed=seed, require=("test",)).collection
         test = collection.splits["test"]
         return _halves(collection.name, test.queries, test.qrels, collection.passages, seed)
-    pairs = sorted(docstring_pairs().kept, key=lambda pair: _draw(seed, pair.passage.passage_id))[:N_PASSAGES]
+    pairs = sorted(docstring_pairs().kept, key=lambda pair: digest(seed, pair.passage.passage_id))[:N_PASSAGES]
     qrels = {pair.query.query_id: {pair.passage.passage_id: 1} for pair in pairs}
     name = "docstrings of numpy, scipy, scikit-learn, torch"
     return _halves(name, [pair.query for pair in pairs], qrels, [pair.passage for pair in pairs], seed)
 
 
 def _halves(name: str, queries: Sequence[Query], qrels: Qrels, passages: Sequence[Passage], seed: int) -> GeneralSet:
-    by_draw = sorted(queries, key=lambda query: _draw(seed, f"half:{query.query_id}"))
+    by_draw = sorted(queries, key=lambda query: digest(seed, f"half:{query.query_id}"))
     middle = len(by_draw) // 2
     pools = [
         EvaluationPool(tuple(half), qrels, tuple(passages), f"{name}: {len(half)} queries, {len(passages)} passages")
         for half in (by_draw[:middle], by_draw[middle:])
     ]
     return GeneralSet(name, *pools)
-
-
-def _draw(seed: int, text: str) -> bytes:
-    return hashlib.sha256(f"{seed}:{text}".encode()).digest()
 
 
 def measure_general(

@@ -76,10 +76,26 @@ def negatives_summary(result: Mapping[str, Any]) -> str:
     dropped = ", ".join(f"{n} by {reason}" for reason, n in result["dropped"].items()) or "none"
     lines = [
         f"{result['rows']} rows with {result['mean_per_query']:.2f} negatives each ({result['strategy']})",
-        f"dropped as suspected false negatives: {dropped}",
+        textwrap.fill(f"dropped as suspected false negatives: {dropped}", WIDTH),
     ]
     lines += [_note(text) for text in (*result["data_warnings"], *result["warnings"])]
-    return "\n".join([*lines, f"wrote   {result['out']}"])
+    lines.append(f"wrote   {result['out']}")
+    if "gradients" in result:
+        lines += ["", *_gradients_table(result["gradients"]), *map(_note, result["gradients_notes"])]
+        lines.append(f"drawn   {result['gradients_plot']}")
+    return "\n".join(lines)
+
+
+def _gradients_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Per strategy, what one negative of it teaches beside one positive (``training/gradients.py`` defines each)."""
+    lines = [
+        f"one negative of each for the same {rows[0]['n_examples'] if rows else 0} queries:",
+        f"{'':18}{'weight':>9}{'norm':>9}{'variance':>11}{'signal':>9}{'suspected':>11}",
+    ]
+    for row in rows:
+        figures = f"{row['weight']:9.3f}{row['norm']:9.3f}{row['variance']:11.3f}{row['signal']:9.3f}"
+        lines.append(f"{row['strategy']:18}{figures}{row['suspected']:11.1%}")
+    return lines
 
 
 def funnel_summary(result: Mapping[str, Any]) -> str:

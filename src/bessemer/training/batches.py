@@ -6,16 +6,19 @@ by length, so that little is padded; the loss sees them in batch order again.
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from bessemer.draws import generator, weighted_order
 from bessemer.text import folded
 from bessemer.types import HardNegatives, Judged, Passage
 
@@ -59,8 +62,10 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
         self.seed = seed
         self.epoch = 0
         position = {passage.passage_id: i for i, passage in enumerate(passages)}
-        mined = {row.query_id: [position[p] for p in row.passage_ids if p in position] for row in negatives}
-        self.mined = [mined.get(query.query_id, []) for query in judged.queries]
+        mined = {row.query_id: _known(row, position) for row in negatives}
+        found = [mined.get(query.query_id, ([], None)) for query in judged.queries]
+        self.mined = [candidates for candidates, _ in found]
+        self._probabilities = [probabilities for _, probabilities in found]
         self.relevant: list[frozenset[int]] = [
             frozenset(
                 position[p] for p, grade in judged.qrels.get(q.query_id, {}).items() if grade > 0 and p in position
@@ -99,42 +104,68 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
         candidates = self.mined[query]
         if len(candidates) <= self.n_negatives:
             return Row(query, positive, tuple(candidates))
-        digest = hashlib.sha256(f"{self.seed}:{self.epoch}:{index}".encode()).digest()
-        generator = np.random.default_rng(int.from_bytes(digest[:8], "big"))
-        drawn = generator.choice(len(candidates), size=self.n_negatives, replace=False)
+        random, probabilities = generator(self.seed, f"{self.epoch}:{index}"), self._probabilities[query]
+        if probabilities is None:
+            drawn = random.choice(len(candidates), size=self.n_negatives, replace=False)
+        else:
+            drawn = weighted_order(probabilities, random)[: self.n_negatives]
         return Row(query, positive, tuple(candidates[i] for i in drawn))
+
+
+def _known(row: HardNegatives, position: Mapping[str, int]) -> tuple[list[int], NDArray[np.float64] | None]:
+    """The negatives that the corpus holds, by position, with their probabilities where the strategy draws by them."""
+    kept = [i for i, passage_id in enumerate(row.passage_ids) if passage_id in position]
+    candidates = [position[row.passage_ids[i]] for i in kept]
+    return candidates, None if row.probabilities is None else np.array([row.probabilities[i] for i in kept])
 
 
 class Collator:
     """Rows to one batch: mini-batches of queries and of distinct passages, the positives' rows, the mask."""
 
-    def __init__(self, encoder: Tokenizes, training_set: TrainingSet, mini_batch_tokens: int) -> None:
+    def __init__(
+        self,
+        encoder: Tokenizes,
+        training_set: TrainingSet,
+        mini_batch_tokens: int,
+        *,
+        exclude_same_document: bool = False,
+    ) -> None:
         self._encoder = encoder
         self._set = training_set
         self._mini_batch_tokens = mini_batch_tokens
         self._query_tokens = encoder.tokenize([query.text for query in training_set.queries], "query")
         self._passage_tokens = _tokenize_used(encoder, training_set)
-        self._text_group = _same_text_groups(training_set.passages)
+        self._text_group = _groups(passage.indexed_text for passage in training_set.passages)
+        self._document = _groups(p.doc_id for p in training_set.passages) if exclude_same_document else None
         self.n_tokens = 0
         self.n_padded_tokens = 0
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         passages = list(dict.fromkeys(p for row in rows for p in (row.positive, *row.negatives)))
         column = {passage: i for i, passage in enumerate(passages)}
+        before = self.n_padded_tokens
+        queries = self._mini_batches([self._query_tokens[row.query] for row in rows], "query")
+        found = self._mini_batches([self._passage_tokens[p] for p in passages], "passage")
         return {
-            "queries": self._mini_batches([self._query_tokens[row.query] for row in rows], "query"),
-            "passages": self._mini_batches([self._passage_tokens[p] for p in passages], "passage"),
+            "queries": queries,
+            "passages": found,
+            "n_tokens": self.n_padded_tokens - before,
+            "rows": list(rows),
             "positives": torch.tensor([column[row.positive] for row in rows]),
             "excluded": self._false_negatives(rows, passages),
         }
 
     def _false_negatives(self, rows: Sequence[Row], passages: Sequence[int]) -> Tensor:
-        """(B, P) mask: judged relevant to the query or its like, or of the same text as a passage that is."""
+        """(B, P) mask: judged relevant to the query or its like, of the same text as a passage that is, or, where that
+        is asked for, of the positive's document."""
         groups = torch.tensor([self._text_group[p] for p in passages])
         excluded = torch.zeros(len(rows), len(passages), dtype=torch.bool)
         for i, row in enumerate(rows):
             own = torch.tensor(sorted({self._text_group[p] for p in self._set.never_negative[row.query]}))
             excluded[i] = torch.isin(groups, own)
+        if self._document is not None:
+            documents = torch.tensor([self._document[p] for p in passages])
+            excluded |= torch.tensor([self._document[row.positive] for row in rows])[:, None] == documents
         return excluded
 
     def _mini_batches(self, token_ids: Sequence[Sequence[int]], side: Side) -> dict[str, Any]:
@@ -168,6 +199,26 @@ def _tokenize_used(encoder: Tokenizes, training_set: TrainingSet) -> Mapping[int
     return dict(zip(used, tokens, strict=True))
 
 
-def _same_text_groups(passages: Sequence[Passage]) -> list[int]:
+def _groups(values: Iterable[str]) -> list[int]:
+    """The same number for the same value."""
     groups: dict[str, int] = defaultdict(lambda: len(groups))
-    return [groups[passage.indexed_text] for passage in passages]
+    return [groups[value] for value in values]
+
+
+def write_batch(training_set: TrainingSet, rows: Sequence[Row], folder: Path) -> Path:
+    """The batch's queries and passages as BGE JSONL with ids, for a person who asks what went wrong in it."""
+    file = folder / "failed_batch.jsonl"
+    with file.open("w", encoding="utf-8") as stream:
+        for row in rows:
+            query, positive = training_set.queries[row.query], training_set.passages[row.positive]
+            negatives = [training_set.passages[p] for p in row.negatives]
+            line = {
+                "query": query.text,
+                "pos": [positive.indexed_text],
+                "neg": [passage.indexed_text for passage in negatives] or [""],
+                "query_id": query.query_id,
+                "pos_ids": [positive.passage_id],
+                "neg_ids": [passage.passage_id for passage in negatives],
+            }
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return file

@@ -52,9 +52,16 @@ class EpochDraws(TrainerCallback):  # type: ignore[misc]
         self._training_set.epoch = int(state.epoch or 0)
 
 
-class FiniteLoss(TrainerCallback):  # type: ignore[misc]
-    """Stops on a loss or gradient that is no number. The loss is looked at before anything is evaluated or saved, so
-    that no checkpoint holds spoilt weights, from which every resume would fail again."""
+def not_finite(name: str, value: float, step: int, where: str = "") -> BessemerError:
+    return BessemerError(
+        f"the {name} is {value} at step {step}; lower --learning-rate or run without --bf16. Checkpoints before this "
+        f"step are kept.{where}"
+    )
+
+
+class FiniteGradient(TrainerCallback):  # type: ignore[misc]
+    """Stops on a gradient that is no number (the loss is looked at in every step). It is looked at before anything is
+    evaluated or saved, so that no checkpoint holds spoilt weights, from which every resume would fail again."""
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         control.should_log = control.should_log or control.should_evaluate or control.should_save
@@ -62,12 +69,8 @@ class FiniteLoss(TrainerCallback):  # type: ignore[misc]
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any
     ) -> None:
-        for name, key in (("loss", "loss"), ("norm of the gradient", "grad_norm")):
-            if not math.isfinite(logs.get(key, 0.0)):
-                raise BessemerError(
-                    f"the {name} is {logs[key]} at step {state.global_step}; lower --learning-rate or run without "
-                    "--bf16. Checkpoints before this step are kept."
-                )
+        if not math.isfinite(logs.get("grad_norm", 0.0)):
+            raise not_finite("norm of the gradient", logs["grad_norm"], state.global_step)
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]

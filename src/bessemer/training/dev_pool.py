@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bessemer.draws import digest
 from bessemer.encoders.encoder import Encoder
 from bessemer.errors import ArtifactError
 from bessemer.measures import per_query
@@ -72,7 +72,7 @@ def build_dev_pool(
     queries = tuple(query for query in dev.queries if relevant.get(query.query_id))
     wanted = {p for query in queries for p in relevant[query.query_id]}
     wanted |= {p for system in retrieved for hits in system for p, _ in hits}
-    by_draw = sorted(known, key=lambda p: hashlib.sha256(f"{seed}:{p}".encode()).digest())
+    by_draw = sorted(known, key=lambda p: digest(seed, p))
     drawn = by_draw[:RANDOM_PASSAGES]
     wanted |= set(drawn)
     pool = tuple(passage for passage in passages if passage.passage_id in wanted)

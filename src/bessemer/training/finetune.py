@@ -14,7 +14,7 @@ from bessemer.errors import DataError, Problem
 from bessemer.training.batches import Collator, TrainingSet
 from bessemer.training.cpu import fast_training
 from bessemer.training.dev_pool import MEASURE, EvaluationPool
-from bessemer.training.hardware import mini_batch_tokens, peak_memory_bytes
+from bessemer.training.hardware import mini_batch_tokens, peak_memory_bytes, require_room_for_checkpoints
 from bessemer.training.interpolation import Interpolation, choose_alpha
 from bessemer.training.trainer import ContrastiveTrainer, last_whole_checkpoint, training_arguments
 from bessemer.types import HardNegatives, Judged, Passage
@@ -88,7 +88,9 @@ def finetune(
         ])  # fmt: skip
     if selection and not selection.dev.queries:
         selection = None
-    collator = Collator(encoder, training_set, config.mini_batch_tokens or mini_batch_tokens(encoder))
+    n_tokens = config.mini_batch_tokens or mini_batch_tokens(encoder)
+    collator = Collator(encoder, training_set, n_tokens, exclude_same_document=config.exclude_same_document)
+    require_room_for_checkpoints(encoder, folder)
     arguments = training_arguments(
         config, len(training_set), folder / CHECKPOINTS, encoder, seed=seed, evaluate=selection is not None
     )

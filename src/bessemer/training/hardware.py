@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import sys
+from pathlib import Path
 
 from bessemer.encoders.dense import DenseEncoder
+from bessemer.errors import ConfigError
 
+SAVE_TOTAL_LIMIT = 2
 CPU_TOKENS, GPU_TOKENS = 1024, 65_536
+CPU_WHOLE_GRAPH, GPU_WHOLE_GRAPH = 32_768, 131_072
 
 
 def mini_batch_tokens(encoder: DenseEncoder) -> int:
     """Padded tokens per mini-batch: small ones stay in a CPU's cache and waste less padding; a GPU wants its fill."""
     return CPU_TOKENS if encoder.device == "cpu" else GPU_TOKENS
+
+
+def whole_graph_tokens(encoder: DenseEncoder) -> int:
+    """Padded tokens up to which a batch keeps the graphs of all its mini-batches (about 4 GB for MiniLM on a CPU)."""
+    if encoder.is_static:  # a lookup and a mean: there is no graph to speak of
+        return sys.maxsize
+    return CPU_WHOLE_GRAPH if encoder.device == "cpu" else GPU_WHOLE_GRAPH
+
+
+def require_room_for_checkpoints(encoder: DenseEncoder, folder: Path) -> None:
+    """Raises ConfigError where the disk cannot hold what training writes: better before step 1 than hours later."""
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in encoder.model.state_dict().values())
+    # each checkpoint: weights and two moments of Adam; one more is written before the oldest goes; then the model
+    needed = (SAVE_TOTAL_LIMIT + 1) * 3 * weights + weights
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise ConfigError(
+            f"--workspace {folder}: {free / 1e9:.1f} GB free, and checkpoints need {needed / 1e9:.1f} GB; free space "
+            "or choose another folder"
+        )
 
 
 def peak_memory_bytes() -> int:

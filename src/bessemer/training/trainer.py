@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from transformers.trainer_callback import PrinterCallback
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
-from bessemer.training.batches import Collator, TrainingSet
-from bessemer.training.callbacks import EpochDraws, FiniteLoss, Progress, TrainingClock
+from bessemer.training.batches import Collator, TrainingSet, write_batch
+from bessemer.training.callbacks import EpochDraws, FiniteGradient, Progress, TrainingClock, not_finite
 from bessemer.training.dev_pool import MEASURE, EvaluationPool
-from bessemer.training.losses import info_nce
+from bessemer.training.grad_cache import cached_backward
+from bessemer.training.hardware import SAVE_TOTAL_LIMIT, whole_graph_tokens
+from bessemer.training.losses import batch_loss
 
 STATE_FILE = "trainer_state.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -45,9 +48,9 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     ) -> None:
         self._encoder = encoder
         self._dev_pool = dev_pool
-        self._temperature = config.temperature
+        self._batch_loss = batch_loss(config, encoder.dimension, normalised=encoder.similarity == "cosine")
         self.best_scores: NDArray[np.float64] | None = None  # per dev query, of the best weights of this process
-        callbacks = [TrainingClock(), EpochDraws(training_set), FiniteLoss(), Progress()]
+        callbacks = [TrainingClock(), EpochDraws(training_set), FiniteGradient(), Progress()]
         if dev_pool is not None:
             callbacks.append(EarlyStoppingCallback(config.early_stopping_patience))
         super().__init__(
@@ -80,20 +83,42 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         best = Path(checkpoint).with_name(f"checkpoint-{state.best_global_step or state.global_step}")
         self._encoder.load_weights(load_file(best / WEIGHTS_FILE))
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
-        return info_nce(
-            self._embed(model, inputs["queries"]),
-            self._embed(model, inputs["passages"]),
-            inputs["positives"],
-            inputs["excluded"],
-            self._temperature,
-        )
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any, **__: Any) -> Tensor:
+        """Plain where the graphs of all mini-batches fit into memory; by GradCache, which is exact, where not."""
+        if inputs["n_tokens"] <= whole_graph_tokens(self._encoder):
+            loss: Tensor = super().training_step(model, inputs, *arguments)
+        else:
+            model.train()
+            loss = self._step_by_grad_cache(model, self._prepare_inputs(inputs))
+        if not torch.isfinite(loss):
+            file = write_batch(self.train_dataset, inputs["rows"], Path(self.args.output_dir).parent)
+            raise not_finite("loss", float(loss), self.state.global_step + 1, f" The batch is in {file}.")
+        return loss
 
-    def _embed(self, model: nn.Module, mini_batches: dict[str, Any]) -> Tensor:
-        """Embeddings (n, d) in batch order, as the encoder gives them: many cosine models have no module for it."""
-        found = torch.cat([model(features)["sentence_embedding"].float() for features in mini_batches["features"]])
-        found = found[mini_batches["order"], : self._encoder.dimension]
+    def _step_by_grad_cache(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        with self.compute_loss_context_manager():
+            return cached_backward(
+                [*inputs["queries"]["features"], *inputs["passages"]["features"]],
+                lambda features: self._embed(model, features),
+                lambda found: self._loss(found, inputs),
+                self.accelerator.backward,
+            )
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
+        mini_batches = [*inputs["queries"]["features"], *inputs["passages"]["features"]]
+        return self._loss([self._embed(model, features) for features in mini_batches], inputs)
+
+    def _embed(self, model: nn.Module, features: dict[str, Tensor]) -> Tensor:
+        """Embeddings (n, d) of a mini-batch, as the encoder gives them: many cosine models have no module for it."""
+        found = model(features)["sentence_embedding"].float()[:, : self._encoder.dimension]
         return F.normalize(found, dim=-1) if self._encoder.similarity == "cosine" else found
+
+    def _loss(self, embeddings: Sequence[Tensor], inputs: dict[str, Any]) -> Tensor:
+        """Of the embeddings of all mini-batches, first the queries', then the passages'."""
+        n_queries = len(inputs["queries"]["features"])
+        queries = torch.cat(list(embeddings[:n_queries]))[inputs["queries"]["order"]]
+        passages = torch.cat(list(embeddings[n_queries:]))[inputs["passages"]["order"]]
+        return self._batch_loss(queries, passages, inputs["positives"], inputs["excluded"])
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """nDCG@10 on the dev pool."""
@@ -143,7 +168,7 @@ def training_arguments(
         eval_steps=every,
         save_strategy="steps",
         save_steps=every,
-        save_total_limit=2,
+        save_total_limit=SAVE_TOTAL_LIMIT,
         load_best_model_at_end=evaluate,
         metric_for_best_model=MEASURE if evaluate else None,
         greater_is_better=True,

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
@@ -88,3 +90,47 @@ def test_equals_multiple_negatives_ranking_loss_with_gradients(minilm: DenseEnco
     assert total > 0.1
     for ours_, theirs in pairs:
         assert (ours_ - theirs).norm() <= 1e-5 * total
+
+
+def test_same_tower_negatives_by_hand() -> None:
+    # Beside 1.6 | 1.2 0.0 query 0 meets query 1 (0.0), and its positive meets passages 1 (1.92) and 2 (1.2);
+    # beside 1.6 | 1.2 2.0 query 1 meets query 0 (0.0), and its positive meets passages 0 (1.92) and 2 (1.6).
+    first = math.log(sum(math.exp(x) for x in (1.6, 1.2, 0.0, 0.0, 1.92, 1.2))) - 1.6
+    second = math.log(sum(math.exp(x) for x in (1.6, 1.2, 2.0, 0.0, 1.92, 1.6))) - 1.6
+    found = info_nce(QUERIES, PASSAGES, POSITIVES, NOTHING, 0.5, same_tower=True).item()
+    assert found == pytest.approx((first + second) / 2, abs=1e-6)
+
+
+def test_the_other_direction_by_hand() -> None:
+    # Passage 0 meets the queries at 1.6 and 1.2, passage 1 at 1.2 and 1.6: log(1 + e^-0.4) = 0.513015 both times.
+    found = info_nce(QUERIES, PASSAGES, POSITIVES, NOTHING, 0.5, symmetric=True).item()
+    assert found == pytest.approx(((0.627123 + 1.151250) / 2 + 0.513015) / 2, abs=1e-6)
+
+
+def test_queries_with_the_same_answer_are_no_negatives_of_each_other() -> None:
+    same = torch.tensor([0, 0])
+    one_way = info_nce(QUERIES, PASSAGES, same, NOTHING, 0.5).item()
+    # The passages' own direction has nothing left to tell apart: it adds 0.
+    assert info_nce(QUERIES, PASSAGES, same, NOTHING, 0.5, symmetric=True).item() == pytest.approx(one_way / 2)
+    judged = torch.tensor([[False, True, False], [False, False, False]])  # passage 1 answers query 0 as well
+    # From passage 1 query 0 is excluded (0), from passage 0 query 1 is not (0.513015).
+    forward = info_nce(QUERIES, PASSAGES, POSITIVES, judged, 0.5).item()
+    both = info_nce(QUERIES, PASSAGES, POSITIVES, judged, 0.5, symmetric=True).item()
+    assert both == pytest.approx((forward + 0.513015 / 2) / 2, abs=1e-6)
+
+
+def test_equals_the_symmetric_loss_of_sentence_transformers(minilm: DenseEncoder) -> None:
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesSymmetricRankingLoss
+
+    queries, positives = ["how is steel made", "price of iron"], ["Air is blown through iron.", "A few dollars."]
+    model = minilm.model.eval()
+    reference = MultipleNegativesSymmetricRankingLoss(model, scale=20.0)
+    with torch.no_grad():
+        expected = reference([model.preprocess(texts) for texts in (queries, positives)], torch.arange(2))
+        sides = [
+            minilm.embed(minilm.features(minilm.tokenize(texts, side), side))
+            for texts, side in ((queries, "query"), (positives, "passage"))
+        ]
+        nothing = torch.zeros(2, 2, dtype=torch.bool)
+        found = info_nce(*sides, torch.arange(2), nothing, 0.05, symmetric=True)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-4)

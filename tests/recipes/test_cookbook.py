@@ -1,0 +1,31 @@
+"""What configs/ and the tables of docs/ promise."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bessemer.config import Config, FinetuneConfig, NegativesConfig, load_config
+from bessemer.negatives.strategies import parts
+from bessemer.training.losses import batch_loss
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_recipe_of_the_cookbook_is_a_configuration(file: Path) -> None:
+    config = load_config(file)
+    assert config != Config()
+    assert batch_loss(config.finetune, 384, normalised=True)
+    assert parts(config.negatives)
+
+
+def test_flags_from_flagembedding_exist_under_the_names_of_the_table() -> None:
+    named = set(re.findall(r"`--([a-z-]+)[ `]", (ROOT / "docs" / "from-flagembedding.md").read_text(encoding="utf-8")))
+    fields = {*Config.model_fields, *NegativesConfig.model_fields, *FinetuneConfig.model_fields}
+    known = {name.replace("_", "-") for name in fields}
+    assert {"n-negatives", "mini-batch-tokens", "range-min", "temperature"} <= named
+    theirs = {"fp16", "deepspeed"}
+    assert named - known - theirs <= {"data", "out"}
