@@ -122,6 +122,9 @@ class FinetuneConfig(Section):
     )
     matryoshka_dims: tuple[int, ...] = Field((), description="further widths at which the vectors shall serve")
     n_negatives: int = Field(1, ge=0, description="hard negatives per query and batch")
+    refresh_steps: float = Field(
+        0, ge=0, description="mine anew with the current weights every so many steps (a share below 1); 0: never"
+    )
     max_length: int | None = Field(None, ge=8, description="tokens of a passage; unset: the model's limit, at most 512")
     query_max_length: int | None = Field(None, ge=8, description="tokens of a query; unset: as max_length")
     max_train_queries: int | None = Field(None, ge=1, description="a seeded sample of the train queries; stated")

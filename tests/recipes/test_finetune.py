@@ -74,9 +74,10 @@ def test_all_problems_at_once(configure: Configure, tmp_path: Path) -> None:
         {"loss": "mochi"},
         {"symmetric": True, "same_tower_negatives": True, "exclude_same_document": True},
         {"matryoshka_dims": "16,8", "batch_margin": 0.1},
+        {"refresh_steps": 3},
     ],
 )
-def test_every_loss_trains(
+def test_every_loss_and_a_refresh_of_negatives_train(
     settings: dict[str, object], configure: Configure, english_beir: Path, tmp_path: Path
 ) -> None:
     plain = configure(tmp_path / "plain", data=str(english_beir))

@@ -15,13 +15,14 @@ import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from torch import nn
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.load import load_encoder
 from bessemer.errors import BessemerError, ConfigError, DataError
 from bessemer.formats.jsonl import read_bge_jsonl
-from bessemer.training.batches import Collator, TrainingSet
+from bessemer.training.batches import Collator, TrainingData, TrainingSet
 from bessemer.training.dev_pool import EvaluationPool
 from bessemer.training.finetune import Selection, Tuned, finetune
 from bessemer.training.trainer import ContrastiveTrainer, training_arguments
@@ -41,7 +42,12 @@ def tiny_run(encoder: DenseEncoder, folder: Path, selection: Selection | None = 
         **{"per_device_train_batch_size": 8, "eval_steps": 4, "max_steps": 12, "early_stopping_patience": 9, **settings}
     )
     return finetune(
-        tiny_world.train(), tiny_world.passages(), tiny_world.negatives(), encoder, selection, config, 42, folder
+        TrainingData(tiny_world.train(), tiny_world.passages(), tiny_world.negatives()),
+        encoder,
+        selection,
+        config,
+        42,
+        folder,
     )
 
 
@@ -67,7 +73,7 @@ def test_minilm_learns_and_the_folder_opens_in_sentence_transformers(minilm: Den
     config = FinetuneConfig(
         per_device_train_batch_size=24, max_steps=4, warmup_steps=0, learning_rate=1e-4, max_length=32
     )
-    tuned = finetune(train, passages, (), minilm, None, config, 42, tmp_path)
+    tuned = finetune(TrainingData(train, passages), minilm, None, config, 42, tmp_path)
     losses = [point["loss"] for point in tuned.report.loss_curve]
     assert len(losses) == 4
     assert losses[-1] < 0.8 * losses[0]
@@ -148,7 +154,7 @@ def test_fewer_examples_than_a_batch_are_trained_on_and_told(tiny_static: DenseE
 def test_no_relevant_passage_is_bad_data(tiny_static: DenseEncoder, tmp_path: Path) -> None:
     train = Judged((Query("q", "w1"),), {"q": {"p0": 0, "gone": 1}})
     with pytest.raises(DataError, match="no train query has a relevant passage"):
-        finetune(train, tiny_world.passages(), (), tiny_static, None, FinetuneConfig(), 42, tmp_path)
+        finetune(TrainingData(train, tiny_world.passages()), tiny_static, None, FinetuneConfig(), 42, tmp_path)
 
 
 def test_nothing_is_pickled_by_us(tiny_static: DenseEncoder, tmp_path: Path) -> None:
@@ -238,3 +244,28 @@ def test_a_disk_without_room_for_checkpoints_is_found_before_step_1(
     assert not (tmp_path / "checkpoints").exists()
     disk(needed + 1000)
     tiny_run(tiny_bert, tmp_path, None, max_steps=1)
+
+
+def test_out_of_memory_halves_the_mini_batch_and_says_so(
+    tiny_bert: DenseEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = ContrastiveTrainer._embed
+
+    def small_memory(self: ContrastiveTrainer, model: nn.Module, features: dict[str, torch.Tensor]) -> torch.Tensor:
+        if features["input_ids"].numel() > limit:
+            raise torch.OutOfMemoryError
+        return plain(self, model, features)
+
+    limit = 20
+    monkeypatch.setattr(ContrastiveTrainer, "_embed", small_memory)
+    monkeypatch.setattr("bessemer.training.batches.LEAST_TOKENS", 8)
+    with caplog.at_level("WARNING", logger="bessemer"):
+        tuned = tiny_run(tiny_bert, tmp_path / "enough", None, mini_batch_tokens=64)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"out of memory: mini-batches of {n} tokens from here on" for n in (32, 16)
+    ]
+    assert tuned.report.steps == 12
+    assert math.isfinite(tuned.report.final_loss)
+    limit = 1
+    with pytest.raises(torch.OutOfMemoryError):
+        tiny_run(tiny_bert, tmp_path / "never", None, mini_batch_tokens=64)

@@ -70,7 +70,7 @@ def test_a_training_step_in_fp32_has_the_plain_step_s_gradient(
         monkeypatch.setattr("bessemer.training.trainer.whole_graph_tokens", lambda _: whole_graph)
         encoder.model.zero_grad()
         torch.manual_seed(3)
-        loss = trainer.training_step(encoder.model, collator([examples[i] for i in range(6)]))
+        loss = trainer.step_on(encoder.model, collator([examples[i] for i in range(6)]))
         found = [p.grad for p in encoder.model.parameters() if p.grad is not None]
         assert not any(g.is_sparse for g in found)
         return loss.item(), torch.cat([g.flatten() for g in found]).clone()

@@ -19,9 +19,11 @@ from safetensors.torch import load_file
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.encoder import Encoder
+from bessemer.training.batches import Miner, TrainingData
 from bessemer.training.dev_pool import EvaluationPool
 from bessemer.training.finetune import Selection, Tuned, finetune
 from bessemer.training.trainer import last_whole_checkpoint
+from bessemer.types import HardNegatives
 
 Fresh = Callable[[], DenseEncoder]
 
@@ -54,6 +56,7 @@ def fit(
     dev: EvaluationPool | None = None,
     *,
     general: EvaluationPool | None = None,
+    miner: Miner | None = None,
     **settings: object,
 ) -> Tuned:
     """20 pairs in batches of 8: three steps an epoch, so that steps 2 and 4 are in mid-epoch and 3 is not."""
@@ -61,7 +64,7 @@ def fit(
     given |= {"n_negatives": 2, "early_stopping_patience": 9}
     selection = Selection(dev or tiny_world.dev_pool(), general, 1.0)
     return finetune(
-        tiny_world.train(), tiny_world.passages(), tiny_world.negatives(), encoder, selection,
+        TrainingData(tiny_world.train(), tiny_world.passages(), tiny_world.negatives(), miner), encoder, selection,
         FinetuneConfig(**{**given, **settings}), 42, folder,
     )  # fmt: skip
 
@@ -108,7 +111,7 @@ def test_the_draws_of_later_epochs_matter_to_the_weights(fresh_encoder: Fresh, t
     """Else the test above would not see a resume that draws the negatives of another epoch."""
     fit(fresh_encoder(), tmp_path / "drawn")
     finetune(
-        tiny_world.train(), tiny_world.passages(), tiny_world.negatives(2), fresh_encoder(),
+        TrainingData(tiny_world.train(), tiny_world.passages(), tiny_world.negatives(2)), fresh_encoder(),
         Selection(tiny_world.dev_pool(), None, 1.0),
         FinetuneConfig(
             per_device_train_batch_size=8, max_steps=8, eval_steps=2, learning_rate=0.02, n_negatives=2,
@@ -179,3 +182,50 @@ def test_the_newest_whole_checkpoint_by_number(tmp_path: Path) -> None:
         (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(json.dumps({"global_step": step}))
     (tmp_path / "checkpoint-100" / "trainer_state.json").unlink()
     assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+
+
+def nearest(encoder: DenseEncoder) -> list[HardNegatives]:
+    """For each query of the tiny world the three passages that the encoder, as it is now, puts nearest, bar its own."""
+    train, passages = tiny_world.train(), tiny_world.passages()
+    scores = (
+        encoder.encode([q.text for q in train.queries], "query")
+        @ encoder.encode([p.indexed_text for p in passages], "passage").T
+    )
+    np.fill_diagonal(scores, -np.inf)
+    ids = [[passages[p].passage_id for p in np.argsort(-row, kind="stable")[:3]] for row in scores]
+    return [
+        HardNegatives(q.query_id, tuple(found), (0.0,) * 3, {}, "nearest")
+        for q, found in zip(train.queries, ids, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("eval_steps", "kills_at"), [(2, 2), (3, 2)])
+def test_negatives_mined_while_training_go_on_after_a_kill(
+    fresh_encoder: Fresh, tmp_path: Path, eval_steps: int, kills_at: int
+) -> None:
+    given = {"eval_steps": eval_steps, "refresh_steps": 2, "miner": nearest}
+    whole = fit(fresh_encoder(), tmp_path / "whole", **given)
+    with pytest.raises(Killed):
+        fit(fresh_encoder(), tmp_path / "broken", deadly(tiny_world.dev_pool(), kills_at), **given)
+    resumed = fit(fresh_encoder(), tmp_path / "broken", **given)
+    assert_same(tmp_path / "whole", tmp_path / "broken")
+    assert outcome(resumed) == outcome(whole)
+
+
+@pytest.mark.parametrize("fresh_encoder", ["static"], indirect=True)
+def test_each_refresh_mines_with_the_weights_of_its_step(fresh_encoder: Fresh, tmp_path: Path) -> None:
+    seen = []
+
+    def watching(encoder: DenseEncoder) -> list[HardNegatives]:
+        seen.append({name: weight.clone() for name, weight in encoder.copy_weights().items()})
+        return nearest(encoder)
+
+    encoder = fresh_encoder()
+    own = encoder.copy_weights()
+    fit(encoder, tmp_path / "refreshed", miner=watching, refresh_steps=3, max_steps=8)
+    fit(fresh_encoder(), tmp_path / "plain", max_steps=8)
+    assert len(seen) == 2  # steps 3 and 6
+    assert all(not torch.equal(seen[0][name], own[name]) for name in own)
+    assert any(not torch.equal(seen[0][name], seen[1][name]) for name in own)
+    first, second = saved(tmp_path / "refreshed"), saved(tmp_path / "plain")
+    assert any(not torch.equal(weight, second[name]) for name, weight in first.items())

@@ -13,7 +13,7 @@ from bessemer.evaluation.evaluate import fuse_runs
 from bessemer.evaluation.report import write_report
 from bessemer.negatives import mine_hard_negatives
 from bessemer.recipes.card import write_model_card
-from bessemer.recipes.data import Material, load_judged, open_encoder, open_reranker, require_one_input
+from bessemer.recipes.data import Material, load_judged, miner_of, open_encoder, open_reranker, require_one_input
 from bessemer.recipes.documents import material_from_documents
 from bessemer.recipes.final_fit import fit_on_everything
 from bessemer.recipes.general import general_source, load_general_set, measure_general
@@ -23,6 +23,7 @@ from bessemer.recipes.prepare import write_dropped
 from bessemer.recipes.reporting import assemble_report, measure_separation
 from bessemer.recipes.systems import further_slices, run_base_systems, run_tuned
 from bessemer.search.index import build_index
+from bessemer.training.batches import TrainingData
 from bessemer.training.dev_pool import build_dev_pool
 from bessemer.training.finetune import Selection, discard_checkpoints, finetune
 from bessemer.workspace import Workspace, WouldRun
@@ -79,7 +80,8 @@ def _adapt(
     retrieved = [list(run.results.values()) for run in (before.dev_bm25, before.dev_base)]
     pool = build_dev_pool(dev, passages, retrieved, seed, before.dev_base.results)
     selection = Selection(pool, general.choosing if general else None, evaluation.general_margin)
-    fitted = step("model", finetune, train, passages, mined.negatives, base, selection, config.finetune, seed)
+    data = TrainingData(train, passages, mined.negatives, miner_of(config, train, passages))
+    fitted = step("model", finetune, data, base, selection, config.finetune, seed)
     discard_checkpoints(fitted)
 
     tuned = open_encoder(config, str(fitted.model))

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bessemer.config import Config
+from bessemer.config import Config, NegativesConfig
 from bessemer.draws import digest
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.encoder import Side
 from bessemer.encoders.load import load_encoder
 from bessemer.errors import ConfigError
 from bessemer.formats import Columns, Loaded, load_collection
+from bessemer.negatives import mine_hard_negatives
 from bessemer.search.rerank import CrossEncoderReranker
+from bessemer.training.batches import Miner
 from bessemer.types import Collection, Dropped, HardNegatives, Judged, Passage
 
 STATIC_PASSAGE_TOKENS = 256
@@ -119,6 +122,24 @@ def open_reranker(config: Config) -> CrossEncoderReranker | None:
     if config.negatives.reranker is None:
         return None
     return CrossEncoderReranker(config.negatives.reranker, config.device)
+
+
+def miner_of(config: Config, judged: Judged, passages: Sequence[Passage]) -> Miner | None:
+    """Mines again for whatever weights it is given, where training is to refresh its negatives."""
+    if not config.finetune.refresh_steps:
+        return None
+    return partial(_mine_again, judged, passages, config.negatives, config.seed, open_reranker(config))
+
+
+def _mine_again(
+    judged: Judged,
+    passages: Sequence[Passage],
+    config: NegativesConfig,
+    seed: int,
+    reranker: CrossEncoderReranker | None,
+    encoder: DenseEncoder,
+) -> Sequence[HardNegatives]:
+    return mine_hard_negatives(judged, passages, encoder, config, seed, reranker).negatives
 
 
 def text_length(encoder: DenseEncoder, side: Side) -> int | None:

@@ -10,9 +10,10 @@ from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import ConfigError
 from bessemer.negatives import mine_hard_negatives
-from bessemer.recipes.data import Material, load_judged, open_encoder, open_reranker
+from bessemer.recipes.data import Material, load_judged, miner_of, open_encoder, open_reranker
 from bessemer.recipes.output import claim_folder, installed_versions, plain, publish_folder
 from bessemer.recipes.systems import bm25_over, dense_over
+from bessemer.training.batches import TrainingData
 from bessemer.training.dev_pool import EvaluationPool, build_dev_pool
 from bessemer.training.finetune import Selection, Tuned, discard_checkpoints
 from bessemer.training.finetune import finetune as fit
@@ -41,7 +42,8 @@ def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
         negatives = _negatives(config, material, cached, workspace)
         selection = _selection(config, material, cached)
         splits, passages = material.collection.splits, material.collection.passages
-        inputs = (splits["train"], passages, negatives, encoder, selection, config.finetune, config.seed)
+        data = TrainingData(splits["train"], passages, negatives, miner_of(config, splits["train"], passages))
+        inputs = (data, encoder, selection, config.finetune, config.seed)
         if not resume:
             workspace.forget("model", fit, *inputs)
         tuned = workspace.step("model", fit, *inputs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -19,11 +19,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bessemer.draws import generator, weighted_order
+from bessemer.encoders.dense import DenseEncoder
 from bessemer.text import folded
 from bessemer.types import HardNegatives, Judged, Passage
 
 Features = dict[str, Tensor]
+Miner = Callable[[DenseEncoder], Sequence[HardNegatives]]
 Side = Literal["query", "passage"]
+
+LEAST_TOKENS = 64
+"""Per mini-batch, when memory runs out."""
 
 
 class Tokenizes(Protocol):
@@ -34,12 +39,35 @@ class Tokenizes(Protocol):
 
 
 @dataclass(frozen=True)
+class TrainingData:
+    """What is trained on. ``miner``, where negatives are to follow the weights, mines with the encoder as it is now."""
+
+    judged: Judged
+    passages: Sequence[Passage]
+    negatives: Sequence[HardNegatives] = ()
+    miner: Miner | None = None
+
+
+@dataclass(frozen=True)
 class Row:
     """One training example by position: query, its positive, and the negatives drawn for this epoch."""
 
     query: int
     positive: int
     negatives: tuple[int, ...]
+
+
+class Examples(torch.utils.data.Dataset[int]):
+    """The numbers of the training examples: all that a data loader needs to shuffle and to skip."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, index: int) -> int:
+        return index
 
 
 class TrainingSet(torch.utils.data.Dataset[Row]):
@@ -61,11 +89,8 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
         self.n_negatives = n_negatives
         self.seed = seed
         self.epoch = 0
-        position = {passage.passage_id: i for i, passage in enumerate(passages)}
-        mined = {row.query_id: _known(row, position) for row in negatives}
-        found = [mined.get(query.query_id, ([], None)) for query in judged.queries]
-        self.mined = [candidates for candidates, _ in found]
-        self._probabilities = [probabilities for _, probabilities in found]
+        self._position = position = {passage.passage_id: i for i, passage in enumerate(passages)}
+        self.take(negatives)
         self.relevant: list[frozenset[int]] = [
             frozenset(
                 position[p] for p, grade in judged.qrels.get(q.query_id, {}).items() if grade > 0 and p in position
@@ -74,6 +99,14 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
         ]
         self.never_negative = self._relevant_to_the_text()
         self.pairs = [(query, passage) for query, ids in enumerate(self.relevant) for passage in sorted(ids)]
+
+    def take(self, negatives: Sequence[HardNegatives]) -> None:
+        """Draw from these from now on."""
+        self.negatives = negatives
+        mined = {row.query_id: _known(row, self._position) for row in negatives}
+        found = [mined.get(query.query_id, ([], None)) for query in self.queries]
+        self.mined = [candidates for candidates, _ in found]
+        self._probabilities = [probabilities for _, probabilities in found]
 
     def _relevant_to_the_text(self) -> list[frozenset[int]]:
         """Per query, what is relevant to it or to a query of the same text: the same words asked in another row."""
@@ -132,9 +165,11 @@ class Collator:
     ) -> None:
         self._encoder = encoder
         self._set = training_set
-        self._mini_batch_tokens = mini_batch_tokens
+        self.mini_batch_tokens = mini_batch_tokens
+        self.was_halved = False
         self._query_tokens = encoder.tokenize([query.text for query in training_set.queries], "query")
-        self._passage_tokens = _tokenize_used(encoder, training_set)
+        self._passage_tokens: dict[int, list[int]] = {}
+        self._tokenize(_used(training_set))
         self._text_group = _groups(passage.indexed_text for passage in training_set.passages)
         self._document = _groups(p.doc_id for p in training_set.passages) if exclude_same_document else None
         self.n_tokens = 0
@@ -142,6 +177,7 @@ class Collator:
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         passages = list(dict.fromkeys(p for row in rows for p in (row.positive, *row.negatives)))
+        self._tokenize([p for p in passages if p not in self._passage_tokens])
         column = {passage: i for i, passage in enumerate(passages)}
         before = self.n_padded_tokens
         queries = self._mini_batches([self._query_tokens[row.query] for row in rows], "query")
@@ -150,10 +186,22 @@ class Collator:
             "queries": queries,
             "passages": found,
             "n_tokens": self.n_padded_tokens - before,
-            "rows": list(rows),
             "positives": torch.tensor([column[row.positive] for row in rows]),
             "excluded": self._false_negatives(rows, passages),
         }
+
+    def halve(self) -> bool:
+        """Half the tokens per mini-batch, where that leaves room for a text; the memory was not enough for more."""
+        if self.mini_batch_tokens < 2 * LEAST_TOKENS:
+            return False
+        self.mini_batch_tokens //= 2
+        self.was_halved = True
+        return True
+
+    def _tokenize(self, passages: Sequence[int]) -> None:
+        if passages:  # a refresh brings passages that no batch has seen
+            texts = [self._set.passages[p].indexed_text for p in passages]
+            self._passage_tokens.update(zip(passages, self._encoder.tokenize(texts, "passage"), strict=True))
 
     def _false_negatives(self, rows: Sequence[Row], passages: Sequence[int]) -> Tensor:
         """(B, P) mask: judged relevant to the query or its like, of the same text as a passage that is, or, where that
@@ -172,7 +220,7 @@ class Collator:
         """Features in mini-batches; ``order[i]`` is the row of the i-th text in their concatenation."""
         by_length = sorted(range(len(token_ids)), key=lambda i: -len(token_ids[i]))
         features = []
-        for rows in _cut(by_length, [len(token_ids[i]) for i in by_length], self._mini_batch_tokens):
+        for rows in _cut(by_length, [len(token_ids[i]) for i in by_length], self.mini_batch_tokens):
             features.append(self._encoder.features([token_ids[i] for i in rows], side))
             self.n_tokens += sum(len(token_ids[i]) for i in rows)
             self.n_padded_tokens += int(features[-1]["input_ids"].numel())
@@ -192,11 +240,9 @@ def _cut(rows: Sequence[int], lengths: Sequence[int], budget: int) -> list[Seque
     return cuts
 
 
-def _tokenize_used(encoder: Tokenizes, training_set: TrainingSet) -> Mapping[int, list[int]]:
-    """Tokens of the passages that can occur in a batch: a large corpus is not tokenised for its judged few."""
-    used = sorted({p for _, p in training_set.pairs} | {p for candidates in training_set.mined for p in candidates})
-    tokens = encoder.tokenize([training_set.passages[p].indexed_text for p in used], "passage")
-    return dict(zip(used, tokens, strict=True))
+def _used(training_set: TrainingSet) -> list[int]:
+    """The passages that can occur in a batch: a large corpus is not tokenised for its judged few."""
+    return sorted({p for _, p in training_set.pairs} | {p for candidates in training_set.mined for p in candidates})
 
 
 def _groups(values: Iterable[str]) -> list[int]:

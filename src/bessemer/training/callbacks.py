@@ -12,8 +12,9 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
+from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import BessemerError
-from bessemer.training.batches import TrainingSet
+from bessemer.training.batches import Miner, TrainingSet
 
 log = logging.getLogger("bessemer")
 
@@ -57,6 +58,23 @@ def not_finite(name: str, value: float, step: int, where: str = "") -> BessemerE
         f"the {name} is {value} at step {step}; lower --learning-rate or run without --bf16. Checkpoints before this "
         f"step are kept.{where}"
     )
+
+
+class RefreshNegatives(TrainerCallback):  # type: ignore[misc]
+    """Mines anew with the current weights every so many steps (ANCE, Xiong et al. 2021, 2007.00808): what was hard for
+    the base model soon is not."""
+
+    def __init__(self, training_set: TrainingSet, encoder: DenseEncoder, miner: Miner, every: int) -> None:
+        self._training_set, self._encoder, self._miner, self._every = training_set, encoder, miner, every
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step % self._every == 0 and state.global_step < state.max_steps:
+            before = {row.query_id: set(row.passage_ids) for row in self._training_set.negatives}
+            found = self._miner(self._encoder)
+            n_new = sum(len(set(row.passage_ids) - before.get(row.query_id, set())) for row in found)
+            n = sum(len(row.passage_ids) for row in found)
+            log.info("training: step %d, negatives mined anew, %d of %d changed", state.global_step, n_new, n)
+            self._training_set.take(found)
 
 
 class FiniteGradient(TrainerCallback):  # type: ignore[misc]

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import DataError, Problem
-from bessemer.training.batches import Collator, TrainingSet
+from bessemer.training.batches import Collator, TrainingData, TrainingSet
 from bessemer.training.cpu import fast_training
 from bessemer.training.dev_pool import MEASURE, EvaluationPool
 from bessemer.training.hardware import mini_batch_tokens, peak_memory_bytes, require_room_for_checkpoints
 from bessemer.training.interpolation import Interpolation, choose_alpha
 from bessemer.training.trainer import ContrastiveTrainer, last_whole_checkpoint, training_arguments
-from bessemer.types import HardNegatives, Judged, Passage
 
 log = logging.getLogger("bessemer")
 
@@ -64,9 +63,7 @@ class Selection:
 
 
 def finetune(
-    train: Judged,
-    passages: Sequence[Passage],
-    negatives: Sequence[HardNegatives],
+    data: TrainingData,
     encoder: DenseEncoder,
     selection: Selection | None,
     config: FinetuneConfig,
@@ -81,7 +78,7 @@ def finetune(
     and the weights are mixed with the base's; without, the last weights are saved. Raises DataError when no query has
     a relevant passage, BessemerError when the loss is no longer a number.
     """
-    training_set = TrainingSet(train, passages, negatives, config.n_negatives, seed)
+    training_set = TrainingSet(data.judged, data.passages, data.negatives, config.n_negatives, seed)
     if not len(training_set):
         raise DataError([
             Problem("train", None, "qrels", "no train query has a relevant passage in the corpus", "add judgements > 0")
@@ -95,7 +92,7 @@ def finetune(
         config, len(training_set), folder / CHECKPOINTS, encoder, seed=seed, evaluate=selection is not None
     )
     trainer = ContrastiveTrainer(
-        encoder, training_set, collator, selection.dev if selection else None, config, arguments
+        encoder, training_set, collator, selection.dev if selection else None, config, arguments, data.miner
     )
     base = encoder.copy_weights()
     interpolation = None

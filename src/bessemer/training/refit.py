@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.load import load_encoder
+from bessemer.training.batches import TrainingData
 from bessemer.training.finetune import TrainingReport, Tuned, finetune
 from bessemer.training.interpolation import mix
-from bessemer.types import HardNegatives, Judged, Passage
 
 
 @dataclass(frozen=True)
@@ -27,9 +26,7 @@ class Chosen:
 
 
 def refit(
-    judged: Judged,
-    passages: Sequence[Passage],
-    negatives: Sequence[HardNegatives],
+    data: TrainingData,
     encoder: DenseEncoder,
     chosen: Chosen,
     config: FinetuneConfig,
@@ -40,9 +37,9 @@ def refit(
 
     Nothing is selected here, so nothing is measured either: the verdict is the measured model's.
     """
-    n_examples = sum(grade > 0 for grades in judged.qrels.values() for grade in grades.values())
+    n_examples = sum(grade > 0 for grades in data.judged.qrels.values() for grade in grades.values())
     settings = config.model_copy(update={"max_steps": max(1, round(chosen.steps_per_example * n_examples))})
-    tuned = finetune(judged, passages, negatives, encoder, None, settings, seed, folder)
+    tuned = finetune(data, encoder, None, settings, seed, folder)
     base = encoder.copy_weights()
     after = load_encoder(str(tuned.model), device=encoder.device).copy_weights()
     encoder.load_weights(mix(base, after, chosen.alpha))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 from collections.abc import Sequence
@@ -20,12 +21,22 @@ from transformers.trainer_callback import PrinterCallback
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
-from bessemer.training.batches import Collator, TrainingSet, write_batch
-from bessemer.training.callbacks import EpochDraws, FiniteGradient, Progress, TrainingClock, not_finite
+from bessemer.training.batches import Collator, Examples, Miner, TrainingSet, write_batch
+from bessemer.training.callbacks import (
+    EpochDraws,
+    FiniteGradient,
+    Progress,
+    RefreshNegatives,
+    TrainingClock,
+    not_finite,
+)
+from bessemer.training.checkpoints import NEGATIVES_FILE, read_negatives, write_negatives
 from bessemer.training.dev_pool import MEASURE, EvaluationPool
 from bessemer.training.grad_cache import cached_backward
 from bessemer.training.hardware import SAVE_TOTAL_LIMIT, whole_graph_tokens
 from bessemer.training.losses import batch_loss
+
+log = logging.getLogger("bessemer")
 
 STATE_FILE = "trainer_state.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -45,20 +56,27 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         dev_pool: EvaluationPool | None,
         config: FinetuneConfig,
         arguments: TrainingArguments,
+        miner: Miner | None = None,
     ) -> None:
         self._encoder = encoder
         self._dev_pool = dev_pool
+        self._training_set = training_set
+        self._collator = collator
+        self._refreshes = miner is not None and config.refresh_steps > 0
         self._batch_loss = batch_loss(config, encoder.dimension, normalised=encoder.similarity == "cosine")
         self.best_scores: NDArray[np.float64] | None = None  # per dev query, of the best weights of this process
         callbacks = [TrainingClock(), EpochDraws(training_set), FiniteGradient(), Progress()]
+        if miner is not None and config.refresh_steps > 0:
+            every = count_of(config.refresh_steps, arguments.max_steps)
+            callbacks.insert(0, RefreshNegatives(training_set, encoder, miner, every))  # its time is training's
         if dev_pool is not None:
             callbacks.append(EarlyStoppingCallback(config.early_stopping_patience))
         super().__init__(
             model=encoder.model,
             args=arguments,
-            train_dataset=training_set,
+            train_dataset=Examples(len(training_set)),
             eval_dataset=training_set,  # asked for by the library, never read: `evaluate` has its own pool
-            data_collator=collator,
+            data_collator=lambda indices: {"indices": torch.tensor(indices)},
             callbacks=callbacks,
         )
         self.remove_callback(PrinterCallback)
@@ -75,6 +93,8 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         it the library would go on for a step: its weights and state are taken as they are instead.
         """
         state = TrainerState.load_from_json(f"{checkpoint}/{STATE_FILE}") if checkpoint else None
+        if checkpoint and self._refreshes:
+            self._training_set.take(read_negatives(Path(checkpoint) / NEGATIVES_FILE))
         if checkpoint is None or state is None or not _had_ended(state):
             self.train(resume_from_checkpoint=checkpoint)
             return
@@ -84,15 +104,29 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         self._encoder.load_weights(load_file(best / WEIGHTS_FILE))
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any, **__: Any) -> Tensor:
-        """Plain where the graphs of all mini-batches fit into memory; by GradCache, which is exact, where not."""
-        if inputs["n_tokens"] <= whole_graph_tokens(self._encoder):
-            loss: Tensor = super().training_step(model, inputs, *arguments)
-        else:
-            model.train()
-            loss = self._step_by_grad_cache(model, self._prepare_inputs(inputs))
+        """One batch. It is made here and not by the data loader, which runs a batch ahead: so negatives mined anew at a
+        step are those of the next one, after a resume as well."""
+        rows = [self._training_set[i] for i in inputs["indices"].tolist()]
+        while True:
+            try:
+                loss = self.step_on(model, self._collator(rows), *arguments)
+                break
+            except torch.OutOfMemoryError:
+                model.zero_grad()
+                if not self._collator.halve():
+                    raise
+                log.warning("out of memory: mini-batches of %d tokens from here on", self._collator.mini_batch_tokens)
         if not torch.isfinite(loss):
-            file = write_batch(self.train_dataset, inputs["rows"], Path(self.args.output_dir).parent)
+            file = write_batch(self._training_set, rows, Path(self.args.output_dir).parent)
             raise not_finite("loss", float(loss), self.state.global_step + 1, f" The batch is in {file}.")
+        return loss
+
+    def step_on(self, model: nn.Module, batch: dict[str, Any], *arguments: Any) -> Tensor:
+        """Plain where the graphs of all mini-batches fit into memory; by GradCache, which is exact, where not."""
+        if batch["n_tokens"] > whole_graph_tokens(self._encoder) or self._collator.was_halved:
+            model.train()
+            return self._step_by_grad_cache(model, self._prepare_inputs(batch))
+        loss: Tensor = super().training_step(model, batch, *arguments)
         return loss
 
     def _step_by_grad_cache(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
@@ -132,10 +166,12 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         return metrics
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        """Weights only: the library would also pickle its arguments."""
+        """Weights, and negatives where they change: the library would also pickle its arguments."""
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         save_file(state_dict or self.model.state_dict(), folder / WEIGHTS_FILE, metadata={"format": "pt"})
+        if self._refreshes:
+            write_negatives(self._training_set.negatives, folder / NEGATIVES_FILE)
 
 
 def _had_ended(state: TrainerState) -> bool:
@@ -150,7 +186,7 @@ def training_arguments(
     per_epoch = -(-n_examples // batch_size)
     on_cpu = encoder.device == "cpu"
     total = config.max_steps if config.max_steps > 0 else max(1, round(per_epoch * config.num_train_epochs))
-    every = math.ceil(config.eval_steps * total - 1e-9) if config.eval_steps < 1 else int(config.eval_steps)
+    every = count_of(config.eval_steps, total)
     arguments = TrainingArguments(
         output_dir=str(folder),
         learning_rate=config.learning_rate or (STATIC_LEARNING_RATE if encoder.is_static else LEARNING_RATE),
@@ -182,6 +218,11 @@ def training_arguments(
     )
     arguments._n_gpu = 1  # one process drives one device: DataParallel would cut our batches apart
     return arguments
+
+
+def count_of(steps: float, total: int) -> int:
+    """A share of all steps, so that the last one ends with the run, or a count as it is."""
+    return math.ceil(steps * total - 1e-9) if steps < 1 else int(steps)
 
 
 def last_whole_checkpoint(folder: Path) -> str | None:
