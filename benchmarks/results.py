@@ -94,7 +94,7 @@ def read(name: str, path: Path) -> dict[str, Any] | None:
         }
         | {"alpha": training["interpolation"]["alpha"]},
         "versions": report["versions"],
-        "commit": (path.parent / "commit").read_text(),
+        "commit": commit.read_text() if (commit := path.parent / "commit").exists() else None,
     }
 
 
@@ -110,6 +110,15 @@ def summary(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def measured_at(rows: list[dict[str, Any]]) -> str:
+    by_commit: dict[str, list[str]] = {}
+    for row in rows:
+        by_commit.setdefault(row["commit"] or "an earlier one", []).append(row["name"])
+    if len(by_commit) == 1:
+        return f"Measured at commit {next(iter(by_commit))}."
+    return "Measured at: " + "; ".join(f"{commit}: {', '.join(names)}" for commit, names in by_commit.items()) + "."
+
+
 def page(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# Results",
@@ -117,9 +126,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         "Written by `python benchmarks/results.py --data $BESSEMER_DATA`; all figures: `benchmarks/results.json`.",
         "Settings are the defaults but where the command says otherwise; checkpoints and interpolation are chosen on",
         "dev. No setting was chosen by a test figure, but cmrc2018 and fastapi_zh printed theirs in earlier trial runs",
-        "too. One seed (42). Two CPU cores with native bf16. Measured at commit "
-        + ", ".join(sorted({row["commit"] for row in rows}))
-        + ".",
+        "too. One seed (42). Two CPU cores with native bf16, shared with other work at times: speeds are lower bounds.",
+        measured_at(rows),
         "",
         *summary(rows),
         "",
