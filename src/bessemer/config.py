@@ -97,6 +97,9 @@ class NegativesConfig(Section):
         return self
 
 
+SAMPLING = {"size": 1.0, "round_robin": 0.0}
+
+
 class FinetuneConfig(Section):
     """Training; names as in Hugging Face's TrainingArguments where they exist there."""
 
@@ -135,6 +138,25 @@ class FinetuneConfig(Section):
         None, ge=64, description="padded tokens encoded at once inside a batch; unset: 1024 on a CPU, 65536 on a GPU"
     )
     interpolation: bool = Field(True, description="mix the weights with the base's, the share chosen on dev")
+    task_sampling: str = Field(
+        "size", description="of several tasks: size, round_robin, or a number a: batches in proportion to size ** a"
+    )
+
+    @property
+    def sampling_alpha(self) -> float:
+        """The exponent that ``task_sampling`` names: batches of a task grow as its number of examples to this."""
+        return SAMPLING[self.task_sampling] if self.task_sampling in SAMPLING else float(self.task_sampling)
+
+    @field_validator("task_sampling", mode="before")
+    @classmethod
+    def _known_sampling(cls, value: Any) -> str:
+        try:
+            known = str(value) in SAMPLING or 0 <= float(value) <= 1
+        except ValueError:
+            known = False
+        if not known:
+            raise ValueError("give size, round_robin or a number from 0 to 1")
+        return str(value)
 
     @field_validator("matryoshka_dims", mode="before")
     @classmethod

@@ -81,7 +81,7 @@ def _adapt(
     pool = build_dev_pool(dev, passages, retrieved, seed, before.dev_base.results)
     selection = Selection(pool, general.choosing if general else None, evaluation.general_margin)
     data = TrainingData(train, passages, mined.negatives, miner_of(config, train, passages))
-    fitted = step("model", finetune, data, base, selection, config.finetune, seed)
+    fitted = step("model", finetune, [data], base, selection, config.finetune, seed)
     discard_checkpoints(fitted)
 
     tuned = open_encoder(config, str(fitted.model))

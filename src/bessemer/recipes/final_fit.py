@@ -36,7 +36,7 @@ def fit_on_everything(
     mined = workspace.step("final-negatives", mine_hard_negatives, *asked)
     chosen = Chosen.of(measured, n_pairs(material.collection.splits["train"]))
     data = TrainingData(judged, passages, mined.negatives, miner_of(config, judged, passages))
-    final = workspace.step("final-model", refit, data, base, chosen, config.finetune, config.seed)
+    final = workspace.step("final-model", refit, [data], base, chosen, config.finetune, config.seed)
     discard_checkpoints(final)
     account = {
         "queries": len(judged.queries),

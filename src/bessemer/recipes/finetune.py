@@ -43,7 +43,7 @@ def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
         selection = _selection(config, material, cached)
         splits, passages = material.collection.splits, material.collection.passages
         data = TrainingData(splits["train"], passages, negatives, miner_of(config, splits["train"], passages))
-        inputs = (data, encoder, selection, config.finetune, config.seed)
+        inputs = ([data], encoder, selection, config.finetune, config.seed)
         if not resume:
             workspace.forget("model", fit, *inputs)
         tuned = workspace.step("model", fit, *inputs)

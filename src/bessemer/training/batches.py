@@ -7,6 +7,7 @@ by length, so that little is padded; the loss sees them in batch order again.
 from __future__ import annotations
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bessemer.config import FinetuneConfig
 from bessemer.draws import generator, weighted_order
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.text import folded
 from bessemer.types import HardNegatives, Judged, Passage
+
+log = logging.getLogger("bessemer")
 
 Features = dict[str, Tensor]
 Miner = Callable[[DenseEncoder], Sequence[HardNegatives]]
@@ -40,12 +44,19 @@ class Tokenizes(Protocol):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What is trained on. ``miner``, where negatives are to follow the weights, mines with the encoder as it is now."""
+    """What is trained on. ``miner``, where negatives are to follow the weights, mines with the encoder as it is now.
+
+    ``name`` tells several apart in reports; ``task`` names the prompts of the encoder to use; ``settings`` replace the
+    run's for this part: loss, temperature, batch size, lengths, number of negatives.
+    """
 
     judged: Judged
     passages: Sequence[Passage]
     negatives: Sequence[HardNegatives] = ()
     miner: Miner | None = None
+    name: str = ""
+    task: str = ""
+    settings: FinetuneConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +177,6 @@ class Collator:
         self._encoder = encoder
         self._set = training_set
         self.mini_batch_tokens = mini_batch_tokens
-        self.was_halved = False
         self._query_tokens = encoder.tokenize([query.text for query in training_set.queries], "query")
         self._passage_tokens: dict[int, list[int]] = {}
         self._tokenize(_used(training_set))
@@ -195,7 +205,7 @@ class Collator:
         if self.mini_batch_tokens < 2 * LEAST_TOKENS:
             return False
         self.mini_batch_tokens //= 2
-        self.was_halved = True
+        log.warning("out of memory: mini-batches of %d tokens from here on", self.mini_batch_tokens)
         return True
 
     def _tokenize(self, passages: Sequence[int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from bessemer.measures import per_query
 from bessemer.search.exact import top_k
 from bessemer.search.ranking import tie_priority
 from bessemer.types import Hits, Judged, Passage, Qrels, Query
+
+if TYPE_CHECKING:
+    from bessemer.encoders.dense import DenseEncoder
 
 MEASURE = "nDCG@10"
 RANDOM_PASSAGES = 2000
@@ -46,6 +50,46 @@ class EvaluationPool:
             for i, query in enumerate(self.queries)
         }
         return _ndcg(results, self.qrels, self.queries)
+
+
+class DevPool(Protocol):
+    """What training is steered by. ``base``: the base model's own scores, where they are known."""
+
+    @property
+    def queries(self) -> Sequence[Query]: ...
+
+    @property
+    def statement(self) -> str: ...
+
+    @property
+    def base(self) -> Sequence[float] | None: ...
+
+    def scores(self, encoder: DenseEncoder) -> NDArray[np.float64]:
+        """nDCG@10 per query (Q,)."""
+
+
+@dataclass(frozen=True)
+class TaskPools:
+    """The pools of several tasks, each searched with the prompts of its task. A query of a large task weighs as much
+    as one of a small task."""
+
+    pools: Sequence[tuple[str, EvaluationPool]]  # task, pool
+
+    @property
+    def queries(self) -> tuple[Query, ...]:
+        return tuple(query for _, pool in self.pools for query in pool.queries)
+
+    @property
+    def statement(self) -> str:
+        return "; ".join(f"{task}: {pool.statement}" if task else pool.statement for task, pool in self.pools)
+
+    @property
+    def base(self) -> tuple[float, ...] | None:
+        known = [pool.base for _, pool in self.pools]
+        return None if None in known else tuple(score for scores in known for score in scores or ())
+
+    def scores(self, encoder: DenseEncoder) -> NDArray[np.float64]:
+        return np.concatenate([pool.scores(encoder.for_task(task)) for task, pool in self.pools])
 
 
 def _ndcg(results: Mapping[str, Hits], qrels: Qrels, queries: Sequence[Query]) -> NDArray[np.float64]:
