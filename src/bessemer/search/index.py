@@ -43,14 +43,15 @@ class IndexStats:
 
 
 def build_index(
-    folder: str | Path, passages: Sequence[Passage], encoder: Encoder, model_path: str | Path
+    folder: str | Path, passages: Sequence[Passage], encoder: Encoder, model_path: str | Path, task: str = ""
 ) -> IndexStats:
     """Write the index of ``passages`` into ``folder``, or bring the one there up to date.
 
     Passages are indexed with their whole text: spans withheld for evaluation return. Vectors of texts that the old
     index holds are taken over when fingerprint, dtype and maximum length are the same. ``model_path``: the model's
-    folder (kept relative where it lies beside the index) or its name. Raises DataError without passages or with
-    repeated ids, ConfigError when ``folder`` cannot be written, is in use by another build, or holds other things.
+    folder (kept relative where it lies beside the index) or its name; ``task``: whose prompts ``encoder`` uses, if
+    any. Raises DataError without passages or with repeated ids, ConfigError when ``folder`` cannot be written, is in
+    use by another build, or holds other things.
     """
     folder = Path(folder)
     served = [replace(passage, withheld=()) for passage in passages]
@@ -64,6 +65,7 @@ def build_index(
         manifest = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "model": _model_reference(folder, model_path),
+            "task": task,
             "fingerprint": encoder.fingerprint,
             "similarity": encoder.similarity,
             "encoding": encoding,
@@ -137,14 +139,19 @@ def _model_reference(folder: Path, model_path: str | Path) -> str:
     return os.path.join("..", path.name) if path.parent == folder.resolve().parent else str(path)
 
 
-def open_index(folder: str | Path, encoder: Encoder | None = None) -> Index:
+def open_index(folder: str | Path, encoder: Encoder | None = None, task: str | None = None) -> Index:
     """Open an index for searching.
 
     Without ``encoder``, the model that the index names is loaded at the first search. Raises ArtifactError when the
-    index is not finished, damaged, or made by another model than ``encoder``.
+    index is not finished, damaged, made by another model than ``encoder`` or for another task than ``task``.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
+    if task is not None and task != manifest.get("task", ""):
+        raise ArtifactError(
+            f"{folder}: built for the task {manifest.get('task') or '(none)'}, not for {task}, whose passages have "
+            f"other prompts; build one with `bessemer index --task {task}`"
+        )
     if encoder is not None:
         _check_fingerprint(folder, manifest, encoder)
     stored = read_generation(folder, manifest)
@@ -178,6 +185,7 @@ class Index:
         beside = self.folder / name
         lengths = {key: self.manifest["encoding"][key] for key in ("max_length", "query_max_length")}
         encoder = load_encoder(str(beside.resolve()) if beside.is_dir() else name, **lengths)
+        encoder = encoder.for_task(self.manifest.get("task", ""))
         _check_fingerprint(self.folder, self.manifest, encoder)
         return encoder
 

@@ -69,27 +69,42 @@ class DevPool(Protocol):
 
 
 @dataclass(frozen=True)
-class TaskPools:
-    """The pools of several tasks, each searched with the prompts of its task. A query of a large task weighs as much
-    as one of a small task."""
+class NamedPool:
+    """One of several tasks; ``task`` says whose prompts of the encoder to use."""
 
-    pools: Sequence[tuple[str, EvaluationPool]]  # task, pool
+    name: str
+    task: str
+    pool: EvaluationPool
+
+
+@dataclass(frozen=True)
+class TaskPools:
+    """The pools of several tasks, each searched with the prompts of its task. Every query weighs the same, whatever
+    the size of its task."""
+
+    pools: Sequence[NamedPool]
 
     @property
     def queries(self) -> tuple[Query, ...]:
-        return tuple(query for _, pool in self.pools for query in pool.queries)
+        return tuple(query for named in self.pools for query in named.pool.queries)
 
     @property
     def statement(self) -> str:
-        return "; ".join(f"{task}: {pool.statement}" if task else pool.statement for task, pool in self.pools)
+        return "; ".join(f"{named.name}: {named.pool.statement}".removeprefix(": ") for named in self.pools)
 
     @property
     def base(self) -> tuple[float, ...] | None:
-        known = [pool.base for _, pool in self.pools]
+        known = [named.pool.base for named in self.pools]
         return None if None in known else tuple(score for scores in known for score in scores or ())
 
     def scores(self, encoder: DenseEncoder) -> NDArray[np.float64]:
-        return np.concatenate([pool.scores(encoder.for_task(task)) for task, pool in self.pools])
+        return np.concatenate([named.pool.scores(encoder.for_task(named.task)) for named in self.pools])
+
+    def by_task(self, scores: NDArray[np.float64]) -> dict[str, float]:
+        """The mean of each task that has dev queries."""
+        ends = np.cumsum([len(named.pool.queries) for named in self.pools])
+        parts = zip(self.pools, np.split(scores, ends[:-1]), strict=True)
+        return {named.name: float(part.mean()) for named, part in parts if len(part)}
 
 
 def _ndcg(results: Mapping[str, Hits], qrels: Qrels, queries: Sequence[Query]) -> NDArray[np.float64]:

@@ -109,8 +109,7 @@ def _report(
 ) -> TrainingReport:
     state, arguments = trainer.state, trainer.args
     losses = [{"step": entry["step"], "loss": entry["loss"]} for entry in state.log_history if "loss" in entry]
-    measured = f"eval_{MEASURE}"
-    dev = [{"step": entry["step"], MEASURE: entry[measured]} for entry in state.log_history if measured in entry]
+    dev = [_dev_point(entry) for entry in state.log_history if f"eval_{MEASURE}" in entry]
     if interpolation is not None:
         dev.insert(0, {"step": 0, MEASURE: interpolation.base.dev})
     seconds = trainer.seconds
@@ -134,3 +133,9 @@ def _report(
         interpolation=interpolation,
         notes=tuple(note for task in trainer.tasks for note in task.notes()),
     )
+
+
+def _dev_point(entry: Mapping[str, float]) -> dict[str, float]:
+    """The step with its figures: of all dev queries, and of each task where there are several."""
+    figures = {name.removeprefix("eval_"): value for name, value in entry.items() if name.startswith(f"eval_{MEASURE}")}
+    return {"step": entry["step"], **figures}
