@@ -103,7 +103,7 @@ SAMPLING = {"size": 1.0, "round_robin": 0.0}
 class FinetuneConfig(Section):
     """Training; names as in Hugging Face's TrainingArguments where they exist there."""
 
-    learning_rate: float | None = Field(None, gt=0, description="unset: 5e-5; 1e-2 for static models")
+    learning_rate: float | None = Field(None, gt=0, description="unset: 5e-5; 5e-4 with LoRA; 1e-2 for static models")
     num_train_epochs: float = Field(4.0, gt=0, description="upper bound; early stopping ends sooner")
     max_steps: int = Field(-1, ge=-1, description="total steps; -1 = by epochs")
     per_device_train_batch_size: int = Field(64, ge=2, description="queries per step; their passages are negatives")
@@ -132,6 +132,9 @@ class FinetuneConfig(Section):
     query_max_length: int | None = Field(None, ge=8, description="tokens of a query; unset: as max_length")
     max_train_queries: int | None = Field(None, ge=1, description="a seeded sample of the train queries; stated")
     bf16: bool | None = Field(None, description="unset: where the hardware has it")
+    gradient_checkpointing: bool = Field(False, description="less memory for a third more time")
+    lora_rank: int = Field(0, ge=0, description="train adapters of this rank, not the weights (needs peft); 0: off")
+    lora_alpha: int | None = Field(None, ge=1, description="adapters count alpha / rank times; unset: 2 * rank")
     eval_steps: float = Field(0.25, gt=0, description="a count, or a share of all steps when below 1")
     early_stopping_patience: int = Field(2, ge=1, description="evaluations without a better dev nDCG@10")
     mini_batch_tokens: int | None = Field(

@@ -15,6 +15,8 @@ from bessemer.training.cpu import fast_training
 from bessemer.training.dev_pool import MEASURE, DevPool, EvaluationPool
 from bessemer.training.hardware import peak_memory_bytes, require_room_for_checkpoints
 from bessemer.training.interpolation import Interpolation, choose_alpha
+from bessemer.training.lora import lora
+from bessemer.training.recompute import gradient_checkpointing
 from bessemer.training.trainer import ContrastiveTrainer, last_whole_checkpoint, open_trainer
 
 log = logging.getLogger("bessemer")
@@ -80,14 +82,15 @@ def finetune(
     """
     if selection and not selection.dev.queries:
         selection = None
-    require_room_for_checkpoints(encoder, folder)
-    checkpoints = folder / CHECKPOINTS
-    trainer = open_trainer(data, encoder, selection.dev if selection else None, config, seed, checkpoints)
+    dev, checkpoints = selection.dev if selection else None, folder / CHECKPOINTS
     base = encoder.copy_weights()
     interpolation = None
     try:
-        with fast_training(encoder, bf16=trainer.args.bf16):
-            trainer.train_from(last_whole_checkpoint(checkpoints))
+        with lora(encoder, config, seed), gradient_checkpointing(encoder, config.gradient_checkpointing):
+            require_room_for_checkpoints(encoder, folder)
+            trainer = open_trainer(data, encoder, dev, config, seed, checkpoints)
+            with fast_training(encoder, bf16=trainer.args.bf16):
+                trainer.train_from(last_whole_checkpoint(checkpoints))
         if selection and config.interpolation:
             interpolation = choose_alpha(
                 encoder, base, selection.dev, selection.general, selection.margin, trainer.best_scores

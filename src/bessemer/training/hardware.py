@@ -30,8 +30,9 @@ def whole_graph_tokens(encoder: DenseEncoder) -> int:
 def require_room_for_checkpoints(encoder: DenseEncoder, folder: Path) -> None:
     """Raises ConfigError where the disk cannot hold what training writes: better before step 1 than hours later."""
     weights = sum(tensor.numel() * tensor.element_size() for tensor in encoder.model.state_dict().values())
-    # each checkpoint: weights and two moments of Adam; one more is written before the oldest goes; then the model
-    needed = (SAVE_TOTAL_LIMIT + 1) * 3 * weights + weights
+    frozen = sum(p.numel() * p.element_size() for p in encoder.model.parameters() if not p.requires_grad)
+    # each checkpoint: what trains and two moments of Adam; one more is written before the oldest goes; then the model
+    needed = (SAVE_TOTAL_LIMIT + 1) * 3 * (weights - frozen) + weights
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
     if free < needed:

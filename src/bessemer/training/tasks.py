@@ -14,6 +14,7 @@ from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import DataError, Problem
 from bessemer.training.batches import Collator, Features, TrainingData, TrainingSet, write_batch
 from bessemer.training.hardware import mini_batch_tokens
+from bessemer.training.lora import merged
 from bessemer.training.losses import batch_loss
 from bessemer.types import HardNegatives
 
@@ -115,7 +116,8 @@ class RetrievalTask:
         """Negatives of the weights as they are now; says in words what changed."""
         assert self.miner is not None
         before = {row.query_id: set(row.passage_ids) for row in self.negatives}
-        found = self.miner(self._encoder)
+        with merged(self._encoder):
+            found = self.miner(self._encoder)
         n_new = sum(len(set(row.passage_ids) - before.get(row.query_id, set())) for row in found)
         self.examples.take(found)
         return f"{n_new} of {sum(len(row.passage_ids) for row in found)} changed"

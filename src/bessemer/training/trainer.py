@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -24,6 +24,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
+from bessemer.errors import ArtifactError
 from bessemer.training.batches import Examples, TrainingData
 from bessemer.training.callbacks import (
     EpochDraws,
@@ -37,6 +38,7 @@ from bessemer.training.checkpoints import NEGATIVES_FILE, read_negatives, write_
 from bessemer.training.dev_pool import MEASURE, DevPool, TaskPools
 from bessemer.training.grad_cache import cached_backward
 from bessemer.training.hardware import SAVE_TOTAL_LIMIT, whole_graph_tokens
+from bessemer.training.lora import LORA_LEARNING_RATE, merged
 from bessemer.training.sampling import Share, TaskBatches
 from bessemer.training.tasks import Batch, RetrievalTask, Task
 
@@ -116,7 +118,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         self.state = state
         self._load_callback_state()
         best = Path(checkpoint).with_name(f"checkpoint-{state.best_global_step or state.global_step}")
-        self._encoder.load_weights(load_file(best / WEIGHTS_FILE))
+        self._load_from_checkpoint(str(best))
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any, **__: Any) -> Tensor:
         """One batch. It is made here and not by the data loader, which runs a batch ahead: so negatives mined anew at a
@@ -170,7 +172,8 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """nDCG@10 on the dev pool."""
         assert self._dev_pool is not None, "evaluation is scheduled only with a dev pool"
-        scores = self._dev_pool.scores(self._encoder)
+        with merged(self._encoder):
+            scores = self._dev_pool.scores(self._encoder)
         metrics = {f"eval_{MEASURE}": float(scores.mean())}
         if isinstance(self._dev_pool, TaskPools):
             metrics |= {f"eval_{MEASURE} {name}": mean for name, mean in self._dev_pool.by_task(scores).items()}
@@ -181,12 +184,23 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         return metrics
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        """Weights, and negatives where they change: the library would also pickle its arguments."""
+        """The weights that train, and negatives where they change: the library would also pickle its arguments."""
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(state_dict or self.model.state_dict(), folder / WEIGHTS_FILE, metadata={"format": "pt"})
+        frozen, weights = self._frozen(), state_dict or self.model.state_dict()
+        trained = {name: weight for name, weight in weights.items() if name not in frozen}
+        save_file(trained, folder / WEIGHTS_FILE, metadata={"format": "pt"})
         if self._mining:
             write_negatives([task.negatives for task in self._mining], folder / NEGATIVES_FILE)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Raises ArtifactError where a checkpoint is not of this model; what does not train is in none."""
+        wrong = {*load_result.unexpected_keys, *load_result.missing_keys} - self._frozen()
+        if wrong:
+            raise ArtifactError(f"{self.args.output_dir}: checkpoints of another model ({min(wrong)}); delete them")
+
+    def _frozen(self) -> set[str]:
+        return {name for name, parameter in self.model.named_parameters() if not parameter.requires_grad}
 
 
 def open_trainer(
@@ -218,7 +232,7 @@ def training_arguments(
     every = count_of(config.eval_steps, total)
     arguments = TrainingArguments(
         output_dir=str(folder),
-        learning_rate=config.learning_rate or (STATIC_LEARNING_RATE if encoder.is_static else LEARNING_RATE),
+        learning_rate=config.learning_rate or _usual_learning_rate(config, encoder),
         max_steps=total,
         per_device_train_batch_size=config.per_device_train_batch_size,
         warmup_steps=config.warmup_steps,
@@ -247,6 +261,12 @@ def training_arguments(
     )
     arguments._n_gpu = 1  # one process drives one device: DataParallel would cut our batches apart
     return arguments
+
+
+def _usual_learning_rate(config: FinetuneConfig, encoder: DenseEncoder) -> float:
+    if config.lora_rank:
+        return LORA_LEARNING_RATE
+    return STATIC_LEARNING_RATE if encoder.is_static else LEARNING_RATE
 
 
 def count_of(steps: float, total: int) -> int:
