@@ -132,6 +132,7 @@ class FinetuneConfig(Section):
     query_max_length: int | None = Field(None, ge=8, description="tokens of a query; unset: as max_length")
     max_train_queries: int | None = Field(None, ge=1, description="a seeded sample of the train queries; stated")
     bf16: bool | None = Field(None, description="unset: where the hardware has it")
+    fp16: bool = Field(False, description="on a GPU without bf16: half precision with a scaled loss")
     gradient_checkpointing: bool = Field(False, description="less memory for a third more time")
     lora_rank: int = Field(0, ge=0, description="train adapters of this rank, not the weights (needs peft); 0: off")
     lora_alpha: int | None = Field(None, ge=1, description="adapters count alpha / rank times; unset: 2 * rank")
@@ -149,6 +150,12 @@ class FinetuneConfig(Section):
     def sampling_alpha(self) -> float:
         """The exponent that ``task_sampling`` names: batches of a task grow as its number of examples to this."""
         return SAMPLING[self.task_sampling] if self.task_sampling in SAMPLING else float(self.task_sampling)
+
+    @model_validator(mode="after")
+    def _one_precision(self) -> FinetuneConfig:
+        if self.fp16 and self.bf16:
+            raise ValueError("fp16 and bf16 cannot both be on: give one")
+        return self
 
     @field_validator("task_sampling", mode="before")
     @classmethod

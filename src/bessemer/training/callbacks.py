@@ -57,8 +57,8 @@ class EpochDraws(TrainerCallback):  # type: ignore[misc]
 
 def not_finite(name: str, value: float, step: int, where: str = "") -> BessemerError:
     return BessemerError(
-        f"the {name} is {value} at step {step}; lower --learning-rate or run without --bf16. Checkpoints before this "
-        f"step are kept.{where}"
+        f"the {name} is {value} at step {step}; lower --learning-rate or run without --bf16 or --fp16. Checkpoints "
+        f"before this step are kept.{where}"
     )
 
 
@@ -77,15 +77,22 @@ class RefreshNegatives(TrainerCallback):  # type: ignore[misc]
 
 class FiniteGradient(TrainerCallback):  # type: ignore[misc]
     """Stops on a gradient that is no number (the loss is looked at in every step). It is looked at before anything is
-    evaluated or saved, so that no checkpoint holds spoilt weights, from which every resume would fail again."""
+    evaluated or saved, so that no checkpoint holds spoilt weights, from which every resume would fail again.
+
+    In fp16 the loss is scaled up by as much as the gradient bears: where it was too much, the scaler leaves the step out
+    and halves the scale, as it does in the first steps of most runs. Weights cannot be spoilt so; but a gradient that is
+    no number even at a scale below 1 never will be one.
+    """
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         control.should_log = control.should_log or control.should_evaluate or control.should_save
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **also: Any
     ) -> None:
-        if not math.isfinite(logs.get("grad_norm", 0.0)):
+        scaler = getattr(also.get("optimizer"), "scaler", None)  # accelerate's optimizer has it
+        was_left_out = scaler is not None and scaler.get_scale() >= 1
+        if not math.isfinite(logs.get("grad_norm", 0.0)) and not was_left_out:
             raise not_finite("norm of the gradient", logs["grad_norm"], state.global_step)
 
 

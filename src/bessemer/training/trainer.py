@@ -24,7 +24,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
-from bessemer.errors import ArtifactError
+from bessemer.errors import ArtifactError, ConfigError
 from bessemer.training.batches import Examples, TrainingData
 from bessemer.training.callbacks import (
     EpochDraws,
@@ -226,8 +226,13 @@ def _had_ended(state: TrainerState) -> bool:
 def training_arguments(
     config: FinetuneConfig, per_epoch: int, folder: Path, encoder: DenseEncoder, *, seed: int, evaluate: bool
 ) -> TrainingArguments:
-    """Our configuration in Hugging Face's terms; shares of all steps become counts. ``per_epoch``: batches."""
+    """Our configuration in Hugging Face's terms; shares of all steps become counts. ``per_epoch``: batches.
+
+    Raises ConfigError for fp16 on a CPU.
+    """
     on_cpu = encoder.device == "cpu"
+    if config.fp16 and on_cpu:
+        raise ConfigError("--fp16: the CPU trains in fp32, or in bf16 with --bf16; fp16 needs a GPU")
     total = config.max_steps if config.max_steps > 0 else max(1, round(per_epoch * config.num_train_epochs))
     every = count_of(config.eval_steps, total)
     arguments = TrainingArguments(
@@ -239,7 +244,8 @@ def training_arguments(
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         lr_scheduler_type=config.lr_scheduler_type,
-        bf16=encoder.bf16 if config.bf16 is None else config.bf16,
+        bf16=(encoder.bf16 and not config.fp16) if config.bf16 is None else config.bf16,
+        fp16=config.fp16,
         use_cpu=on_cpu,
         seed=seed,
         data_seed=seed,
