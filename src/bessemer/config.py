@@ -10,10 +10,10 @@ import types
 import typing
 from collections.abc import Mapping, Set
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bessemer.errors import ConfigError
 
@@ -97,6 +97,16 @@ class NegativesConfig(Section):
         return self
 
 
+def _number_or_auto(value: Any) -> Any:
+    try:
+        if value == "auto" or (int(value) == float(value) and int(value) >= 2):
+            return value if value == "auto" else int(value)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError("give auto, or a whole number from 2 up")
+
+
+BatchSize = Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)]
 SAMPLING = {"size": 1.0, "round_robin": 0.0}
 
 
@@ -106,7 +116,9 @@ class FinetuneConfig(Section):
     learning_rate: float | None = Field(None, gt=0, description="unset: 5e-5; 5e-4 with LoRA; 1e-2 for static models")
     num_train_epochs: float = Field(4.0, gt=0, description="upper bound; early stopping ends sooner")
     max_steps: int = Field(-1, ge=-1, description="total steps; -1 = by epochs")
-    per_device_train_batch_size: int = Field(64, ge=2, description="queries per step; their passages are negatives")
+    per_device_train_batch_size: BatchSize = Field(
+        64, description="queries per step, whose passages are negatives; auto: by the data and the device"
+    )
     warmup_steps: float = Field(0.1, ge=0, description="a count, or a share when below 1")
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     max_grad_norm: float = Field(1.0, gt=0, description="longer gradients are cut to this norm")
@@ -137,6 +149,7 @@ class FinetuneConfig(Section):
     lora_rank: int = Field(0, ge=0, description="train adapters of this rank, not the weights (needs peft); 0: off")
     lora_alpha: int | None = Field(None, ge=1, description="adapters count alpha / rank times; unset: 2 * rank")
     eval_steps: float = Field(0.25, gt=0, description="a count, or a share of all steps when below 1")
+    save_total_limit: int = Field(2, ge=1, description="checkpoints kept; the best is never the one to go")
     early_stopping_patience: int = Field(2, ge=1, description="evaluations without a better dev nDCG@10")
     mini_batch_tokens: int | None = Field(
         None, ge=64, description="padded tokens encoded at once inside a batch; unset: 1024 on a CPU, 65536 on a GPU"
@@ -189,7 +202,7 @@ class TaskConfig(Section):
     columns: ColumnsConfig | None = None
     loss: str | None = None
     temperature: float | None = Field(None, gt=0)
-    per_device_train_batch_size: int | None = Field(None, ge=2)
+    per_device_train_batch_size: BatchSize | None = None
     n_negatives: int | None = Field(None, ge=0)
     max_length: int | None = Field(None, ge=8)
     query_max_length: int | None = Field(None, ge=8)

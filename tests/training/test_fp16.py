@@ -1,5 +1,5 @@
-"""Half precision with a scaled loss. There is no GPU here: its arguments are looked at, and torch's scaler for CPUs runs
-in its place, with all in float32, where it overflows as it would in fp16."""
+"""Half precision with a scaled loss. No GPU is needed: its arguments are looked at, and torch's scaler for CPUs runs in
+its place, with all in float32, where it overflows as it would in fp16."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ DATA = [TrainingData(tiny_world.train(), tiny_world.passages())]
 
 @pytest.mark.parametrize(
     ("settings", "precision"),
-    [({"bf16": False}, (False, False)), ({"fp16": True}, (False, True)), ({"fp16": True, "bf16": False}, (False, True))],
+    [
+        ({"bf16": False}, (False, False)),
+        ({"fp16": True}, (False, True)),
+        ({"fp16": True, "bf16": False}, (False, True)),
+    ],
 )
 def test_the_arguments_on_a_gpu(
     tiny_bert: DenseEncoder, tmp_path: Path, settings: dict[str, bool], precision: tuple[bool, bool]

@@ -200,6 +200,14 @@ class Collator:
             "excluded": self._false_negatives(rows, passages),
         }
 
+    def tokens_per_example(self) -> float:
+        """Of a query, its positive and the negatives drawn with it, on average and without padding."""
+        drawn = [min(len(self._set.mined[query]), self._set.n_negatives) for query, _ in self._set.pairs]
+        query, passage = (
+            float(np.mean([len(ids) for ids in side])) for side in (self._query_tokens, self._passage_tokens.values())
+        )
+        return query + (1 + float(np.mean(drawn))) * passage
+
     def halve(self) -> bool:
         """Half the tokens per mini-batch, where that leaves room for a text; the memory was not enough for more."""
         if self.mini_batch_tokens < 2 * LEAST_TOKENS:

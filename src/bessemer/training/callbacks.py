@@ -79,9 +79,9 @@ class FiniteGradient(TrainerCallback):  # type: ignore[misc]
     """Stops on a gradient that is no number (the loss is looked at in every step). It is looked at before anything is
     evaluated or saved, so that no checkpoint holds spoilt weights, from which every resume would fail again.
 
-    In fp16 the loss is scaled up by as much as the gradient bears: where it was too much, the scaler leaves the step out
-    and halves the scale, as it does in the first steps of most runs. Weights cannot be spoilt so; but a gradient that is
-    no number even at a scale below 1 never will be one.
+    In fp16 the loss is scaled up by as much as the gradient bears: where it was too much, the scaler leaves the step
+    out and halves the scale, as it does in the first steps of most runs. Weights cannot be spoilt so; but a gradient
+    that is no number even at a scale below 1 never will be one.
     """
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

@@ -13,7 +13,7 @@ from bessemer.encoders.dense import DenseEncoder
 from bessemer.training.batches import TrainingData
 from bessemer.training.cpu import fast_training
 from bessemer.training.dev_pool import MEASURE, DevPool, EvaluationPool
-from bessemer.training.hardware import peak_memory_bytes, require_room_for_checkpoints
+from bessemer.training.hardware import claim_checkpoints, peak_memory_bytes, require_room_for_checkpoints
 from bessemer.training.interpolation import Interpolation, choose_alpha
 from bessemer.training.lora import lora
 from bessemer.training.recompute import gradient_checkpointing
@@ -29,6 +29,8 @@ class TrainingReport:
     """What ``training.json`` holds. One example is one query, one positive and its negatives."""
 
     examples: int
+    batch_size: int  # queries per step; of several tasks the largest
+    trained_parameters: int
     steps: int
     epochs: float
     seconds: float
@@ -87,7 +89,8 @@ def finetune(
     interpolation = None
     try:
         with lora(encoder, config, seed), gradient_checkpointing(encoder, config.gradient_checkpointing):
-            require_room_for_checkpoints(encoder, folder)
+            require_room_for_checkpoints(encoder, folder, config.save_total_limit)
+            claim_checkpoints(checkpoints)
             trainer = open_trainer(data, encoder, dev, config, seed, checkpoints)
             with fast_training(encoder, bf16=trainer.args.bf16):
                 trainer.train_from(last_whole_checkpoint(checkpoints))
@@ -120,6 +123,8 @@ def _report(
     n_tokens = sum(task.n_tokens for task in trainer.tasks)
     return TrainingReport(
         examples=n_examples,
+        batch_size=arguments.per_device_train_batch_size,
+        trained_parameters=trainer.n_trained,
         steps=state.global_step,
         epochs=float(state.epoch or 0.0),
         seconds=seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,14 +10,16 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from bessemer.config import FinetuneConfig
+from bessemer.config import BatchSize, FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import DataError, Problem
 from bessemer.training.batches import Collator, Features, TrainingData, TrainingSet, write_batch
-from bessemer.training.hardware import mini_batch_tokens
+from bessemer.training.hardware import auto_batch_size, mini_batch_tokens
 from bessemer.training.lora import merged
 from bessemer.training.losses import batch_loss
 from bessemer.types import HardNegatives
+
+log = logging.getLogger("bessemer")
 
 Batch = dict[str, Any]
 
@@ -71,15 +74,26 @@ class RetrievalTask:
             message = "no train query has a relevant passage in the corpus"
             raise DataError([Problem(f"train {data.name}".strip(), None, "qrels", message, "add judgements > 0")])
         self._encoder = encoder
-        self._asked_batch_size = config.per_device_train_batch_size
-        self.batch_size = min(self._asked_batch_size, len(self.examples))
         self.collator = Collator(
             encoder,
             self.examples,
             config.mini_batch_tokens or mini_batch_tokens(encoder),
             exclude_same_document=config.exclude_same_document,
         )
+        self._asked_batch_size = self._settle_batch_size(config.per_device_train_batch_size)
+        self.batch_size = min(self._asked_batch_size, len(self.examples))
         self._batch_loss = batch_loss(config, encoder.dimension, normalised=encoder.similarity == "cosine")
+
+    def _settle_batch_size(self, asked: BatchSize) -> int:
+        if asked != "auto":
+            return asked
+        n_tokens = self.collator.tokens_per_example()
+        chosen = auto_batch_size(self._encoder, len(self.examples), n_tokens)
+        log.info(
+            "training: batches of %d (auto: %d examples%s, of %.0f tokens with their passages)",
+            *(chosen, len(self.examples), f" of {self.name}" if self.name else "", n_tokens),
+        )
+        return chosen
 
     def __len__(self) -> int:
         return len(self.examples)

@@ -37,7 +37,7 @@ from bessemer.training.callbacks import (
 from bessemer.training.checkpoints import NEGATIVES_FILE, read_negatives, write_negatives
 from bessemer.training.dev_pool import MEASURE, DevPool, TaskPools
 from bessemer.training.grad_cache import cached_backward
-from bessemer.training.hardware import SAVE_TOTAL_LIMIT, whole_graph_tokens
+from bessemer.training.hardware import whole_graph_tokens
 from bessemer.training.lora import LORA_LEARNING_RATE, merged
 from bessemer.training.sampling import Share, TaskBatches
 from bessemer.training.tasks import Batch, RetrievalTask, Task
@@ -87,6 +87,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             callbacks=callbacks,
         )
         self.remove_callback(PrinterCallback)
+        self.n_trained: int = self.get_num_trainable_parameters()
 
     def get_train_dataloader(self) -> DataLoader[int]:
         """Numbers of examples, in batches of one task. Each process draws its own part: nothing is dealt out again."""
@@ -215,7 +216,8 @@ def open_trainer(
     tasks: list[Task] = [RetrievalTask(part, encoder, config, seed) for part in data]
     batches = TaskBatches([Share(len(task), task.batch_size) for task in tasks], config.sampling_alpha, seed)
     evaluate = dev_pool is not None
-    arguments = training_arguments(config, len(batches), folder, encoder, seed=seed, evaluate=evaluate)
+    settled = config.model_copy(update={"per_device_train_batch_size": max(task.batch_size for task in tasks)})
+    arguments = training_arguments(settled, len(batches), folder, encoder, seed=seed, evaluate=evaluate)
     return ContrastiveTrainer(encoder, tasks, batches, dev_pool, config, arguments)
 
 
@@ -253,7 +255,7 @@ def training_arguments(
         eval_steps=every,
         save_strategy="steps",
         save_steps=every,
-        save_total_limit=SAVE_TOTAL_LIMIT,
+        save_total_limit=config.save_total_limit,
         load_best_model_at_end=evaluate,
         metric_for_best_model=MEASURE if evaluate else None,
         greater_is_better=True,
