@@ -159,6 +159,10 @@ class FinetuneConfig(Section):
         "size", description="of several tasks: size, round_robin, or a number a: batches in proportion to size ** a"
     )
 
+    logging_steps: float | None = Field(None, gt=0, description="a count, or a share below 1; unset: a fiftieth of all")
+    report_to: tuple[str, ...] = Field((), description="trackers: tensorboard, wandb, mlflow, ...")
+    run_name: str | None = Field(None, description="of this run in the trackers")
+
     @property
     def sampling_alpha(self) -> float:
         """The exponent that ``task_sampling`` names: batches of a task grow as its number of examples to this."""
@@ -181,11 +185,13 @@ class FinetuneConfig(Section):
             raise ValueError("give size, round_robin or a number from 0 to 1")
         return str(value)
 
-    @field_validator("matryoshka_dims", mode="before")
+    @field_validator("matryoshka_dims", "report_to", mode="before")
     @classmethod
-    def _widths_of_a_flag(cls, value: Any) -> Any:
-        """``256,128``, as a command line gives them."""
-        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    def _list_of_a_flag(cls, value: Any) -> Any:
+        """``256,128``, as a command line gives them; ``none`` is the empty one."""
+        if not isinstance(value, str):
+            return value
+        return [part.strip() for part in value.split(",")] if value != "none" else []
 
 
 class PromptsConfig(Section):

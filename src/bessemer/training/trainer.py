@@ -41,6 +41,7 @@ from bessemer.training.hardware import whole_graph_tokens
 from bessemer.training.lora import LORA_LEARNING_RATE, merged
 from bessemer.training.sampling import Share, TaskBatches
 from bessemer.training.tasks import Batch, RetrievalTask, Task
+from bessemer.training.trackers import open_trackers
 
 log = logging.getLogger("bessemer")
 
@@ -71,8 +72,11 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         mining = [task for task in tasks if isinstance(task, RetrievalTask) and task.miner is not None]
         self._mining = mining if config.refresh_steps else []
         self._was_halved = False
+        self._n_examples = 0  # trained on in this process
+        self._logged = (0, 0, 0)  # what `_counts` was at the last log
         self.best_scores: NDArray[np.float64] | None = None  # per dev query, of the best weights of this process
-        callbacks = [TrainingClock(), EpochDraws([*tasks, batches]), FiniteGradient(), Progress()]
+        trackers = open_trackers(config.report_to, Path(arguments.output_dir).parent)
+        callbacks = [TrainingClock(), EpochDraws([*tasks, batches]), FiniteGradient(), Progress(), *trackers]
         if self._mining:
             every = count_of(config.refresh_steps, arguments.max_steps)
             callbacks.insert(0, RefreshNegatives(self._mining, every))  # its time is training's
@@ -100,7 +104,11 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     @property
     def seconds(self) -> float:
         """Of training proper, before a resume too (which puts a clock of its own in place of ours)."""
-        return sum(clock.seconds for clock in self.callback_handler.callbacks if isinstance(clock, TrainingClock))
+        return sum(clock.seconds for clock in self._clocks)
+
+    @property
+    def _clocks(self) -> list[TrainingClock]:
+        return [callback for callback in self.callback_handler.callbacks if isinstance(callback, TrainingClock)]
 
     def train_from(self, checkpoint: str | None) -> None:
         """Train from ``checkpoint`` (None: from the start) to the end, and take the best weights.
@@ -137,6 +145,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         if not torch.isfinite(loss):
             file = task.write(examples, Path(self.args.output_dir).parent)
             raise not_finite("loss", float(loss), self.state.global_step + 1, f" The batch is in {file}.")
+        self._n_examples += len(examples)
         return loss
 
     def _located(self, indices: Sequence[int]) -> tuple[Task, list[int]]:
@@ -169,6 +178,17 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         """Embeddings (n, d) of a mini-batch, as the encoder gives them: many cosine models have no module for it."""
         found = model(features)["sentence_embedding"].float()[:, : self._encoder.dimension]
         return F.normalize(found, dim=-1) if self._encoder.similarity == "cosine" else found
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """With a loss also the speed and the share of padding since the last one, under their names in the report."""
+        if "loss" in logs:
+            counts = (self._n_examples, sum(t.n_tokens for t in self.tasks), sum(t.n_padded_tokens for t in self.tasks))
+            examples, tokens, padded = (now - before for now, before in zip(counts, self._logged, strict=True))
+            self._logged = counts
+            seconds = sum(clock.lap() for clock in self._clocks)
+            logs["examples_per_second"] = examples / seconds if seconds else 0.0
+            logs["token_waste"] = padded / tokens - 1 if tokens else 0.0
+        super().log(logs, start_time)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """nDCG@10 on the dev pool."""
@@ -260,12 +280,13 @@ def training_arguments(
         metric_for_best_model=MEASURE if evaluate else None,
         greater_is_better=True,
         restore_callback_states_from_checkpoint=True,
-        logging_steps=max(1, total // 50),
+        logging_steps=count_of(config.logging_steps, total) if config.logging_steps else max(1, total // 50),
+        run_name=config.run_name,
         logging_nan_inf_filter=False,
         remove_unused_columns=False,
         dataloader_pin_memory=False,  # batches are made on the device
         disable_tqdm=True,
-        report_to="none",
+        report_to="none",  # `open_trackers` makes them, with errors of our kind
     )
     arguments._n_gpu = 1  # one process drives one device: DataParallel would cut our batches apart
     return arguments
