@@ -75,8 +75,9 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         self._n_examples = 0  # trained on in this process
         self._logged = (0, 0, 0)  # what `_counts` was at the last log
         self.best_scores: NDArray[np.float64] | None = None  # per dev query, of the best weights of this process
+        self._progress = Progress()
         trackers = open_trackers(config.report_to, Path(arguments.output_dir).parent)
-        callbacks = [TrainingClock(), EpochDraws([*tasks, batches]), FiniteGradient(), Progress(), *trackers]
+        callbacks = [TrainingClock(), EpochDraws([*tasks, batches]), FiniteGradient(), self._progress, *trackers]
         if self._mining:
             every = count_of(config.refresh_steps, arguments.max_steps)
             callbacks.insert(0, RefreshNegatives(self._mining, every))  # its time is training's
@@ -122,7 +123,10 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             for task, negatives in zip(self._mining, found, strict=True):
                 task.examples.take(negatives)
         if checkpoint is None or state is None or not _had_ended(state):
-            self.train(resume_from_checkpoint=checkpoint)
+            try:
+                self.train(resume_from_checkpoint=checkpoint)
+            finally:
+                self._progress.close()
             return
         self.state = state
         self._load_callback_state()
