@@ -138,7 +138,7 @@ class FinetuneConfig(Section):
     max_train_queries: int | None = Field(None, ge=1, description="a seeded sample of the train queries; stated")
     bf16: bool | None = Field(None, description="unset: where the hardware has it")
     eval_steps: float = Field(0.25, gt=0, description="a count, or a share of all steps when below 1")
-    early_stopping_patience: int = Field(2, ge=1, description="evaluations without a better dev nDCG@10")
+    early_stopping_patience: int = Field(2, ge=1, description="evaluations without a better dev figure")
     mini_batch_tokens: int | None = Field(
         None, ge=64, description="padded tokens encoded at once inside a batch; unset: 1024 on a CPU, 65536 on a GPU"
     )

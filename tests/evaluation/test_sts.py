@@ -10,8 +10,9 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score
 
 from bessemer.encoders.encoder import Encoded
+from bessemer.encoders.similarity import pair_scores
 from bessemer.errors import DataError
-from bessemer.evaluation.sts import evaluate_labelled_pairs, evaluate_sts, pair_scores
+from bessemer.evaluation.sts import evaluate_labelled_pairs, evaluate_sts
 
 
 class Angles:

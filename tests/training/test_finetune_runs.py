@@ -219,14 +219,14 @@ def test_shares_become_counts(
 ) -> None:
     config = FinetuneConfig(**settings)
     per_epoch = Share(n_examples, config.per_device_train_batch_size).n_batches
-    found = training_arguments(config, per_epoch, tmp_path, tiny_static, seed=1, evaluate=True)
+    found = training_arguments(config, per_epoch, tmp_path, tiny_static, seed=1, measure="nDCG@10")
     assert (found.max_steps, found.eval_steps, found.save_steps) == (steps, every, every)
     assert (found.learning_rate, found.warmup_steps) == (1e-2, 0.1)  # a static model; the library reads the share
 
 
 def test_transformers_take_the_smaller_learning_rate(fresh_encoder: Callable[[], DenseEncoder], tmp_path: Path) -> None:
     encoder = fresh_encoder()
-    found = training_arguments(FinetuneConfig(), 100, tmp_path, encoder, seed=1, evaluate=False)
+    found = training_arguments(FinetuneConfig(), 100, tmp_path, encoder, seed=1, measure=None)
     assert found.learning_rate == (1e-2 if encoder.is_static else 5e-5)
 
 

@@ -30,6 +30,11 @@ class LabelledPair:
     right: str
     label: bool
 
+    @property
+    def score(self) -> float:
+        """1 or 0."""
+        return float(self.label)
+
 
 @dataclass(frozen=True, slots=True)
 class Triplet:
@@ -38,7 +43,8 @@ class Triplet:
     negative: str
 
 
-Pairs = tuple[ScoredPair, ...] | tuple[LabelledPair, ...] | tuple[Triplet, ...]
+JudgedPairs = tuple[ScoredPair, ...] | tuple[LabelledPair, ...]
+Pairs = JudgedPairs | tuple[Triplet, ...]
 
 
 def read_pairs(path: str | Path) -> Pairs:

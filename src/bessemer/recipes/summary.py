@@ -63,8 +63,9 @@ def training_summary(result: Mapping[str, Any], out: str) -> str:
         f"final loss {result['final_loss']:.4f}",
     ]
     if result["dev_curve"]:
-        curve = ", ".join(f"{point['step']}: {point['nDCG@10']:.4f}" for point in result["dev_curve"])
-        lines.append(textwrap.fill(f"dev nDCG@10 by step: {curve}; best step {result['best_step']}", WIDTH))
+        measure = result["dev_measure"]
+        curve = ", ".join(f"{point['step']}: {point[measure]:.4f}" for point in result["dev_curve"])
+        lines.append(textwrap.fill(f"dev {measure} by step: {curve}; best step {result['best_step']}", WIDTH))
     if result["interpolation"]:
         chosen = result["interpolation"]
         lines.append(textwrap.fill(f"interpolation: alpha {chosen['alpha']:g} ({chosen['reason']})", WIDTH))

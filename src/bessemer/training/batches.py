@@ -159,6 +159,7 @@ class Collator:
         mini_batch_tokens: int,
         *,
         exclude_same_document: bool = False,
+        own_negatives_only: bool = False,
     ) -> None:
         self._encoder = encoder
         self._set = training_set
@@ -168,6 +169,7 @@ class Collator:
         self._tokenize(_used(training_set))
         self._text_group = _groups(passage.indexed_text for passage in training_set.passages)
         self._document = _groups(p.doc_id for p in training_set.passages) if exclude_same_document else None
+        self._own_negatives_only = own_negatives_only
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         passages = list(dict.fromkeys(p for row in rows for p in (row.positive, *row.negatives)))
@@ -191,7 +193,7 @@ class Collator:
 
     def _false_negatives(self, rows: Sequence[Row], passages: Sequence[int]) -> Tensor:
         """(B, P) mask: judged relevant to the query or its like, of the same text as a passage that is, or, where that
-        is asked for, of the positive's document."""
+        is asked for, of the positive's document or no hard negative of the query's own."""
         groups = torch.tensor([self._text_group[p] for p in passages])
         excluded = torch.zeros(len(rows), len(passages), dtype=torch.bool)
         for i, row in enumerate(rows):
@@ -200,6 +202,9 @@ class Collator:
         if self._document is not None:
             documents = torch.tensor([self._document[p] for p in passages])
             excluded |= torch.tensor([self._document[row.positive] for row in rows])[:, None] == documents
+        if self._own_negatives_only:
+            columns = torch.tensor(passages)
+            excluded |= ~torch.stack([torch.isin(columns, torch.tensor(row.negatives).long()) for row in rows])
         return excluded
 
 

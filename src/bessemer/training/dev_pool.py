@@ -37,6 +37,13 @@ class EvaluationPool:
     statement: str
     base: tuple[float, ...] | None = None
 
+    @property
+    def measure(self) -> str:
+        return MEASURE
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
     def scores(self, encoder: Encoder) -> NDArray[np.float64]:
         """nDCG@10 per query (Q,), exact search over the pool."""
         queries = encoder.encode_queries([query.text for query in self.queries]).dense
@@ -53,10 +60,13 @@ class EvaluationPool:
 
 
 class DevPool(Protocol):
-    """What training is steered by. ``base``: the base model's own scores, where they are known."""
+    """What training is steered by: queries, or pairs. ``base``: the base model's own scores, where they are known."""
 
     @property
-    def queries(self) -> Sequence[Query]: ...
+    def measure(self) -> str:
+        """What the mean of the scores is called."""
+
+    def __len__(self) -> int: ...
 
     @property
     def statement(self) -> str: ...
@@ -65,19 +75,24 @@ class DevPool(Protocol):
     def base(self) -> Sequence[float] | None: ...
 
     def scores(self, encoder: DenseEncoder) -> NDArray[np.float64]:
-        """nDCG@10 per query (Q,)."""
+        """One per query or pair, such that their mean is the measure, and their standard error that of the measure."""
 
 
 @dataclass(frozen=True)
 class TaskPools:
-    """The pools of several tasks, each searched with the prompts of its task. A query of a large task weighs as much
-    as one of a small task."""
+    """The pools of several tasks, each searched with the prompts of its task. A query or pair of a large task
+    weighs as much as one of a small task."""
 
-    pools: Sequence[tuple[str, EvaluationPool]]  # task, pool
+    pools: Sequence[tuple[str, DevPool]]  # task, pool
 
     @property
-    def queries(self) -> tuple[Query, ...]:
-        return tuple(query for _, pool in self.pools for query in pool.queries)
+    def measure(self) -> str:
+        """Pools of queries and of pairs have different ones: their mean goes by all their names."""
+        names = list(dict.fromkeys(pool.measure for _, pool in self.pools))
+        return names[0] if len(names) == 1 else f"mean of {' and '.join(names)}"
+
+    def __len__(self) -> int:
+        return sum(len(pool) for _, pool in self.pools)
 
     @property
     def statement(self) -> str:

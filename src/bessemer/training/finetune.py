@@ -12,9 +12,10 @@ from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.training.batches import TrainingData
 from bessemer.training.cpu import fast_training
-from bessemer.training.dev_pool import MEASURE, DevPool, EvaluationPool
+from bessemer.training.dev_pool import DevPool, EvaluationPool
 from bessemer.training.hardware import peak_memory_bytes, require_room_for_checkpoints
 from bessemer.training.interpolation import Interpolation, choose_alpha
+from bessemer.training.pair_task import PairData
 from bessemer.training.trainer import ContrastiveTrainer, last_whole_checkpoint, open_trainer
 
 log = logging.getLogger("bessemer")
@@ -24,7 +25,7 @@ CHECKPOINTS = "checkpoints"
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What ``training.json`` holds. One example is one query, one positive and its negatives."""
+    """What ``training.json`` holds. One example is one query, one positive and its negatives, or one pair."""
 
     examples: int
     steps: int
@@ -37,6 +38,7 @@ class TrainingReport:
     learning_rate: float
     loss_curve: tuple[Mapping[str, float], ...]
     dev_curve: tuple[Mapping[str, float], ...]
+    dev_measure: str  # of dev_curve and of the interpolation; empty without dev queries
     best_step: int
     stopped_early: bool
     dev_pool: str
@@ -62,7 +64,7 @@ class Selection:
 
 
 def finetune(
-    data: Sequence[TrainingData],
+    data: Sequence[TrainingData | PairData],
     encoder: DenseEncoder,
     selection: Selection | None,
     config: FinetuneConfig,
@@ -74,11 +76,11 @@ def finetune(
     ``data``: one part or several, which train together in batches of one part each. The encoder itself has its own
     weights again in the end, also after an error.
 
-    With ``selection`` (and any query in its dev pool) the best checkpoint by dev nDCG@10 is kept, training stops early,
-    and the weights are mixed with the base's; without, the last weights are saved. Raises DataError when no query has
-    a relevant passage, BessemerError when the loss is no longer a number.
+    With ``selection`` (and anything in its dev pool) the best checkpoint by the pool's measure is kept, training stops
+    early, and the weights are mixed with the base's; without, the last weights are saved. Raises DataError when no
+    query has a relevant passage or all pairs the same score, BessemerError when the loss is no longer a number.
     """
-    if selection and not selection.dev.queries:
+    if selection and not len(selection.dev):
         selection = None
     require_room_for_checkpoints(encoder, folder)
     checkpoints = folder / CHECKPOINTS
@@ -109,10 +111,10 @@ def _report(
 ) -> TrainingReport:
     state, arguments = trainer.state, trainer.args
     losses = [{"step": entry["step"], "loss": entry["loss"]} for entry in state.log_history if "loss" in entry]
-    measured = f"eval_{MEASURE}"
-    dev = [{"step": entry["step"], MEASURE: entry[measured]} for entry in state.log_history if measured in entry]
+    measure, key = trainer.measure, f"eval_{trainer.measure}"
+    dev = [{"step": entry["step"], measure: entry[key]} for entry in state.log_history if key in entry]
     if interpolation is not None:
-        dev.insert(0, {"step": 0, MEASURE: interpolation.base.dev})
+        dev.insert(0, {"step": 0, measure: interpolation.base.dev})
     seconds = trainer.seconds
     n_examples = trainer.batches.n_examples(state.global_step)
     n_tokens = sum(task.n_tokens for task in trainer.tasks)
@@ -128,6 +130,7 @@ def _report(
         learning_rate=arguments.learning_rate,
         loss_curve=tuple(losses),
         dev_curve=tuple(dev),
+        dev_measure=measure,
         best_step=state.best_global_step or state.global_step,
         stopped_early=state.global_step < state.max_steps,
         dev_pool=selection.dev.statement if selection else "no dev queries: the last weights were kept",

@@ -51,8 +51,9 @@ def choose_alpha(
 ) -> Interpolation:
     """Mix in place and return the choice: the smallest alpha within one standard error of the best on dev.
 
-    The standard error is that of the paired per-query difference to the best. Where a general set is given, alphas
-    that lose more than ``margin`` nDCG@10 on it are out; when all do, the smallest stays, and the verdict will say so.
+    The standard error is that of the paired difference to the best, per query or pair. Where a general set is given,
+    alphas that lose more than ``margin`` nDCG@10 on it are out; when all do, the smallest stays, and the verdict will
+    say so.
     ``tuned_scores``: the dev scores of the encoder as it is, where training has measured them.
     """
     tuned = encoder.copy_weights()

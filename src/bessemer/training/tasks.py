@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
-from bessemer.errors import DataError, Problem
+from bessemer.errors import ConfigError, DataError, Problem
 from bessemer.training.batches import Collator, TrainingData, TrainingSet, write_batch
 from bessemer.training.hardware import mini_batch_tokens
 from bessemer.training.losses import batch_loss
@@ -70,6 +70,8 @@ class RetrievalTask:
         if not len(self.examples):
             message = "no train query has a relevant passage in the corpus"
             raise DataError([Problem(f"train {data.name}".strip(), None, "qrels", message, "add judgements > 0")])
+        if config.loss == "triplet" and not any(self.examples.mined):
+            raise ConfigError("finetune.loss: `triplet` needs hard negatives; set --n-negatives, or bring some")
         self._encoder = encoder
         self._asked_batch_size = config.per_device_train_batch_size
         self.batch_size = min(self._asked_batch_size, len(self.examples))
@@ -78,6 +80,7 @@ class RetrievalTask:
             self.examples,
             config.mini_batch_tokens or mini_batch_tokens(encoder),
             exclude_same_document=config.exclude_same_document,
+            own_negatives_only=config.loss == "triplet",
         )
         self._batch_loss = batch_loss(config, encoder.dimension, normalised=encoder.similarity == "cosine")
 

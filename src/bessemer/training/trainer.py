@@ -34,9 +34,10 @@ from bessemer.training.callbacks import (
     not_finite,
 )
 from bessemer.training.checkpoints import NEGATIVES_FILE, read_negatives, write_negatives
-from bessemer.training.dev_pool import MEASURE, DevPool
+from bessemer.training.dev_pool import DevPool
 from bessemer.training.grad_cache import cached_backward
 from bessemer.training.hardware import SAVE_TOTAL_LIMIT, whole_graph_tokens
+from bessemer.training.pair_task import PairData, PairTask
 from bessemer.training.sampling import Share, TaskBatches
 from bessemer.training.tasks import Batch, RetrievalTask, Task
 
@@ -63,6 +64,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     ) -> None:
         self._encoder = encoder
         self._dev_pool = dev_pool
+        self.measure = dev_pool.measure if dev_pool is not None else ""
         self.tasks = tasks
         self.batches = batches
         self._offsets = list(accumulate((len(task) for task in tasks), initial=0))
@@ -70,7 +72,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         self._mining = mining if config.refresh_steps else []
         self._was_halved = False
         self.best_scores: NDArray[np.float64] | None = None  # per dev query, of the best weights of this process
-        callbacks = [TrainingClock(), EpochDraws([*tasks, batches]), FiniteGradient(), Progress()]
+        callbacks = [TrainingClock(), EpochDraws([*tasks, batches]), FiniteGradient(), Progress(self.measure)]
         if self._mining:
             every = count_of(config.refresh_steps, arguments.max_steps)
             callbacks.insert(0, RefreshNegatives(self._mining, every))  # its time is training's
@@ -168,11 +170,11 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         return F.normalize(found, dim=-1) if self._encoder.similarity == "cosine" else found
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """nDCG@10 on the dev pool."""
+        """The figure of the dev pool."""
         assert self._dev_pool is not None, "evaluation is scheduled only with a dev pool"
         scores = self._dev_pool.scores(self._encoder)
-        metrics = {f"eval_{MEASURE}": float(scores.mean())}
-        if self.state.best_metric is None or metrics[f"eval_{MEASURE}"] > self.state.best_metric:
+        metrics = {f"eval_{self.measure}": float(scores.mean())}
+        if self.state.best_metric is None or metrics[f"eval_{self.measure}"] > self.state.best_metric:
             self.best_scores = scores
         self.log(metrics)
         self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -188,7 +190,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
 
 
 def open_trainer(
-    data: Sequence[TrainingData],
+    data: Sequence[TrainingData | PairData],
     encoder: DenseEncoder,
     dev_pool: DevPool | None,
     config: FinetuneConfig,
@@ -196,10 +198,13 @@ def open_trainer(
     folder: Path,
 ) -> ContrastiveTrainer:
     """Ready to train ``encoder`` on ``data``, with checkpoints in ``folder``. Raises DataError, ConfigError."""
-    tasks: list[Task] = [RetrievalTask(part, encoder, config, seed) for part in data]
+    tasks: list[Task] = [
+        PairTask(part, encoder, config) if isinstance(part, PairData) else RetrievalTask(part, encoder, config, seed)
+        for part in data
+    ]
     batches = TaskBatches([Share(len(task), task.batch_size) for task in tasks], config.sampling_alpha, seed)
-    evaluate = dev_pool is not None
-    arguments = training_arguments(config, len(batches), folder, encoder, seed=seed, evaluate=evaluate)
+    measure = None if dev_pool is None else dev_pool.measure
+    arguments = training_arguments(config, len(batches), folder, encoder, seed=seed, measure=measure)
     return ContrastiveTrainer(encoder, tasks, batches, dev_pool, config, arguments)
 
 
@@ -208,9 +213,10 @@ def _had_ended(state: TrainerState) -> bool:
 
 
 def training_arguments(
-    config: FinetuneConfig, per_epoch: int, folder: Path, encoder: DenseEncoder, *, seed: int, evaluate: bool
+    config: FinetuneConfig, per_epoch: int, folder: Path, encoder: DenseEncoder, *, seed: int, measure: str | None
 ) -> TrainingArguments:
-    """Our configuration in Hugging Face's terms; shares of all steps become counts. ``per_epoch``: batches."""
+    """Our configuration in Hugging Face's terms; shares of all steps become counts. ``per_epoch``: batches;
+    ``measure``: what checkpoints are chosen by, if they are."""
     on_cpu = encoder.device == "cpu"
     total = config.max_steps if config.max_steps > 0 else max(1, round(per_epoch * config.num_train_epochs))
     every = count_of(config.eval_steps, total)
@@ -227,13 +233,13 @@ def training_arguments(
         use_cpu=on_cpu,
         seed=seed,
         data_seed=seed,
-        eval_strategy="steps" if evaluate else "no",
+        eval_strategy="steps" if measure else "no",
         eval_steps=every,
         save_strategy="steps",
         save_steps=every,
         save_total_limit=SAVE_TOTAL_LIMIT,
-        load_best_model_at_end=evaluate,
-        metric_for_best_model=MEASURE if evaluate else None,
+        load_best_model_at_end=measure is not None,
+        metric_for_best_model=measure,
         greater_is_better=True,
         restore_callback_states_from_checkpoint=True,
         logging_steps=max(1, total // 50),
