@@ -60,7 +60,8 @@ def training_json(tuned: Tuned, parts: Sequence[Part], config: Config, base: Den
     warnings = [
         f"{part.name}: {text}".removeprefix(": ") for part in parts for text in part.material.account["warnings"]
     ]
-    data = {**accounts[0]} if len(parts) == 1 else {"tasks": accounts}
+    tasks = [{**part.material.account, "name": part.name, "task": part.task} for part in parts]
+    data = accounts[0] if len(parts) == 1 else {"tasks": tasks}
     extra = {
         "data": {**data, "warnings": [*warnings, *unprompted(parts, config)]},
         "versions": installed_versions(),

@@ -70,7 +70,6 @@ def _of_task(material: Material, task: str) -> Material:
     negatives = tuple(row for row in material.given_negatives if row.query_id in ids)
     account = {
         **material.account,
-        "name": task or "no task",
         "passages": len(passages),
         "queries": {name: len(judged.queries) for name, judged in splits.items()},
     }

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.training.batches import TrainingData
 from bessemer.training.cpu import fast_training
-from bessemer.training.dev_pool import MEASURE, DevPool, EvaluationPool
+from bessemer.training.dev_pool import MEASURE, DevPool, EvaluationPool, TaskPools
 from bessemer.training.hardware import peak_memory_bytes, require_room_for_checkpoints
 from bessemer.training.interpolation import Interpolation, choose_alpha
 from bessemer.training.trainer import ContrastiveTrainer, last_whole_checkpoint, open_trainer
@@ -111,7 +113,7 @@ def _report(
     losses = [{"step": entry["step"], "loss": entry["loss"]} for entry in state.log_history if "loss" in entry]
     dev = [_dev_point(entry) for entry in state.log_history if f"eval_{MEASURE}" in entry]
     if interpolation is not None:
-        dev.insert(0, {"step": 0, MEASURE: interpolation.base.dev})
+        dev.insert(0, {"step": 0, MEASURE: interpolation.base.dev, **_base_by_task(selection)})
     seconds = trainer.seconds
     n_examples = trainer.batches.n_examples(state.global_step)
     n_tokens = sum(task.n_tokens for task in trainer.tasks)
@@ -139,3 +141,10 @@ def _dev_point(entry: Mapping[str, float]) -> dict[str, float]:
     """The step with its figures: of all dev queries, and of each task where there are several."""
     figures = {name.removeprefix("eval_"): value for name, value in entry.items() if name.startswith(f"eval_{MEASURE}")}
     return {"step": entry["step"], **figures}
+
+
+def _base_by_task(selection: Selection | None) -> dict[str, float]:
+    if selection is None or not isinstance(selection.dev, TaskPools) or selection.dev.base is None:
+        return {}
+    by_task = selection.dev.by_task(np.array(selection.dev.base))
+    return {f"{MEASURE} {name}": mean for name, mean in by_task.items()}
