@@ -111,7 +111,9 @@ class FinetuneConfig(Section):
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     max_grad_norm: float = Field(1.0, gt=0, description="longer gradients are cut to this norm")
     lr_scheduler_type: Literal["linear", "cosine", "polynomial", "constant", "constant_with_warmup"] = "linear"
-    loss: str = Field("info_nce", description="info_nce, hardness or mochi")
+    loss: str | None = Field(
+        None, description="docs/losses.md; unset: info_nce, for scored pairs cosent, for labelled ones contrastive"
+    )
     temperature: float = Field(0.05, gt=0, description="logits = score / temperature")
     symmetric: bool = Field(False, description="info_nce: also from each positive to the queries")
     same_tower_negatives: bool = Field(False, description="info_nce: other queries and passages, too")
@@ -119,6 +121,9 @@ class FinetuneConfig(Section):
     class_prior: float = Field(0.0, ge=0, lt=1, description="hardness: share of negatives that are false ones")
     n_synthetic: int = Field(8, ge=0, description="mochi: negatives mixed from two hard ones, per query")
     n_synthetic_with_query: int = Field(4, ge=0, description="mochi: negatives mixed from a hard one and the query")
+    loss_margin: float = Field(
+        0.5, gt=0, description="contrastive, triplet: cosine distance that is enough between what does not belong"
+    )
     exclude_same_document: bool = Field(False, description="passages of the positive's document are no negatives")
     batch_margin: float | None = Field(
         None, description="no negative in a batch scores above its query's positive less this; unset: off"

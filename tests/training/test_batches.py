@@ -169,8 +169,10 @@ def test_the_token_budget_is_kept_and_padding_counted(minilm: DenseEncoder, budg
         for features in batch[side]["features"]:
             assert features["input_ids"].numel() <= budget or len(features["input_ids"]) == 1
     masks = [features["attention_mask"] for side in ("queries", "passages") for features in batch[side]["features"]]
-    assert collator.n_tokens == sum(int(mask.sum()) for mask in masks)
-    assert collator.n_padded_tokens == sum(padded_sizes(batch["queries"]) + padded_sizes(batch["passages"]))
+    assert collator.mini_batches.n_tokens == sum(int(mask.sum()) for mask in masks)
+    assert collator.mini_batches.n_padded_tokens == sum(
+        padded_sizes(batch["queries"]) + padded_sizes(batch["passages"])
+    )
     assert len(batch["passages"]["features"]) > 1
 
 

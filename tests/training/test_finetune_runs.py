@@ -259,7 +259,7 @@ def test_out_of_memory_halves_the_mini_batch_and_says_so(
 
     limit = 20
     monkeypatch.setattr(ContrastiveTrainer, "_embed", small_memory)
-    monkeypatch.setattr("bessemer.training.batches.LEAST_TOKENS", 8)
+    monkeypatch.setattr("bessemer.training.mini_batches.LEAST_TOKENS", 8)
     with caplog.at_level("WARNING", logger="bessemer"):
         tuned = tiny_run(tiny_bert, tmp_path / "enough", None, mini_batch_tokens=64)
     assert [record.getMessage() for record in caplog.records] == [

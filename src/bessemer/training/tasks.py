@@ -12,9 +12,10 @@ from torch import Tensor
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import DataError, Problem
-from bessemer.training.batches import Collator, Features, TrainingData, TrainingSet, write_batch
+from bessemer.training.batches import Collator, TrainingData, TrainingSet, write_batch
 from bessemer.training.hardware import mini_batch_tokens
 from bessemer.training.losses import batch_loss
+from bessemer.training.mini_batches import Features
 from bessemer.types import HardNegatives
 
 Batch = dict[str, Any]
@@ -93,11 +94,11 @@ class RetrievalTask:
 
     @property
     def n_tokens(self) -> int:
-        return self.collator.n_tokens
+        return self.collator.mini_batches.n_tokens
 
     @property
     def n_padded_tokens(self) -> int:
-        return self.collator.n_padded_tokens
+        return self.collator.mini_batches.n_padded_tokens
 
     def batch(self, examples: Sequence[int]) -> Batch:
         return self.collator([self.examples[i] for i in examples])
@@ -125,7 +126,7 @@ class RetrievalTask:
         return self.examples.negatives
 
     def halve(self) -> bool:
-        return self.collator.halve()
+        return self.collator.mini_batches.halve()
 
     def write(self, examples: Sequence[int], folder: Path) -> Path:
         return write_batch(self.examples, [self.examples[i] for i in examples], folder)
