@@ -170,6 +170,32 @@ class FinetuneConfig(Section):
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
+class PromptsConfig(Section):
+    query: str = Field("", description="put before every query; a trailing space belongs to it")
+    passage: str = Field("", description="put before every passage")
+
+
+class TaskConfig(Section):
+    """One of several datasets that train together; what is unset here is as in the finetune section."""
+
+    data: str = Field(description="as --data")
+    name: str | None = Field(None, description="in reports; unset: the name of the file or folder")
+    task: str = Field("", description="whose prompts: qa, tool, ... (docs/tasks.md) or a name under `prompts`")
+    columns: ColumnsConfig | None = None
+    loss: str | None = None
+    temperature: float | None = Field(None, gt=0)
+    per_device_train_batch_size: int | None = Field(None, ge=2)
+    n_negatives: int | None = Field(None, ge=0)
+    max_length: int | None = Field(None, ge=8)
+    query_max_length: int | None = Field(None, ge=8)
+    max_train_queries: int | None = Field(None, ge=1)
+
+    def settings(self, common: FinetuneConfig) -> FinetuneConfig:
+        """``common`` with what this task says otherwise."""
+        own = {name: value for name in FinetuneConfig.model_fields if (value := getattr(self, name, None)) is not None}
+        return common.model_copy(update=own)
+
+
 class EvaluationConfig(Section):
     measures: tuple[str, ...] = (
         *(f"{name}@{k}" for name in ("Success", "P", "R") for k in (1, 3, 5, 10)), "R@100",
@@ -188,6 +214,13 @@ class Config(Section):
     data: str | None = Field(None, description="BEIR folder, BGE JSONL, Parquet, ... or hf:NAME[:SUBSET]")
     columns: ColumnsConfig | None = Field(
         None, description="column mapping of a dataset, as {query: question, positives: context.contexts}"
+    )
+    task: str = Field("", description="whose prompts stand before the texts (docs/tasks.md); unset: the model's own")
+    tasks: tuple[TaskConfig, ...] = Field(
+        (), description="finetune: several datasets in place of data, as [{data: a, task: qa}, {data: b}]"
+    )
+    prompts: Mapping[str, PromptsConfig] = Field(
+        {}, description="your own tasks, as {faq: {query: 'Question: ', passage: 'Answer: '}}"
     )
     queries: str | None = Field(None, description="JSONL of your own queries for --source")
     model: str = Field("minilm", description="name, alias or folder of the base model")

@@ -17,7 +17,7 @@ from bessemer.encoders.load import load_encoder
 from bessemer.errors import BessemerError, ConfigError, DataError
 from bessemer.formats.pairs import LabelledPair, ScoredPair, read_pairs
 from bessemer.training.batches import TrainingData
-from bessemer.training.dev_pool import TaskPools
+from bessemer.training.dev_pool import NamedPool, TaskPools
 from bessemer.training.finetune import Selection, Tuned, finetune
 from bessemer.training.losses import cosent
 from bessemer.training.pair_pool import PairPool
@@ -144,15 +144,18 @@ def test_every_loss_learns_and_dev_is_called_by_its_name(
 def test_pairs_and_queries_train_together(tiny_static: DenseEncoder, tmp_path: Path) -> None:
     queries = TrainingData(tiny_world.train(), tiny_world.passages(), tiny_world.negatives(), name="questions")
     pairs = PairData(scored(), name="likeness", settings=FinetuneConfig(per_device_train_batch_size=4))
-    pools = TaskPools([("", tiny_world.dev_pool()), ("", PairPool(scored(), "24 pairs"))])
+    named = [NamedPool("questions", "", tiny_world.dev_pool()), NamedPool("likeness", "", PairPool(scored(), "24"))]
+    pools = TaskPools(named)
     config = FinetuneConfig(per_device_train_batch_size=10, max_steps=16, eval_steps=8, learning_rate=0.05)
     report = finetune([queries, pairs], tiny_static, Selection(pools, None, 0.01), config, 42, tmp_path).report
     assert report.examples == 2 * (20 + 24)  # 2 + 6 batches an epoch
     assert report.dev_measure == "mean of nDCG@10 and Spearman"
-    before, after = report.dev_curve[0][report.dev_measure], report.dev_curve[-1][report.dev_measure]
-    both = [tiny_world.dev_pool().scores(tiny_static), PairPool(scored(), "").scores(tiny_static)]
-    assert before == pytest.approx(np.concatenate(both).mean())
-    assert after > before
+    before, after = (report.dev_curve[i] for i in (0, -1))
+    both = [named[0].pool.scores(tiny_static), named[1].pool.scores(tiny_static)]
+    assert before[report.dev_measure] == pytest.approx(np.concatenate(both).mean())
+    assert after["nDCG@10 questions"] > both[0].mean()
+    assert after["Spearman likeness"] > both[1].mean()
+    assert report.dev_pool == "questions: 20 dev queries over 20 passages; likeness: 24"
     assert report.notes == ("likeness: scores from 0.5 to 5 were brought to 0 to 1",)
 
 

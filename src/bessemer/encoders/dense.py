@@ -117,6 +117,10 @@ class DenseEncoder:
             self._fingerprint = (version, digest)
         return self._fingerprint[1]
 
+    def fingerprint_of(self, side: Side) -> str:
+        """Of what encodes one side: the same for both where a model has but one encoder."""
+        return self.fingerprint
+
     @property
     def content_key(self) -> str:
         """The fingerprint with all else that shapes vectors: lengths, the precision asked for, prompts of tasks."""

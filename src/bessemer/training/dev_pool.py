@@ -79,32 +79,47 @@ class DevPool(Protocol):
 
 
 @dataclass(frozen=True)
-class TaskPools:
-    """The pools of several tasks, each searched with the prompts of its task. A query or pair of a large task
-    weighs as much as one of a small task."""
+class NamedPool:
+    """One of several tasks; ``task`` says whose prompts of the encoder to use."""
 
-    pools: Sequence[tuple[str, DevPool]]  # task, pool
+    name: str
+    task: str
+    pool: DevPool
+
+
+@dataclass(frozen=True)
+class TaskPools:
+    """The pools of several tasks, each searched with the prompts of its task. Every query and pair weighs the same,
+    whatever the size of its task."""
+
+    pools: Sequence[NamedPool]
 
     @property
     def measure(self) -> str:
         """Pools of queries and of pairs have different ones: their mean goes by all their names."""
-        names = list(dict.fromkeys(pool.measure for _, pool in self.pools))
+        names = list(dict.fromkeys(named.pool.measure for named in self.pools))
         return names[0] if len(names) == 1 else f"mean of {' and '.join(names)}"
 
     def __len__(self) -> int:
-        return sum(len(pool) for _, pool in self.pools)
+        return sum(len(named.pool) for named in self.pools)
 
     @property
     def statement(self) -> str:
-        return "; ".join(f"{task}: {pool.statement}" if task else pool.statement for task, pool in self.pools)
+        return "; ".join(f"{named.name}: {named.pool.statement}".removeprefix(": ") for named in self.pools)
 
     @property
     def base(self) -> tuple[float, ...] | None:
-        known = [pool.base for _, pool in self.pools]
+        known = [named.pool.base for named in self.pools]
         return None if None in known else tuple(score for scores in known for score in scores or ())
 
     def scores(self, encoder: DenseEncoder) -> NDArray[np.float64]:
-        return np.concatenate([pool.scores(encoder.for_task(task)) for task, pool in self.pools])
+        return np.concatenate([named.pool.scores(encoder.for_task(named.task)) for named in self.pools])
+
+    def by_task(self, scores: NDArray[np.float64]) -> dict[str, float]:
+        """The mean of each task that has dev queries or pairs, by its measure and name."""
+        ends = np.cumsum([len(named.pool) for named in self.pools])
+        parts = zip(self.pools, np.split(scores, ends[:-1]), strict=True)
+        return {f"{named.pool.measure} {named.name}": float(part.mean()) for named, part in parts if len(part)}
 
 
 def _ndcg(results: Mapping[str, Hits], qrels: Qrels, queries: Sequence[Query]) -> NDArray[np.float64]:

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.training.batches import TrainingData
 from bessemer.training.cpu import fast_training
-from bessemer.training.dev_pool import DevPool, EvaluationPool
+from bessemer.training.dev_pool import DevPool, EvaluationPool, TaskPools
 from bessemer.training.hardware import peak_memory_bytes, require_room_for_checkpoints
 from bessemer.training.interpolation import Interpolation, choose_alpha
 from bessemer.training.pair_task import PairData
@@ -111,10 +113,9 @@ def _report(
 ) -> TrainingReport:
     state, arguments = trainer.state, trainer.args
     losses = [{"step": entry["step"], "loss": entry["loss"]} for entry in state.log_history if "loss" in entry]
-    measure, key = trainer.measure, f"eval_{trainer.measure}"
-    dev = [{"step": entry["step"], measure: entry[key]} for entry in state.log_history if key in entry]
+    dev = [_dev_point(entry) for entry in state.log_history if f"eval_{trainer.measure}" in entry]
     if interpolation is not None:
-        dev.insert(0, {"step": 0, measure: interpolation.base.dev})
+        dev.insert(0, {"step": 0, trainer.measure: interpolation.base.dev, **_base_by_task(selection)})
     seconds = trainer.seconds
     n_examples = trainer.batches.n_examples(state.global_step)
     n_tokens = sum(task.n_tokens for task in trainer.tasks)
@@ -130,10 +131,22 @@ def _report(
         learning_rate=arguments.learning_rate,
         loss_curve=tuple(losses),
         dev_curve=tuple(dev),
-        dev_measure=measure,
+        dev_measure=trainer.measure,
         best_step=state.best_global_step or state.global_step,
         stopped_early=state.global_step < state.max_steps,
         dev_pool=selection.dev.statement if selection else "no dev queries: the last weights were kept",
         interpolation=interpolation,
         notes=tuple(note for task in trainer.tasks for note in task.notes()),
     )
+
+
+def _dev_point(entry: Mapping[str, float]) -> dict[str, float]:
+    """The step with its figures: of all of dev, and of each task where there are several."""
+    figures = {name.removeprefix("eval_"): value for name, value in entry.items() if name.startswith("eval_")}
+    return {"step": entry["step"], **figures}
+
+
+def _base_by_task(selection: Selection | None) -> dict[str, float]:
+    if selection is None or not isinstance(selection.dev, TaskPools) or selection.dev.base is None:
+        return {}
+    return selection.dev.by_task(np.array(selection.dev.base))

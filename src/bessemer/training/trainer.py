@@ -34,7 +34,7 @@ from bessemer.training.callbacks import (
     not_finite,
 )
 from bessemer.training.checkpoints import NEGATIVES_FILE, read_negatives, write_negatives
-from bessemer.training.dev_pool import DevPool
+from bessemer.training.dev_pool import DevPool, TaskPools
 from bessemer.training.grad_cache import cached_backward
 from bessemer.training.hardware import SAVE_TOTAL_LIMIT, whole_graph_tokens
 from bessemer.training.pair_task import PairData, PairTask
@@ -174,6 +174,8 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         assert self._dev_pool is not None, "evaluation is scheduled only with a dev pool"
         scores = self._dev_pool.scores(self._encoder)
         metrics = {f"eval_{self.measure}": float(scores.mean())}
+        if isinstance(self._dev_pool, TaskPools):
+            metrics |= {f"eval_{name}": mean for name, mean in self._dev_pool.by_task(scores).items()}
         if self.state.best_metric is None or metrics[f"eval_{self.measure}"] > self.state.best_metric:
             self.best_scores = scores
         self.log(metrics)
