@@ -211,7 +211,7 @@ class Config(Section):
     """Everything that ``bessemer adapt`` and its parts can be told."""
 
     source: str | None = Field(None, description="file or folder of documents")
-    data: str | None = Field(None, description="BEIR folder, BGE JSONL, Parquet, ... or hf:NAME[:SUBSET]")
+    data: str | None = Field(None, description="BEIR folder, BGE JSONL, TSV of pairs, Parquet, ... or hf:NAME[:SUBSET]")
     columns: ColumnsConfig | None = Field(
         None, description="column mapping of a dataset, as {query: question, positives: context.contexts}"
     )

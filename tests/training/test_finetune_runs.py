@@ -137,7 +137,7 @@ def test_without_dev_queries_the_last_weights_are_saved(
     (saved,) = load_file(tuned.model / "model.safetensors").values()
     (last,) = load_file(tmp_path / "checkpoints" / "checkpoint-5" / "model.safetensors").values()
     assert torch.equal(saved, last)
-    assert tuned.report.dev_pool == "no dev queries: the last weights were kept"
+    assert tuned.report.dev_pool == "no dev queries or pairs: the last weights were kept"
     assert (tuned.report.dev_curve, tuned.report.interpolation, tuned.report.best_step) == ((), None, 5)
 
 

@@ -82,7 +82,15 @@ def collection_from_triplets(path: str | Path, *, seed: int = 42, require: Seque
     problems: list[Problem] = []
     if not rows:
         message = "scored or labelled sentence pairs are no collection to search"
-        problems.append(Problem(str(path), None, "", message, "give triplets, BGE JSONL or a BEIR folder"))
+        problems.append(
+            Problem(
+                str(path),
+                None,
+                "",
+                message,
+                "give triplets, BGE JSONL or a BEIR folder; finetune and evaluate take pairs",
+            )
+        )
     return collection_from_rows(rows, str(path), problems, Notes(), seed=seed, require=require)
 
 

@@ -134,7 +134,7 @@ def _report(
         dev_measure=trainer.measure,
         best_step=state.best_global_step or state.global_step,
         stopped_early=state.global_step < state.max_steps,
-        dev_pool=selection.dev.statement if selection else "no dev queries: the last weights were kept",
+        dev_pool=selection.dev.statement if selection else "no dev queries or pairs: the last weights were kept",
         interpolation=interpolation,
         notes=tuple(note for task in trainer.tasks for note in task.notes()),
     )
