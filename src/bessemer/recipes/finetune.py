@@ -86,7 +86,7 @@ def _training_data(part: Part, encoder: CachedEncoder, workspace: Workspace, *, 
 def _negatives(part: Part, encoder: CachedEncoder, workspace: Workspace) -> tuple[HardNegatives, ...]:
     """Mined by the base model as it is, with its own prompts."""
     config, material = part.config, part.material
-    if material.given_negatives or config.finetune.n_negatives == 0:
+    if material.given_negatives or config.finetune.n_negatives == 0 or config.finetune.frozen_passages:
         return material.given_negatives
     train, passages = material.collection.splits["train"], material.collection.passages
     asked = (train, passages, encoder, config.negatives, config.seed, open_reranker(config))

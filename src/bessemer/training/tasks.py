@@ -11,8 +11,7 @@ from torch import Tensor
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
-from bessemer.errors import DataError, Problem
-from bessemer.training.batches import Collator, TrainingData, TrainingSet, write_batch
+from bessemer.training.batches import Collator, TrainingData, TrainingSet, require_examples, write_batch
 from bessemer.training.hardware import mini_batch_tokens
 from bessemer.training.losses import batch_loss
 from bessemer.training.mini_batches import Features
@@ -57,19 +56,23 @@ class Task(Protocol):
         """What a reader of the training report should know of the data."""
 
 
+def of_part(encoder: DenseEncoder, data: TrainingData) -> DenseEncoder:
+    """``encoder`` with the prompts, and where it has settings of its own the lengths, of one part of a training."""
+    lengths = (data.settings.max_length, data.settings.query_max_length) if data.settings else (None, None)
+    return encoder.for_task(data.task, *lengths)
+
+
 class RetrievalTask:
     """Queries with judged passages and hard negatives."""
 
     def __init__(self, data: TrainingData, encoder: DenseEncoder, config: FinetuneConfig, seed: int) -> None:
         """Raises DataError when no query has a relevant passage, ConfigError for a loss that does not fit."""
+        encoder = of_part(encoder, data)
         config = data.settings or config
-        encoder = encoder.for_task(data.task, config.max_length, config.query_max_length)
         self.name = data.name
         self.miner = data.miner
         self.examples = TrainingSet(data.judged, data.passages, data.negatives, config.n_negatives, seed)
-        if not len(self.examples):
-            message = "no train query has a relevant passage in the corpus"
-            raise DataError([Problem(f"train {data.name}".strip(), None, "qrels", message, "add judgements > 0")])
+        require_examples(self.examples, data.name)
         self._encoder = encoder
         self._asked_batch_size = config.per_device_train_batch_size
         self.batch_size = min(self._asked_batch_size, len(self.examples))
