@@ -133,6 +133,9 @@ class FinetuneConfig(Section):
     refresh_steps: float = Field(
         0, ge=0, description="mine anew with the current weights every so many steps (a share below 1); 0: never"
     )
+    frozen_passages: bool = Field(
+        False, description="train the query side alone, on n_negatives retrieved anew in each step (ADORE)"
+    )
     max_length: int | None = Field(None, ge=8, description="tokens of a passage; unset: the model's limit, at most 512")
     query_max_length: int | None = Field(None, ge=8, description="tokens of a query; unset: as max_length")
     max_train_queries: int | None = Field(None, ge=1, description="a seeded sample of the train queries; stated")
@@ -146,6 +149,12 @@ class FinetuneConfig(Section):
     task_sampling: str = Field(
         "size", description="of several tasks: size, round_robin, or a number a: batches in proportion to size ** a"
     )
+
+    @model_validator(mode="after")
+    def _one_source_of_negatives(self) -> FinetuneConfig:
+        if self.frozen_passages and self.refresh_steps:
+            raise ValueError("frozen_passages retrieves negatives in every step; leave refresh_steps out")
+        return self
 
     @property
     def sampling_alpha(self) -> float:
@@ -236,6 +245,12 @@ class Config(Section):
     negatives: NegativesConfig = NegativesConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Config:
+        if self.final_fit and self.finetune.frozen_passages:
+            raise ValueError("final_fit mixes whole models; it does not go with finetune.frozen_passages")
+        return self
 
 
 def load_config(path: str | Path | None = None, flags: Mapping[str, Any] | None = None) -> Config:

@@ -60,11 +60,15 @@ class TwoTowerEncoder(DenseEncoder):
         return self
 
     def embed(self, features: Mapping[str, Tensor]) -> Tensor:
-        raise ConfigError(f"{self.name}: has a tower for queries and one for passages; tune a model with one encoder")
+        raise untrainable(self)
 
     def save(self, folder: str | Path) -> None:
         with without_progress_bars():
             self._routed.save(str(folder), safe_serialization=True)
+
+
+def untrainable(encoder: TwoTowerEncoder) -> ConfigError:
+    return ConfigError(f"{encoder.name}: has a tower for queries and one for passages; tune a model with one encoder")
 
 
 def is_routed(model: SentenceTransformer) -> bool:

@@ -96,7 +96,7 @@ def _negatives(
 ) -> tuple[HardNegatives, ...]:
     """Mined by the base model as it is, with its own prompts."""
     config = part.config
-    if material.given_negatives or config.finetune.n_negatives == 0:
+    if material.given_negatives or config.finetune.n_negatives == 0 or config.finetune.frozen_passages:
         return material.given_negatives
     train, passages = material.collection.splits["train"], material.collection.passages
     asked = (train, passages, encoder, config.negatives, config.seed, open_reranker(config))

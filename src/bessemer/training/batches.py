@@ -21,6 +21,7 @@ from torch import Tensor
 from bessemer.config import FinetuneConfig
 from bessemer.draws import generator, weighted_order
 from bessemer.encoders.dense import DenseEncoder
+from bessemer.errors import DataError, Problem
 from bessemer.text import folded
 from bessemer.training.mini_batches import MiniBatches, Tokenizes
 from bessemer.types import HardNegatives, Judged, Passage
@@ -113,6 +114,14 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
             by_text[text] |= ids
         return [frozenset(by_text[text]) for text in texts]
 
+    def same_texts(self) -> list[list[int]]:
+        """Per query, the passages with the text of one that is never its negative, those among them."""
+        groups = _groups(folded(passage.indexed_text) for passage in self.passages)
+        members: dict[int, list[int]] = defaultdict(list)
+        for position, group in enumerate(groups):
+            members[group].append(position)
+        return [sorted({m for p in never for m in members[groups[p]]}) for never in self.never_negative]
+
     def __len__(self) -> int:
         return len(self.pairs)
 
@@ -142,6 +151,13 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
         return Row(query, positive, tuple(candidates[i] for i in drawn))
 
 
+def require_examples(training_set: TrainingSet, name: str) -> None:
+    """Raises DataError when no query has a relevant passage."""
+    if not len(training_set):
+        message = "no train query has a relevant passage in the corpus"
+        raise DataError([Problem(f"train {name}".strip(), None, "qrels", message, "add judgements > 0")])
+
+
 def _known(row: HardNegatives, position: Mapping[str, int]) -> tuple[list[int], NDArray[np.float64] | None]:
     """The negatives that the corpus holds, by position, with their probabilities where the strategy draws by them."""
     kept = [i for i, passage_id in enumerate(row.passage_ids) if passage_id in position]
@@ -167,7 +183,7 @@ class Collator:
         self._query_tokens = encoder.tokenize([query.text for query in training_set.queries], "query")
         self._passage_tokens: dict[int, list[int]] = {}
         self._tokenize(_used(training_set))
-        self._text_group = _groups(passage.indexed_text for passage in training_set.passages)
+        self._text_group = _groups(folded(passage.indexed_text) for passage in training_set.passages)
         self._document = _groups(p.doc_id for p in training_set.passages) if exclude_same_document else None
         self._own_negatives_only = own_negatives_only
 

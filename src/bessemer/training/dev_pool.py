@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,6 @@ from bessemer.measures import per_query
 from bessemer.search.exact import top_k
 from bessemer.search.ranking import tie_priority
 from bessemer.types import Hits, Judged, Passage, Qrels, Query
-
-if TYPE_CHECKING:
-    from bessemer.encoders.dense import DenseEncoder
 
 MEASURE = "nDCG@10"
 RANDOM_PASSAGES = 2000
@@ -58,6 +55,15 @@ class EvaluationPool:
         }
         return _ndcg(results, self.qrels, self.queries)
 
+    def by_task(self, scores: NDArray[np.float64]) -> dict[str, float]:
+        return {}
+
+
+class Tunable(Encoder, Protocol):
+    """What a dev pool measures: an encoder that may have prompts for several tasks."""
+
+    def for_task(self, task: str) -> Tunable: ...
+
 
 class DevPool(Protocol):
     """What training is steered by: queries, or pairs. ``base``: the base model's own scores, where they are known."""
@@ -74,8 +80,11 @@ class DevPool(Protocol):
     @property
     def base(self) -> Sequence[float] | None: ...
 
-    def scores(self, encoder: DenseEncoder) -> NDArray[np.float64]:
+    def scores(self, encoder: Tunable) -> NDArray[np.float64]:
         """One per query or pair, such that their mean is the measure, and their standard error that of the measure."""
+
+    def by_task(self, scores: NDArray[np.float64]) -> dict[str, float]:
+        """The mean of each of several tasks; nothing where there is but one."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +121,7 @@ class TaskPools:
         known = [named.pool.base for named in self.pools]
         return None if None in known else tuple(score for scores in known for score in scores or ())
 
-    def scores(self, encoder: DenseEncoder) -> NDArray[np.float64]:
+    def scores(self, encoder: Tunable) -> NDArray[np.float64]:
         return np.concatenate([named.pool.scores(encoder.for_task(named.task)) for named in self.pools])
 
     def by_task(self, scores: NDArray[np.float64]) -> dict[str, float]:

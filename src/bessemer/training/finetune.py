@@ -12,9 +12,11 @@ import numpy as np
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.two_towers import TwoTowerEncoder, join_towers, untrainable
+from bessemer.training.adore import FrozenPool
 from bessemer.training.batches import TrainingData
 from bessemer.training.cpu import fast_training
-from bessemer.training.dev_pool import DevPool, EvaluationPool, TaskPools
+from bessemer.training.dev_pool import DevPool
 from bessemer.training.hardware import peak_memory_bytes, require_room_for_checkpoints
 from bessemer.training.interpolation import Interpolation, choose_alpha
 from bessemer.training.pair_task import PairData
@@ -61,8 +63,13 @@ class Selection:
     """On what checkpoints and the interpolation share are chosen. ``margin``: nDCG@10 the general set may lose."""
 
     dev: DevPool
-    general: EvaluationPool | None
+    general: DevPool | None
     margin: float
+
+    def with_passages_of(self, frozen: DenseEncoder) -> Selection:
+        """The same on passages that ``frozen`` encodes."""
+        general = FrozenPool(self.general, frozen) if self.general else None
+        return Selection(FrozenPool(self.dev, frozen), general, self.margin)
 
 
 def finetune(
@@ -80,10 +87,16 @@ def finetune(
 
     With ``selection`` (and anything in its dev pool) the best checkpoint by the pool's measure is kept, training stops
     early, and the weights are mixed with the base's; without, the last weights are saved. Raises DataError when no
-    query has a relevant passage or all pairs the same score, BessemerError when the loss is no longer a number.
+    query has a relevant passage or all pairs the same score, BessemerError when the loss is no longer a number,
+    ConfigError for a model of two towers.
     """
+    if isinstance(encoder, TwoTowerEncoder):
+        raise untrainable(encoder)
     if selection and not len(selection.dev):
         selection = None
+    frozen = encoder.independent_copy() if config.frozen_passages else None
+    if selection and frozen:
+        selection = selection.with_passages_of(frozen)
     require_room_for_checkpoints(encoder, folder)
     checkpoints = folder / CHECKPOINTS
     trainer = open_trainer(data, encoder, selection.dev if selection else None, config, seed, checkpoints)
@@ -97,7 +110,7 @@ def finetune(
                 encoder, base, selection.dev, selection.general, selection.margin, trainer.best_scores
             )
             log.info("interpolation: alpha %g (%s)", interpolation.alpha, interpolation.reason)
-        encoder.save(folder / "model")
+        (join_towers(encoder, frozen.model) if frozen else encoder).save(folder / "model")
     finally:
         encoder.load_weights(base)
     return Tuned(folder / "model", _report(trainer, selection, interpolation))
@@ -147,6 +160,6 @@ def _dev_point(entry: Mapping[str, float]) -> dict[str, float]:
 
 
 def _base_by_task(selection: Selection | None) -> dict[str, float]:
-    if selection is None or not isinstance(selection.dev, TaskPools) or selection.dev.base is None:
+    if selection is None or selection.dev.base is None:
         return {}
     return selection.dev.by_task(np.array(selection.dev.base))

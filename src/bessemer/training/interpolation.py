@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bessemer.encoders.dense import DenseEncoder
-from bessemer.training.dev_pool import DevPool, EvaluationPool
+from bessemer.training.dev_pool import DevPool
 
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
 """Shares of the tuned weights that are tried: weights = alpha * tuned + (1 - alpha) * base."""
@@ -45,7 +45,7 @@ def choose_alpha(
     encoder: DenseEncoder,
     base: Mapping[str, Tensor],
     dev: DevPool,
-    general: EvaluationPool | None,
+    general: DevPool | None,
     margin: float,
     tuned_scores: NDArray[np.float64] | None = None,
 ) -> Interpolation:
@@ -63,7 +63,7 @@ def choose_alpha(
         encoder.load_weights(mix(base, tuned, alpha))
         scores = known.get(alpha)
         on_dev[alpha] = dev.scores(encoder) if scores is None else scores
-        on_general[alpha] = general.scores(encoder) if general and general.queries else None
+        on_general[alpha] = general.scores(encoder) if general and len(general) else None
     best = max(ALPHAS, key=lambda alpha: (on_dev[alpha].mean(), -alpha))
     tried = {alpha: _candidate(alpha, on_dev[alpha], on_dev[best], on_general[alpha]) for alpha in on_dev}
     keeps_general = [a for a in ALPHAS if _loss(tried[0.0], tried[a]) <= margin] or [min(ALPHAS)]

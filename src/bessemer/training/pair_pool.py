@@ -37,6 +37,9 @@ class PairPool:
     def __len__(self) -> int:
         return len(self.pairs)
 
+    def by_task(self, scores: Values) -> dict[str, float]:
+        return {}
+
     def scores(self, encoder: Encoder) -> Values:
         """(n,) per pair, figure + influence of the encoder's similarities."""
         found = pair_scores(encoder, [(pair.left, pair.right, pair.score) for pair in self.pairs])

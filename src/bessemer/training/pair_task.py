@@ -11,12 +11,12 @@ from torch import Tensor
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
-from bessemer.errors import DataError, Problem
+from bessemer.errors import ConfigError, DataError, Problem
 from bessemer.formats.pairs import JudgedPairs, LabelledPair
 from bessemer.training.hardware import mini_batch_tokens
 from bessemer.training.losses import pair_loss
 from bessemer.training.mini_batches import Features, MiniBatches
-from bessemer.training.tasks import Batch
+from bessemer.training.tasks import Batch, of_part
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,10 @@ class PairTask:
 
     def __init__(self, data: PairData, encoder: DenseEncoder, config: FinetuneConfig) -> None:
         """Raises DataError where all pairs have the same score, ConfigError for a loss that does not fit."""
+        if config.frozen_passages:
+            raise ConfigError("finetune.frozen_passages: pairs have no query side, which it trains; leave it out")
+        encoder = of_part(encoder, data.task, data.settings)
         config = data.settings or config
-        encoder = encoder.for_task(data.task, config.max_length, config.query_max_length)
         require_difference(data.pairs, f"train {data.name}".strip())
         self.name = data.name
         self.epoch = 0

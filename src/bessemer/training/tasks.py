@@ -11,8 +11,8 @@ from torch import Tensor
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
-from bessemer.errors import ConfigError, DataError, Problem
-from bessemer.training.batches import Collator, TrainingData, TrainingSet, write_batch
+from bessemer.errors import ConfigError
+from bessemer.training.batches import Collator, TrainingData, TrainingSet, require_examples, write_batch
 from bessemer.training.hardware import mini_batch_tokens
 from bessemer.training.losses import batch_loss
 from bessemer.training.mini_batches import Features
@@ -57,19 +57,23 @@ class Task(Protocol):
         """What a reader of the training report should know of the data."""
 
 
+def of_part(encoder: DenseEncoder, task: str, settings: FinetuneConfig | None) -> DenseEncoder:
+    """``encoder`` with the prompts, and where it has settings of its own the lengths, of one part of a training."""
+    lengths = (settings.max_length, settings.query_max_length) if settings else (None, None)
+    return encoder.for_task(task, *lengths)
+
+
 class RetrievalTask:
     """Queries with judged passages and hard negatives."""
 
     def __init__(self, data: TrainingData, encoder: DenseEncoder, config: FinetuneConfig, seed: int) -> None:
         """Raises DataError when no query has a relevant passage, ConfigError for a loss that does not fit."""
+        encoder = of_part(encoder, data.task, data.settings)
         config = data.settings or config
-        encoder = encoder.for_task(data.task, config.max_length, config.query_max_length)
         self.name = data.name
         self.miner = data.miner
         self.examples = TrainingSet(data.judged, data.passages, data.negatives, config.n_negatives, seed)
-        if not len(self.examples):
-            message = "no train query has a relevant passage in the corpus"
-            raise DataError([Problem(f"train {data.name}".strip(), None, "qrels", message, "add judgements > 0")])
+        require_examples(self.examples, data.name)
         if config.loss == "triplet" and not any(self.examples.mined):
             raise ConfigError("finetune.loss: `triplet` needs hard negatives; set --n-negatives, or bring some")
         self._encoder = encoder

@@ -24,6 +24,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
+from bessemer.training.adore import FrozenPassagesTask
 from bessemer.training.batches import Examples, TrainingData
 from bessemer.training.callbacks import (
     EpochDraws,
@@ -34,7 +35,7 @@ from bessemer.training.callbacks import (
     not_finite,
 )
 from bessemer.training.checkpoints import NEGATIVES_FILE, read_negatives, write_negatives
-from bessemer.training.dev_pool import DevPool, TaskPools
+from bessemer.training.dev_pool import DevPool
 from bessemer.training.grad_cache import cached_backward
 from bessemer.training.hardware import SAVE_TOTAL_LIMIT, whole_graph_tokens
 from bessemer.training.pair_task import PairData, PairTask
@@ -174,8 +175,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         assert self._dev_pool is not None, "evaluation is scheduled only with a dev pool"
         scores = self._dev_pool.scores(self._encoder)
         metrics = {f"eval_{self.measure}": float(scores.mean())}
-        if isinstance(self._dev_pool, TaskPools):
-            metrics |= {f"eval_{name}": mean for name, mean in self._dev_pool.by_task(scores).items()}
+        metrics |= {f"eval_{name}": mean for name, mean in self._dev_pool.by_task(scores).items()}
         if self.state.best_metric is None or metrics[f"eval_{self.measure}"] > self.state.best_metric:
             self.best_scores = scores
         self.log(metrics)
@@ -200,8 +200,9 @@ def open_trainer(
     folder: Path,
 ) -> ContrastiveTrainer:
     """Ready to train ``encoder`` on ``data``, with checkpoints in ``folder``. Raises DataError, ConfigError."""
+    kind = FrozenPassagesTask if config.frozen_passages else RetrievalTask
     tasks: list[Task] = [
-        PairTask(part, encoder, config) if isinstance(part, PairData) else RetrievalTask(part, encoder, config, seed)
+        PairTask(part, encoder, config) if isinstance(part, PairData) else kind(part, encoder, config, seed)
         for part in data
     ]
     batches = TaskBatches([Share(len(task), task.batch_size) for task in tasks], config.sampling_alpha, seed)
