@@ -128,6 +128,9 @@ class FinetuneConfig(Section):
     batch_margin: float | None = Field(
         None, description="no negative in a batch scores above its query's positive less this; unset: off"
     )
+    guide: str | None = Field(
+        None, description="model by whose scores batch_margin (then 0 if unset) goes, in place of the trained one's"
+    )
     matryoshka_dims: tuple[int, ...] = Field((), description="further widths at which the vectors shall serve")
     n_negatives: int = Field(1, ge=0, description="hard negatives per query and batch")
     refresh_steps: float = Field(
@@ -152,8 +155,8 @@ class FinetuneConfig(Section):
 
     @model_validator(mode="after")
     def _one_source_of_negatives(self) -> FinetuneConfig:
-        if self.frozen_passages and self.refresh_steps:
-            raise ValueError("frozen_passages retrieves negatives in every step; leave refresh_steps out")
+        if self.frozen_passages and (self.refresh_steps or self.guide):
+            raise ValueError("frozen_passages retrieves negatives in every step; leave refresh_steps and guide out")
         return self
 
     @property

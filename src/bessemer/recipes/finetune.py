@@ -10,7 +10,7 @@ from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import ConfigError
 from bessemer.negatives import mine_hard_negatives
-from bessemer.recipes.data import Material, miner_of, open_encoder, open_reranker
+from bessemer.recipes.data import Material, guide_of, miner_of, open_encoder, open_reranker
 from bessemer.recipes.output import claim_folder, installed_versions, plain, publish_folder
 from bessemer.recipes.pairs import PairMaterial
 from bessemer.recipes.systems import bm25_over, dense_over
@@ -88,6 +88,7 @@ def _training_data(part: Part, encoder: CachedEncoder, workspace: Workspace, *, 
         name=name,
         task=part.task,
         settings=settings,
+        guide=guide_of(part.config, workspace.root / "embeddings"),
     )
 
 

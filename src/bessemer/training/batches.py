@@ -21,17 +21,21 @@ from torch import Tensor
 from bessemer.config import FinetuneConfig
 from bessemer.draws import generator, weighted_order
 from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.encoder import Encoder
 from bessemer.errors import DataError, Problem
 from bessemer.text import folded
 from bessemer.training.mini_batches import MiniBatches, Tokenizes
 from bessemer.types import HardNegatives, Judged, Passage
 
 Miner = Callable[[DenseEncoder], Sequence[HardNegatives]]
+MaskOf = Callable[[Sequence["Row"], Sequence[int]], Tensor]
+"""(rows of a batch, its passages) to (B, P): True where a passage must be no negative of a row's query."""
 
 
 @dataclass(frozen=True)
 class TrainingData:
     """What is trained on. ``miner``, where negatives are to follow the weights, mines with the encoder as it is now.
+    ``guide``, where ``finetune.guide`` names one, is that model.
 
     ``name`` tells several apart in reports; ``task`` names the prompts of the encoder to use; ``settings`` replace the
     run's for this part: loss, temperature, batch size, lengths, number of negatives.
@@ -44,6 +48,7 @@ class TrainingData:
     name: str = ""
     task: str = ""
     settings: FinetuneConfig | None = None
+    guide: Encoder | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,10 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
             members[group].append(position)
         return [sorted({m for p in never for m in members[groups[p]]}) for never in self.never_negative]
 
+    def used(self) -> set[int]:
+        """The passages that can occur in a batch: a large corpus is not read for its judged few."""
+        return {p for _, p in self.pairs} | {p for candidates in self.mined for p in candidates}
+
     def __len__(self) -> int:
         return len(self.pairs)
 
@@ -176,16 +185,18 @@ class Collator:
         *,
         exclude_same_document: bool = False,
         own_negatives_only: bool = False,
+        guide: MaskOf | None = None,
     ) -> None:
         self._encoder = encoder
         self._set = training_set
         self.mini_batches = MiniBatches(encoder, mini_batch_tokens)
         self._query_tokens = encoder.tokenize([query.text for query in training_set.queries], "query")
         self._passage_tokens: dict[int, list[int]] = {}
-        self._tokenize(_used(training_set))
+        self._tokenize(sorted(training_set.used()))
         self._text_group = _groups(folded(passage.indexed_text) for passage in training_set.passages)
         self._document = _groups(p.doc_id for p in training_set.passages) if exclude_same_document else None
         self._own_negatives_only = own_negatives_only
+        self._guide = guide
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         passages = list(dict.fromkeys(p for row in rows for p in (row.positive, *row.negatives)))
@@ -209,7 +220,7 @@ class Collator:
 
     def _false_negatives(self, rows: Sequence[Row], passages: Sequence[int]) -> Tensor:
         """(B, P) mask: judged relevant to the query or its like, of the same text as a passage that is, or, where that
-        is asked for, of the positive's document or no hard negative of the query's own."""
+        is asked for, of the positive's document, no hard negative of the query's own, or told by a guide."""
         groups = torch.tensor([self._text_group[p] for p in passages])
         excluded = torch.zeros(len(rows), len(passages), dtype=torch.bool)
         for i, row in enumerate(rows):
@@ -221,12 +232,9 @@ class Collator:
         if self._own_negatives_only:
             columns = torch.tensor(passages)
             excluded |= ~torch.stack([torch.isin(columns, torch.tensor(row.negatives).long()) for row in rows])
+        if self._guide is not None:
+            excluded |= self._guide(rows, passages)
         return excluded
-
-
-def _used(training_set: TrainingSet) -> list[int]:
-    """The passages that can occur in a batch: a large corpus is not tokenised for its judged few."""
-    return sorted({p for _, p in training_set.pairs} | {p for candidates in training_set.mined for p in candidates})
 
 
 def _groups(values: Iterable[str]) -> list[int]:

@@ -13,6 +13,7 @@ from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import ConfigError
 from bessemer.training.batches import Collator, TrainingData, TrainingSet, require_examples, write_batch
+from bessemer.training.guide import Guide
 from bessemer.training.hardware import mini_batch_tokens
 from bessemer.training.losses import batch_loss
 from bessemer.training.mini_batches import Features
@@ -63,6 +64,12 @@ def of_part(encoder: DenseEncoder, task: str, settings: FinetuneConfig | None) -
     return encoder.for_task(task, *lengths)
 
 
+def _guide(data: TrainingData, examples: TrainingSet, config: FinetuneConfig) -> Guide | None:
+    if (data.guide is None) != (config.guide is None):
+        raise ConfigError("finetune.guide: names the model that TrainingData.guide is; give both or neither")
+    return None if data.guide is None else Guide(data.guide, examples, config.batch_margin or 0.0)
+
+
 class RetrievalTask:
     """Queries with judged passages and hard negatives."""
 
@@ -85,6 +92,7 @@ class RetrievalTask:
             config.mini_batch_tokens or mini_batch_tokens(encoder),
             exclude_same_document=config.exclude_same_document,
             own_negatives_only=config.loss == "triplet",
+            guide=_guide(data, self.examples, config),
         )
         self._batch_loss = batch_loss(config, encoder.dimension, normalised=encoder.similarity == "cosine")
 

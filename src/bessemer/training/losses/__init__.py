@@ -81,7 +81,7 @@ def batch_loss(config: FinetuneConfig, dimension: int, *, normalised: bool) -> B
     if name != "info_nce" and not normalised:
         raise ConfigError(f"finetune.loss: `{name}` is for cosine models; this one has dot products")
     loss = LOSSES[name](config)
-    if config.batch_margin is not None:
+    if config.batch_margin is not None and config.guide is None:  # a guide has told the false negatives before
         loss = margin_masked(loss, config.batch_margin)
     if not config.matryoshka_dims:
         return loss
