@@ -123,7 +123,9 @@ class FinetuneConfig(Section):
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     max_grad_norm: float = Field(1.0, gt=0, description="longer gradients are cut to this norm")
     lr_scheduler_type: Literal["linear", "cosine", "polynomial", "constant", "constant_with_warmup"] = "linear"
-    loss: str = Field("info_nce", description="info_nce, hardness or mochi")
+    loss: str | None = Field(
+        None, description="docs/losses.md; unset: info_nce, for scored pairs cosent, for labelled ones contrastive"
+    )
     temperature: float = Field(0.05, gt=0, description="logits = score / temperature")
     symmetric: bool = Field(False, description="info_nce: also from each positive to the queries")
     same_tower_negatives: bool = Field(False, description="info_nce: other queries and passages, too")
@@ -131,14 +133,23 @@ class FinetuneConfig(Section):
     class_prior: float = Field(0.0, ge=0, lt=1, description="hardness: share of negatives that are false ones")
     n_synthetic: int = Field(8, ge=0, description="mochi: negatives mixed from two hard ones, per query")
     n_synthetic_with_query: int = Field(4, ge=0, description="mochi: negatives mixed from a hard one and the query")
+    loss_margin: float = Field(
+        0.5, gt=0, description="contrastive, triplet: cosine distance that is enough between what does not belong"
+    )
     exclude_same_document: bool = Field(False, description="passages of the positive's document are no negatives")
     batch_margin: float | None = Field(
         None, description="no negative in a batch scores above its query's positive less this; unset: off"
+    )
+    guide: str | None = Field(
+        None, description="model by whose scores batch_margin (then 0 if unset) goes, in place of the trained one's"
     )
     matryoshka_dims: tuple[int, ...] = Field((), description="further widths at which the vectors shall serve")
     n_negatives: int = Field(1, ge=0, description="hard negatives per query and batch")
     refresh_steps: float = Field(
         0, ge=0, description="mine anew with the current weights every so many steps (a share below 1); 0: never"
+    )
+    frozen_passages: bool = Field(
+        False, description="train the query side alone, on n_negatives retrieved anew in each step (ADORE)"
     )
     max_length: int | None = Field(None, ge=8, description="tokens of a passage; unset: the model's limit, at most 512")
     query_max_length: int | None = Field(None, ge=8, description="tokens of a query; unset: as max_length")
@@ -150,7 +161,7 @@ class FinetuneConfig(Section):
     lora_alpha: int | None = Field(None, ge=1, description="adapters count alpha / rank times; unset: 2 * rank")
     eval_steps: float = Field(0.25, gt=0, description="a count, or a share of all steps when below 1")
     save_total_limit: int = Field(2, ge=1, description="checkpoints kept; the best is never the one to go")
-    early_stopping_patience: int = Field(2, ge=1, description="evaluations without a better dev nDCG@10")
+    early_stopping_patience: int = Field(2, ge=1, description="evaluations without a better dev figure")
     mini_batch_tokens: int | None = Field(
         None, ge=64, description="padded tokens encoded at once inside a batch; unset: 1024 on a CPU, 65536 on a GPU"
     )
@@ -162,6 +173,12 @@ class FinetuneConfig(Section):
     logging_steps: float | None = Field(None, gt=0, description="a count, or a share below 1; unset: a fiftieth of all")
     report_to: tuple[str, ...] = Field((), description="trackers: tensorboard, wandb, mlflow, ...")
     run_name: str | None = Field(None, description="of this run in the trackers")
+
+    @model_validator(mode="after")
+    def _one_source_of_negatives(self) -> FinetuneConfig:
+        if self.frozen_passages and (self.refresh_steps or self.guide):
+            raise ValueError("frozen_passages retrieves negatives in every step; leave refresh_steps and guide out")
+        return self
 
     @property
     def sampling_alpha(self) -> float:
@@ -235,7 +252,7 @@ class Config(Section):
     """Everything that ``bessemer adapt`` and its parts can be told."""
 
     source: str | None = Field(None, description="file or folder of documents")
-    data: str | None = Field(None, description="BEIR folder, BGE JSONL, Parquet, ... or hf:NAME[:SUBSET]")
+    data: str | None = Field(None, description="BEIR folder, BGE JSONL, TSV of pairs, Parquet, ... or hf:NAME[:SUBSET]")
     columns: ColumnsConfig | None = Field(
         None, description="column mapping of a dataset, as {query: question, positives: context.contexts}"
     )
@@ -260,6 +277,12 @@ class Config(Section):
     negatives: NegativesConfig = NegativesConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Config:
+        if self.final_fit and self.finetune.frozen_passages:
+            raise ValueError("final_fit mixes whole models; it does not go with finetune.frozen_passages")
+        return self
 
 
 def load_config(path: str | Path | None = None, flags: Mapping[str, Any] | None = None) -> Config:

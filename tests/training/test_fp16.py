@@ -37,7 +37,7 @@ def test_the_arguments_on_a_gpu(
     tiny_bert: DenseEncoder, tmp_path: Path, settings: dict[str, bool], precision: tuple[bool, bool]
 ) -> None:
     tiny_bert.device, tiny_bert.bf16 = "cuda", True  # as load_encoder finds them on a card that has bf16
-    found = training_arguments(FinetuneConfig(**settings), 10, tmp_path, tiny_bert, seed=1, evaluate=False)
+    found = training_arguments(FinetuneConfig(**settings), 10, tmp_path, tiny_bert, seed=1, measure=None)
     assert (found.bf16, found.fp16) == precision
 
 

@@ -54,7 +54,7 @@ def test_auto_is_told_in_log_and_report(
     with caplog.at_level("INFO", logger="bessemer"):
         report = fit(tiny_bert, tmp_path, per_device_train_batch_size="auto", n_negatives=2).report
     # [CLS] w w [SEP]: four tokens for a query, and for each of three passages
-    assert "training: batches of 16 (auto: 20 examples, of 16 tokens with their passages)" in caplog.text
+    assert "training: batches of 16 (auto: 20 examples, of 16 tokens each)" in caplog.text
     assert (report.batch_size, report.steps, report.examples) == (16, 6, 60)  # two batches of ten an epoch
 
 

@@ -13,7 +13,15 @@ from bessemer.evaluation.evaluate import fuse_runs
 from bessemer.evaluation.report import write_report
 from bessemer.negatives import mine_hard_negatives
 from bessemer.recipes.card import write_model_card
-from bessemer.recipes.data import Material, load_judged, miner_of, open_encoder, open_reranker, require_one_input
+from bessemer.recipes.data import (
+    Material,
+    guide_of,
+    load_judged,
+    miner_of,
+    open_encoder,
+    open_reranker,
+    require_one_input,
+)
 from bessemer.recipes.documents import material_from_documents
 from bessemer.recipes.final_fit import fit_on_everything
 from bessemer.recipes.general import general_source, load_general_set, measure_general
@@ -82,7 +90,8 @@ def _adapt(
     retrieved = [list(run.results.values()) for run in (before.dev_bm25, before.dev_base)]
     pool = build_dev_pool(dev, passages, retrieved, seed, before.dev_base.results)
     selection = Selection(pool, general.choosing if general else None, evaluation.general_margin)
-    data = TrainingData(train, passages, mined.negatives, miner_of(config, train, passages))
+    guide = guide_of(config, embeddings)
+    data = TrainingData(train, passages, mined.negatives, miner_of(config, train, passages), guide=guide)
     prompted = with_task_prompts(base, (config.task,), config)
     fitted = step("model", finetune, [data], prompted, selection, config.finetune, seed)
     discard_checkpoints(fitted)

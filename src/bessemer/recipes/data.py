@@ -11,6 +11,7 @@ from typing import Any
 
 from bessemer.config import Config, NegativesConfig
 from bessemer.draws import digest
+from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.encoder import Side
 from bessemer.encoders.load import load_encoder
@@ -123,6 +124,15 @@ def open_reranker(config: Config) -> CrossEncoderReranker | None:
     if config.negatives.reranker is None:
         return None
     return CrossEncoderReranker(config.negatives.reranker, config.device)
+
+
+def guide_of(config: Config, embeddings: Path) -> CachedEncoder | None:
+    """The model that tells false negatives of a batch, if any: with its own prompts and length."""
+    if config.finetune.guide is None:
+        return None
+    own_length = config.finetune.model_copy(update={"max_length": None, "query_max_length": None})
+    own = config.model_copy(update={"finetune": own_length, "task": ""})
+    return CachedEncoder(open_encoder(own, config.finetune.guide), embeddings)
 
 
 def miner_of(config: Config, judged: Judged, passages: Sequence[Passage]) -> Miner | None:

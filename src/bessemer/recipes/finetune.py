@@ -10,14 +10,17 @@ from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import ConfigError
 from bessemer.negatives import mine_hard_negatives
-from bessemer.recipes.data import miner_of, open_encoder, open_reranker
+from bessemer.recipes.data import Material, guide_of, miner_of, open_encoder, open_reranker
 from bessemer.recipes.output import claim_folder, installed_versions, plain, publish_folder
+from bessemer.recipes.pairs import PairMaterial
 from bessemer.recipes.systems import bm25_over, dense_over
 from bessemer.recipes.tasks import Part, load_parts, unprompted, with_task_prompts
 from bessemer.training.batches import TrainingData
 from bessemer.training.dev_pool import EvaluationPool, NamedPool, TaskPools, build_dev_pool
 from bessemer.training.finetune import Selection, Tuned, discard_checkpoints
 from bessemer.training.finetune import finetune as fit
+from bessemer.training.pair_pool import PairPool
+from bessemer.training.pair_task import PairData
 from bessemer.types import HardNegatives
 from bessemer.workspace import Workspace
 
@@ -33,7 +36,9 @@ def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
     anew. Returns training.json.
     """
     if (config.data is None) == (not config.tasks):
-        raise ConfigError("finetune needs --data (a BEIR folder or a BGE JSONL file), or `tasks` in --config; not both")
+        raise ConfigError(
+            "finetune needs --data (a BEIR folder, BGE JSONL or a TSV of pairs), or `tasks` in --config; not both"
+        )
     out = claim_folder(config.out)
     if any(out.iterdir()) and not (out / FIGURES).exists():  # it is replaced as a whole
         raise ConfigError(f"--out {out}: holds files that are not of an earlier finetune; choose a new folder")
@@ -60,7 +65,8 @@ def training_json(tuned: Tuned, parts: Sequence[Part], config: Config, base: Den
     warnings = [
         f"{part.name}: {text}".removeprefix(": ") for part in parts for text in part.material.account["warnings"]
     ]
-    data = {**accounts[0]} if len(parts) == 1 else {"tasks": accounts}
+    tasks = [{**part.material.account, "name": part.name, "task": part.task} for part in parts]
+    data = accounts[0] if len(parts) == 1 else {"tasks": tasks}
     extra = {
         "data": {**data, "warnings": [*warnings, *unprompted(parts, config)]},
         "versions": installed_versions(),
@@ -69,23 +75,29 @@ def training_json(tuned: Tuned, parts: Sequence[Part], config: Config, base: Den
     return {**plain(tuned.report), **plain(extra)}
 
 
-def _training_data(part: Part, encoder: CachedEncoder, workspace: Workspace, *, alone: bool) -> TrainingData:
-    train, passages = part.material.collection.splits["train"], part.material.collection.passages
+def _training_data(part: Part, encoder: CachedEncoder, workspace: Workspace, *, alone: bool) -> TrainingData | PairData:
+    material, name, settings = part.material, "" if alone else part.name, None if alone else part.config.finetune
+    if isinstance(material, PairMaterial):
+        return PairData(material.train, name, part.task, settings)
+    train, passages = material.collection.splits["train"], material.collection.passages
     return TrainingData(
         train,
         passages,
-        _negatives(part, encoder, workspace),
+        _negatives(part, material, encoder, workspace),
         miner_of(part.config, train, passages),
-        name="" if alone else part.name,
+        name=name,
         task=part.task,
-        settings=None if alone else part.config.finetune,
+        settings=settings,
+        guide=guide_of(part.config, workspace.root / "embeddings"),
     )
 
 
-def _negatives(part: Part, encoder: CachedEncoder, workspace: Workspace) -> tuple[HardNegatives, ...]:
+def _negatives(
+    part: Part, material: Material, encoder: CachedEncoder, workspace: Workspace
+) -> tuple[HardNegatives, ...]:
     """Mined by the base model as it is, with its own prompts."""
-    config, material = part.config, part.material
-    if material.given_negatives or config.finetune.n_negatives == 0:
+    config = part.config
+    if material.given_negatives or config.finetune.n_negatives == 0 or config.finetune.frozen_passages:
         return material.given_negatives
     train, passages = material.collection.splits["train"], material.collection.passages
     asked = (train, passages, encoder, config.negatives, config.seed, open_reranker(config))
@@ -94,7 +106,7 @@ def _negatives(part: Part, encoder: CachedEncoder, workspace: Workspace) -> tupl
 
 
 def _selection(config: Config, parts: Sequence[Part], encoder: CachedEncoder) -> Selection | None:
-    """None where there are no dev queries at all."""
+    """None where there are no dev queries or pairs at all."""
     pools = [NamedPool(part.name, part.task, pool) for part in parts if (pool := dev_pool(part, encoder))]
     if not pools:
         return None
@@ -102,8 +114,10 @@ def _selection(config: Config, parts: Sequence[Part], encoder: CachedEncoder) ->
     return Selection(together, None, config.evaluation.general_margin)
 
 
-def dev_pool(part: Part, encoder: CachedEncoder) -> EvaluationPool | None:
-    """None where there are no dev queries."""
+def dev_pool(part: Part, encoder: CachedEncoder) -> EvaluationPool | PairPool | None:
+    """None where there are no dev queries or pairs."""
+    if isinstance(part.material, PairMaterial):
+        return part.material.pool()
     dev = part.material.collection.splits.get("dev")
     if dev is None or not dev.queries:
         return None

@@ -63,13 +63,22 @@ def training_summary(result: Mapping[str, Any], out: str) -> str:
         f"final loss {result['final_loss']:.4f}",
     ]
     if result["dev_curve"]:
-        curve = ", ".join(f"{point['step']}: {point['nDCG@10']:.4f}" for point in result["dev_curve"])
-        lines.append(textwrap.fill(f"dev nDCG@10 by step: {curve}; best step {result['best_step']}", WIDTH))
+        measure = result["dev_measure"]
+        curve = ", ".join(f"{point['step']}: {point[measure]:.4f}" for point in result["dev_curve"])
+        lines.append(textwrap.fill(f"dev {measure} by step: {curve}; best step {result['best_step']}", WIDTH))
+        lines += _by_task(result, measure)
     if result["interpolation"]:
         chosen = result["interpolation"]
         lines.append(textwrap.fill(f"interpolation: alpha {chosen['alpha']:g} ({chosen['reason']})", WIDTH))
     lines += [_note(text) for text in (*result["data"]["warnings"], *result["notes"])]
     return "\n".join([*lines, f"model   {out}", f"figures {out}/training.json"])
+
+
+def _by_task(result: Mapping[str, Any], measure: str) -> list[str]:
+    """Where several tasks trained: what each had at first and at the best step."""
+    first, best = result["dev_curve"][0], {point["step"]: point for point in result["dev_curve"]}[result["best_step"]]
+    names = [key for key in best if key in first and key not in ("step", measure)]
+    return [f"  {key.removeprefix(f'{measure} ')}: {first[key]:.4f} -> {best[key]:.4f}" for key in names]
 
 
 def negatives_summary(result: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.prompts import TASKS, Prompts
 from bessemer.errors import ConfigError
 from bessemer.recipes.data import Material, load_judged
+from bessemer.recipes.pairs import PairMaterial, holds_pairs, load_pairs
 from bessemer.types import Collection, Judged
 
 
@@ -22,14 +23,14 @@ class Part:
     name: str
     task: str
     config: Config
-    material: Material
+    material: Material | PairMaterial
 
 
 def load_parts(config: Config) -> list[Part]:
     """The tasks of ``config.tasks``, else those that the queries of ``config.data`` name; one without a name where
     there are none. Raises ConfigError for tasks without prompts, DataError for bad data."""
     if not config.tasks:
-        return _by_task(config, load_judged(config, require=("train",)))
+        return _by_task(config, _load(config))
     names = [task.name or Path(task.data).name for task in config.tasks]
     twice = sorted(name for name, n in Counter(names).items() if n > 1)
     if twice:
@@ -40,12 +41,20 @@ def load_parts(config: Config) -> list[Part]:
     for name, task in zip(names, config.tasks, strict=True):
         own = {"data": task.data, "columns": task.columns, "finetune": task.settings(config.finetune)}
         part = config.model_copy(update=own)
-        parts.append(Part(name, task.task, part, load_judged(part, require=("train",))))
+        parts.append(Part(name, task.task, part, _load(part)))
     return parts
 
 
-def _by_task(config: Config, material: Material) -> list[Part]:
-    """One part where ``config.task`` or all queries name one task; else a part for each that queries name."""
+def _load(config: Config) -> Material | PairMaterial:
+    return load_pairs(config) if holds_pairs(config.data) else load_judged(config, require=("train",))
+
+
+def _by_task(config: Config, material: Material | PairMaterial) -> list[Part]:
+    """One part where ``config.task`` or all queries name one task, or of pairs; else a part for each that queries
+    name."""
+    if isinstance(material, PairMaterial):
+        require_prompts(config.task, config)
+        return [Part("", config.task, config, material)]
     tasks = sorted({query.task for query in material.collection.splits["train"].queries})
     if config.task or len(tasks) == 1:
         require_prompts(config.task, config)
@@ -70,7 +79,6 @@ def _of_task(material: Material, task: str) -> Material:
     negatives = tuple(row for row in material.given_negatives if row.query_id in ids)
     account = {
         **material.account,
-        "name": task or "no task",
         "passages": len(passages),
         "queries": {name: len(judged.queries) for name, judged in splits.items()},
     }

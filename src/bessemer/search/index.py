@@ -59,14 +59,15 @@ def build_index(
     with locked(folder):
         old = _old(folder)
         encoding = {name: getattr(encoder, name, None) for name in _ENCODING}
-        same_model = old.manifest.get("fingerprint") == encoder.fingerprint and old.manifest.get("encoding") == encoding
+        stamp = encoder.fingerprint_of("passage")
+        same_model = old.manifest.get("fingerprint") == stamp and old.manifest.get("encoding") == encoding
         known = dict(zip(old.stored.text_hashes, old.stored.vectors, strict=True)) if same_model else {}
         stored, n_encoded = _encode(served, encoder, known)
         manifest = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "model": _model_reference(folder, model_path),
             "task": task,
-            "fingerprint": encoder.fingerprint,
+            "fingerprint": stamp,
             "similarity": encoder.similarity,
             "encoding": encoding,
             "n_passages": len(served),
@@ -223,9 +224,10 @@ class Index:
 
 
 def _check_fingerprint(folder: Path, manifest: Mapping[str, Any], encoder: Encoder) -> None:
-    if encoder.fingerprint != manifest["fingerprint"]:
+    given = encoder.fingerprint_of("passage")
+    if given != manifest["fingerprint"]:
         raise ArtifactError(
             f"{folder}: built with the model {manifest['model']} (fingerprint {manifest['fingerprint'][:16]}), but the "
-            f"model given has fingerprint {encoder.fingerprint[:16]}: vectors of two models cannot be compared. "
+            f"model given has fingerprint {given[:16]}: vectors of two models cannot be compared. "
             f"Search with {manifest['model']}, or build the index again with `bessemer index --model ...`"
         )

@@ -110,7 +110,9 @@ class Progress(TrainerCallback):  # type: ignore[misc]
     SECONDS_BETWEEN_LINES = 30.0
     BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
-    def __init__(self) -> None:
+    def __init__(self, measure: str) -> None:
+        """``measure``: of the dev pool."""
+        self._measure = measure
         self._bar: tqdm[Any] | None = None
         self._begun = self._last_line = 0.0
         self._first_step = 0
@@ -155,9 +157,8 @@ class Progress(TrainerCallback):  # type: ignore[misc]
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: dict[str, float], **_: Any
     ) -> None:
-        log.info(
-            "training: step %d of %d, dev nDCG@10 %.4f", state.global_step, state.max_steps, metrics["eval_nDCG@10"]
-        )
+        value = metrics[f"eval_{self._measure}"]
+        log.info("training: step %d of %d, dev %s %.4f", state.global_step, state.max_steps, self._measure, value)
 
     def close(self) -> None:
         """After the end of training, or an error."""

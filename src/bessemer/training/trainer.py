@@ -25,6 +25,7 @@ from transformers.trainer_callback import PrinterCallback
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import ArtifactError, ConfigError
+from bessemer.training.adore import FrozenPassagesTask
 from bessemer.training.batches import Examples, TrainingData
 from bessemer.training.callbacks import (
     EpochDraws,
@@ -35,10 +36,11 @@ from bessemer.training.callbacks import (
     not_finite,
 )
 from bessemer.training.checkpoints import NEGATIVES_FILE, read_negatives, write_negatives
-from bessemer.training.dev_pool import MEASURE, DevPool, TaskPools
+from bessemer.training.dev_pool import DevPool
 from bessemer.training.grad_cache import cached_backward
 from bessemer.training.hardware import whole_graph_tokens
 from bessemer.training.lora import LORA_LEARNING_RATE, merged
+from bessemer.training.pair_task import PairData, PairTask
 from bessemer.training.sampling import Share, TaskBatches
 from bessemer.training.tasks import Batch, RetrievalTask, Task
 from bessemer.training.trackers import open_trackers
@@ -66,6 +68,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     ) -> None:
         self._encoder = encoder
         self._dev_pool = dev_pool
+        self.measure = dev_pool.measure if dev_pool is not None else ""
         self.tasks = tasks
         self.batches = batches
         self._offsets = list(accumulate((len(task) for task in tasks), initial=0))
@@ -75,7 +78,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         self._n_examples = 0  # trained on in this process
         self._logged = (0, 0, 0)  # what `_counts` was at the last log
         self.best_scores: NDArray[np.float64] | None = None  # per dev query, of the best weights of this process
-        self._progress = Progress()
+        self._progress = Progress(self.measure)
         trackers = open_trackers(config.report_to, Path(arguments.output_dir).parent)
         callbacks = [TrainingClock(), EpochDraws([*tasks, batches]), FiniteGradient(), self._progress, *trackers]
         if self._mining:
@@ -195,14 +198,13 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         super().log(logs, start_time)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """nDCG@10 on the dev pool."""
+        """The figure of the dev pool."""
         assert self._dev_pool is not None, "evaluation is scheduled only with a dev pool"
         with merged(self._encoder):
             scores = self._dev_pool.scores(self._encoder)
-        metrics = {f"eval_{MEASURE}": float(scores.mean())}
-        if isinstance(self._dev_pool, TaskPools):
-            metrics |= {f"eval_{MEASURE} {name}": mean for name, mean in self._dev_pool.by_task(scores).items()}
-        if self.state.best_metric is None or metrics[f"eval_{MEASURE}"] > self.state.best_metric:
+        metrics = {f"eval_{self.measure}": float(scores.mean())}
+        metrics |= {f"eval_{name}": mean for name, mean in self._dev_pool.by_task(scores).items()}
+        if self.state.best_metric is None or metrics[f"eval_{self.measure}"] > self.state.best_metric:
             self.best_scores = scores
         self.log(metrics)
         self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -229,7 +231,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
 
 
 def open_trainer(
-    data: Sequence[TrainingData],
+    data: Sequence[TrainingData | PairData],
     encoder: DenseEncoder,
     dev_pool: DevPool | None,
     config: FinetuneConfig,
@@ -237,11 +239,16 @@ def open_trainer(
     folder: Path,
 ) -> ContrastiveTrainer:
     """Ready to train ``encoder`` on ``data``, with checkpoints in ``folder``. Raises DataError, ConfigError."""
-    tasks: list[Task] = [RetrievalTask(part, encoder, config, seed) for part in data]
+    kind = FrozenPassagesTask if config.frozen_passages else RetrievalTask
+    with merged(encoder):  # some encode their passages when they are made
+        tasks: list[Task] = [
+            PairTask(part, encoder, config) if isinstance(part, PairData) else kind(part, encoder, config, seed)
+            for part in data
+        ]
     batches = TaskBatches([Share(len(task), task.batch_size) for task in tasks], config.sampling_alpha, seed)
-    evaluate = dev_pool is not None
     settled = config.model_copy(update={"per_device_train_batch_size": max(task.batch_size for task in tasks)})
-    arguments = training_arguments(settled, len(batches), folder, encoder, seed=seed, evaluate=evaluate)
+    measure = None if dev_pool is None else dev_pool.measure
+    arguments = training_arguments(settled, len(batches), folder, encoder, seed=seed, measure=measure)
     return ContrastiveTrainer(encoder, tasks, batches, dev_pool, config, arguments)
 
 
@@ -250,11 +257,10 @@ def _had_ended(state: TrainerState) -> bool:
 
 
 def training_arguments(
-    config: FinetuneConfig, per_epoch: int, folder: Path, encoder: DenseEncoder, *, seed: int, evaluate: bool
+    config: FinetuneConfig, per_epoch: int, folder: Path, encoder: DenseEncoder, *, seed: int, measure: str | None
 ) -> TrainingArguments:
-    """Our configuration in Hugging Face's terms; shares of all steps become counts. ``per_epoch``: batches.
-
-    Raises ConfigError for fp16 on a CPU.
+    """Our configuration in Hugging Face's terms; shares of all steps become counts. ``per_epoch``: batches;
+    ``measure``: what checkpoints are chosen by, if they are. Raises ConfigError for fp16 on a CPU.
     """
     on_cpu = encoder.device == "cpu"
     if config.fp16 and on_cpu:
@@ -275,13 +281,13 @@ def training_arguments(
         use_cpu=on_cpu,
         seed=seed,
         data_seed=seed,
-        eval_strategy="steps" if evaluate else "no",
+        eval_strategy="steps" if measure else "no",
         eval_steps=every,
         save_strategy="steps",
         save_steps=every,
         save_total_limit=config.save_total_limit,
-        load_best_model_at_end=evaluate,
-        metric_for_best_model=MEASURE if evaluate else None,
+        load_best_model_at_end=measure is not None,
+        metric_for_best_model=measure,
         greater_is_better=True,
         restore_callback_states_from_checkpoint=True,
         logging_steps=count_of(config.logging_steps, total) if config.logging_steps else max(1, total // 50),
