@@ -10,10 +10,10 @@ import types
 import typing
 from collections.abc import Mapping, Set
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bessemer.errors import ConfigError
 
@@ -97,16 +97,28 @@ class NegativesConfig(Section):
         return self
 
 
+def _number_or_auto(value: Any) -> Any:
+    try:
+        if value == "auto" or (int(value) == float(value) and int(value) >= 2):
+            return value if value == "auto" else int(value)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError("give auto, or a whole number from 2 up")
+
+
+BatchSize = Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)]
 SAMPLING = {"size": 1.0, "round_robin": 0.0}
 
 
 class FinetuneConfig(Section):
     """Training; names as in Hugging Face's TrainingArguments where they exist there."""
 
-    learning_rate: float | None = Field(None, gt=0, description="unset: 5e-5; 1e-2 for static models")
+    learning_rate: float | None = Field(None, gt=0, description="unset: 5e-5; 5e-4 with LoRA; 1e-2 for static models")
     num_train_epochs: float = Field(4.0, gt=0, description="upper bound; early stopping ends sooner")
     max_steps: int = Field(-1, ge=-1, description="total steps; -1 = by epochs")
-    per_device_train_batch_size: int = Field(64, ge=2, description="queries per step; their passages are negatives")
+    per_device_train_batch_size: BatchSize = Field(
+        64, description="queries per step, whose passages are negatives; auto: by the data and the device"
+    )
     warmup_steps: float = Field(0.1, ge=0, description="a count, or a share when below 1")
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     max_grad_norm: float = Field(1.0, gt=0, description="longer gradients are cut to this norm")
@@ -143,7 +155,12 @@ class FinetuneConfig(Section):
     query_max_length: int | None = Field(None, ge=8, description="tokens of a query; unset: as max_length")
     max_train_queries: int | None = Field(None, ge=1, description="a seeded sample of the train queries; stated")
     bf16: bool | None = Field(None, description="unset: where the hardware has it")
+    fp16: bool = Field(False, description="on a GPU without bf16: half precision with a scaled loss")
+    gradient_checkpointing: bool = Field(False, description="less memory for a third more time")
+    lora_rank: int = Field(0, ge=0, description="train adapters of this rank, not the weights (needs peft); 0: off")
+    lora_alpha: int | None = Field(None, ge=1, description="adapters count alpha / rank times; unset: 2 * rank")
     eval_steps: float = Field(0.25, gt=0, description="a count, or a share of all steps when below 1")
+    save_total_limit: int = Field(2, ge=1, description="checkpoints kept; the best is never the one to go")
     early_stopping_patience: int = Field(2, ge=1, description="evaluations without a better dev figure")
     mini_batch_tokens: int | None = Field(
         None, ge=64, description="padded tokens encoded at once inside a batch; unset: 1024 on a CPU, 65536 on a GPU"
@@ -152,6 +169,10 @@ class FinetuneConfig(Section):
     task_sampling: str = Field(
         "size", description="of several tasks: size, round_robin, or a number a: batches in proportion to size ** a"
     )
+
+    logging_steps: float | None = Field(None, gt=0, description="a count, or a share below 1; unset: a fiftieth of all")
+    report_to: tuple[str, ...] = Field((), description="trackers: tensorboard, wandb, mlflow, ...")
+    run_name: str | None = Field(None, description="of this run in the trackers")
 
     @model_validator(mode="after")
     def _one_source_of_negatives(self) -> FinetuneConfig:
@@ -164,6 +185,12 @@ class FinetuneConfig(Section):
         """The exponent that ``task_sampling`` names: batches of a task grow as its number of examples to this."""
         return SAMPLING[self.task_sampling] if self.task_sampling in SAMPLING else float(self.task_sampling)
 
+    @model_validator(mode="after")
+    def _one_precision(self) -> FinetuneConfig:
+        if self.fp16 and self.bf16:
+            raise ValueError("fp16 and bf16 cannot both be on: give one")
+        return self
+
     @field_validator("task_sampling", mode="before")
     @classmethod
     def _known_sampling(cls, value: Any) -> str:
@@ -175,11 +202,13 @@ class FinetuneConfig(Section):
             raise ValueError("give size, round_robin or a number from 0 to 1")
         return str(value)
 
-    @field_validator("matryoshka_dims", mode="before")
+    @field_validator("matryoshka_dims", "report_to", mode="before")
     @classmethod
-    def _widths_of_a_flag(cls, value: Any) -> Any:
-        """``256,128``, as a command line gives them."""
-        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    def _list_of_a_flag(cls, value: Any) -> Any:
+        """``256,128``, as a command line gives them; ``none`` is the empty one."""
+        if not isinstance(value, str):
+            return value
+        return [part.strip() for part in value.split(",")] if value != "none" else []
 
 
 class PromptsConfig(Section):
@@ -196,7 +225,7 @@ class TaskConfig(Section):
     columns: ColumnsConfig | None = None
     loss: str | None = None
     temperature: float | None = Field(None, gt=0)
-    per_device_train_batch_size: int | None = Field(None, ge=2)
+    per_device_train_batch_size: BatchSize | None = None
     n_negatives: int | None = Field(None, ge=0)
     max_length: int | None = Field(None, ge=8)
     query_max_length: int | None = Field(None, ge=8)

@@ -23,7 +23,7 @@ from bessemer.training.dev_pool import DevPool, Tunable
 from bessemer.training.hardware import mini_batch_tokens
 from bessemer.training.losses import batch_loss
 from bessemer.training.mini_batches import Features, MiniBatches
-from bessemer.training.tasks import Batch, of_part
+from bessemer.training.tasks import Batch, of_part, settled_batch_size
 
 SEARCHED = 65_536
 """Passages scored at once: a block of scores of 64 queries has 16 MiB."""
@@ -39,11 +39,12 @@ class FrozenPassagesTask:
         self.name, self.epoch = data.name, 0
         self.examples = TrainingSet(data.judged, data.passages, (), 0, seed)
         require_examples(self.examples, data.name)
-        self._asked_batch_size = config.per_device_train_batch_size
-        self.batch_size = min(self._asked_batch_size, len(self.examples))
         self._n_negatives = config.n_negatives
         self._pieces = MiniBatches(encoder, config.mini_batch_tokens or mini_batch_tokens(encoder))
         self._query_tokens = encoder.tokenize([query.text for query in data.judged.queries], "query")
+        n_tokens = float(np.mean([len(ids) for ids in self._query_tokens]))
+        self._asked_batch_size = settled_batch_size(config, encoder, len(self.examples), n_tokens, self.name)
+        self.batch_size = min(self._asked_batch_size, len(self.examples))
         texts = [passage.indexed_text for passage in data.passages]
         self._passages = torch.from_numpy(encoder.encode(texts, "passage")).to(encoder.device)  # (N, d)
         self._never = self.examples.same_texts()

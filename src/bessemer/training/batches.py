@@ -213,6 +213,14 @@ class Collator:
             "excluded": self._false_negatives(rows, passages),
         }
 
+    def tokens_per_example(self) -> float:
+        """Of a query, its positive and the negatives drawn with it, on average and without padding."""
+        drawn = [min(len(self._set.mined[query]), self._set.n_negatives) for query, _ in self._set.pairs]
+        query, passage = (
+            float(np.mean([len(ids) for ids in side])) for side in (self._query_tokens, self._passage_tokens.values())
+        )
+        return query + (1 + float(np.mean(drawn))) * passage
+
     def _tokenize(self, passages: Sequence[int]) -> None:
         if passages:  # a refresh brings passages that no batch has seen
             texts = [self._set.passages[p].indexed_text for p in passages]

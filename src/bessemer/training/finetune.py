@@ -17,9 +17,11 @@ from bessemer.training.adore import FrozenPool
 from bessemer.training.batches import TrainingData
 from bessemer.training.cpu import fast_training
 from bessemer.training.dev_pool import DevPool
-from bessemer.training.hardware import peak_memory_bytes, require_room_for_checkpoints
+from bessemer.training.hardware import claim_checkpoints, peak_memory_bytes, require_room_for_checkpoints
 from bessemer.training.interpolation import Interpolation, choose_alpha
+from bessemer.training.lora import lora
 from bessemer.training.pair_task import PairData
+from bessemer.training.recompute import gradient_checkpointing
 from bessemer.training.trainer import ContrastiveTrainer, last_whole_checkpoint, open_trainer
 
 log = logging.getLogger("bessemer")
@@ -32,6 +34,8 @@ class TrainingReport:
     """What ``training.json`` holds. One example is one query, one positive and its negatives, or one pair."""
 
     examples: int
+    batch_size: int  # queries per step; of several tasks the largest
+    trained_parameters: int
     steps: int
     epochs: float
     seconds: float
@@ -97,14 +101,16 @@ def finetune(
     frozen = encoder.independent_copy() if config.frozen_passages else None
     if selection and frozen:
         selection = selection.with_passages_of(frozen)
-    require_room_for_checkpoints(encoder, folder)
-    checkpoints = folder / CHECKPOINTS
-    trainer = open_trainer(data, encoder, selection.dev if selection else None, config, seed, checkpoints)
+    dev, checkpoints = selection.dev if selection else None, folder / CHECKPOINTS
     base = encoder.copy_weights()
     interpolation = None
     try:
-        with fast_training(encoder, bf16=trainer.args.bf16):
-            trainer.train_from(last_whole_checkpoint(checkpoints))
+        with lora(encoder, config, seed), gradient_checkpointing(encoder, config.gradient_checkpointing):
+            require_room_for_checkpoints(encoder, folder, config.save_total_limit)
+            claim_checkpoints(checkpoints)
+            trainer = open_trainer(data, encoder, dev, config, seed, checkpoints)
+            with fast_training(encoder, bf16=trainer.args.bf16):
+                trainer.train_from(last_whole_checkpoint(checkpoints))
         if selection and config.interpolation:
             interpolation = choose_alpha(
                 encoder, base, selection.dev, selection.general, selection.margin, trainer.best_scores
@@ -134,6 +140,8 @@ def _report(
     n_tokens = sum(task.n_tokens for task in trainer.tasks)
     return TrainingReport(
         examples=n_examples,
+        batch_size=arguments.per_device_train_batch_size,
+        trained_parameters=trainer.n_trained,
         steps=state.global_step,
         epochs=float(state.epoch or 0.0),
         seconds=seconds,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from bessemer.formats.pairs import JudgedPairs, LabelledPair
 from bessemer.training.hardware import mini_batch_tokens
 from bessemer.training.losses import pair_loss
 from bessemer.training.mini_batches import Features, MiniBatches
-from bessemer.training.tasks import Batch, of_part
+from bessemer.training.tasks import Batch, of_part, settled_batch_size
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,13 @@ class PairTask:
         self.name = data.name
         self.epoch = 0
         self._pairs = data.pairs
-        self._asked_batch_size = config.per_device_train_batch_size
-        self.batch_size = min(self._asked_batch_size, len(data.pairs))
         texts = list(dict.fromkeys(text for pair in data.pairs for text in (pair.left, pair.right)))
         row = {text: i for i, text in enumerate(texts)}
         self._sides = [(row[pair.left], row[pair.right]) for pair in data.pairs]
         self._tokens = encoder.tokenize(texts, "passage")
+        n_tokens = 2 * float(np.mean([len(ids) for ids in self._tokens]))
+        self._asked_batch_size = settled_batch_size(config, encoder, len(data.pairs), n_tokens, self.name)
+        self.batch_size = min(self._asked_batch_size, len(data.pairs))
         self._scale = _scale(data.pairs)
         self._mini_batches = MiniBatches(encoder, config.mini_batch_tokens or mini_batch_tokens(encoder))
         self._loss = pair_loss(

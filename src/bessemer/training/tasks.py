@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,10 +15,13 @@ from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import ConfigError
 from bessemer.training.batches import Collator, TrainingData, TrainingSet, require_examples, write_batch
 from bessemer.training.guide import Guide
-from bessemer.training.hardware import mini_batch_tokens
+from bessemer.training.hardware import auto_batch_size, mini_batch_tokens
+from bessemer.training.lora import merged
 from bessemer.training.losses import batch_loss
 from bessemer.training.mini_batches import Features
 from bessemer.types import HardNegatives
+
+log = logging.getLogger("bessemer")
 
 Batch = dict[str, Any]
 
@@ -70,6 +74,21 @@ def _guide(data: TrainingData, examples: TrainingSet, config: FinetuneConfig) ->
     return None if data.guide is None else Guide(data.guide, examples, config.batch_margin or 0.0)
 
 
+def settled_batch_size(
+    config: FinetuneConfig, encoder: DenseEncoder, n_examples: int, tokens_per_example: float, name: str
+) -> int:
+    """What is asked for; for ``auto``, what data and device make of it, which is logged."""
+    asked = config.per_device_train_batch_size
+    if asked != "auto":
+        return asked
+    chosen = auto_batch_size(encoder, n_examples, tokens_per_example)
+    log.info(
+        "training: batches of %d (auto: %d examples%s, of %.0f tokens each)",
+        *(chosen, n_examples, f" of {name}" if name else "", tokens_per_example),
+    )
+    return chosen
+
+
 class RetrievalTask:
     """Queries with judged passages and hard negatives."""
 
@@ -84,8 +103,6 @@ class RetrievalTask:
         if config.loss == "triplet" and not any(self.examples.mined):
             raise ConfigError("finetune.loss: `triplet` needs hard negatives; set --n-negatives, or bring some")
         self._encoder = encoder
-        self._asked_batch_size = config.per_device_train_batch_size
-        self.batch_size = min(self._asked_batch_size, len(self.examples))
         self.collator = Collator(
             encoder,
             self.examples,
@@ -94,6 +111,10 @@ class RetrievalTask:
             own_negatives_only=config.loss == "triplet",
             guide=_guide(data, self.examples, config),
         )
+        self._asked_batch_size = settled_batch_size(
+            config, encoder, len(self.examples), self.collator.tokens_per_example(), self.name
+        )
+        self.batch_size = min(self._asked_batch_size, len(self.examples))
         self._batch_loss = batch_loss(config, encoder.dimension, normalised=encoder.similarity == "cosine")
 
     def __len__(self) -> int:
@@ -131,7 +152,8 @@ class RetrievalTask:
         """Negatives of the weights as they are now; says in words what changed."""
         assert self.miner is not None
         before = {row.query_id: set(row.passage_ids) for row in self.negatives}
-        found = self.miner(self._encoder)
+        with merged(self._encoder):
+            found = self.miner(self._encoder)
         n_new = sum(len(set(row.passage_ids) - before.get(row.query_id, set())) for row in found)
         self.examples.take(found)
         return f"{n_new} of {sum(len(row.passage_ids) for row in found)} changed"
