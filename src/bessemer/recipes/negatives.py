@@ -16,7 +16,7 @@ from bessemer.formats.lines import atomic_writer
 from bessemer.negatives import drawn, mine_hard_negatives, suspected_share
 from bessemer.recipes.data import load_judged, open_encoder, open_reranker
 from bessemer.recipes.output import claim_file, plain
-from bessemer.training.gradients import measure_gradients, shared_triplets
+from bessemer.training.gradients import measure_gradients, shared_contrasts
 from bessemer.types import HardNegatives, Judged, Passage
 
 GRADIENT_EXAMPLES = 128
@@ -61,9 +61,11 @@ def gradient_report(
     least = LEAST_COVERED * max(_n_covered(rows) for rows in found.values())
     left_out = [name for name, rows in found.items() if _n_covered(rows) < least]
     found = {name: rows for name, rows in found.items() if name not in left_out}
-    triplets = shared_triplets(judged, passages, found, GRADIENT_EXAMPLES, config.seed)
-    measured = measure_gradients(encoder.encoder, triplets, config.finetune.temperature)
-    rows = [{**asdict(row), "suspected": suspected_share(found[row.strategy])} for row in measured]
+    contrasts = shared_contrasts(judged, passages, found, GRADIENT_EXAMPLES, config.seed)
+    chosen = {contrast.query.query_id for contrast in contrasts}
+    suspected = {name: suspected_share([r for r in rows if r.query_id in chosen]) for name, rows in found.items()}
+    measured = measure_gradients(encoder.encoder, contrasts, config.finetune.temperature)
+    rows = [{**asdict(row), "suspected": suspected[row.strategy]} for row in measured]
     with atomic_writer(plot) as stream:
         stream.write(gradient_svg(rows))
     notes = [f"{name}: too few queries have such a negative" for name in left_out]
