@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,6 +181,28 @@ def test_negatives_are_mined_with_the_merged_weights(tiny_bert: DenseEncoder, tm
     assert [weights.keys() == own.keys() for weights in seen] == [True]
     name = "0.model.encoder.layer.0.attention.self.query.weight"
     assert not torch.equal(seen[0][name], own[name])
+
+
+@pytest.mark.parametrize("settings", [{"refresh_steps": 2}, {"frozen_passages": True}])
+def test_all_that_a_run_encodes_is_encoded_by_a_plain_model(
+    tiny_bert: DenseEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, object]
+) -> None:
+    """A bf16 copy of peft's layers would lack the activations that are fused into linear ones."""
+    plain, calls = DenseEncoder.encode, []
+
+    def watching(self: DenseEncoder, *arguments: Any, **named: Any) -> Any:
+        calls.append([name for name, _ in self.model.named_modules() if "lora" in name or "base_layer" in name])
+        return plain(self, *arguments, **named)
+
+    def miner(encoder: DenseEncoder) -> list[HardNegatives]:
+        encoder.encode(TEXTS, "passage")
+        return list(tiny_world.negatives())
+
+    monkeypatch.setattr(DenseEncoder, "encode", watching)
+    data = TrainingData(tiny_world.train(), tiny_world.passages(), tiny_world.negatives(), miner)
+    finetune([data], tiny_bert, Selection(tiny_world.dev_pool(), None, 1.0), config(**settings), 42, tmp_path)
+    assert len(calls) > 4
+    assert not any(calls)
 
 
 def test_a_checkpoint_of_another_rank_is_refused(tiny_bert: DenseEncoder, tmp_path: Path) -> None:

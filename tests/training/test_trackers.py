@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
-from bessemer.errors import ConfigError
+from bessemer.errors import BessemerError, ConfigError
 from bessemer.training.batches import TrainingData
 from bessemer.training.callbacks import Progress
 from bessemer.training.dev_pool import MEASURE
@@ -135,3 +139,41 @@ def test_lines_of_progress_fit_80_columns(
         assert line.endswith(" ex/s, 0% padding")
         assert "left, loss " in line
         assert len(line) < 80
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@contextmanager
+def terminal() -> Iterator[Terminal]:
+    """stderr of a command line: our log goes there, and so does the bar."""
+    stream, logger = Terminal(), logging.getLogger("bessemer")
+    handler = logging.StreamHandler(stream)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stderr", stream)
+        patch.setattr(logger, "handlers", [handler])
+        level = logger.level
+        logger.setLevel(logging.INFO)
+        yield stream
+        logger.setLevel(level)
+        assert logger.handlers == [handler]
+
+
+def test_lines_of_the_log_stand_above_the_bar(tiny_bert: DenseEncoder, tmp_path: Path) -> None:
+    with terminal() as stream:
+        fit(tiny_bert, tmp_path)
+    lines = [line.rsplit("\r", 1)[-1] for line in stream.getvalue().split("\n")]
+    assert len([line for line in lines if line.startswith("training: step ") and "dev nDCG@10" in line]) == 2
+    (bar,) = [line for line in lines if line.startswith("training: 100%")]
+    assert " 6/6 [" in bar
+    assert ", loss " in bar
+    assert bar.endswith(" ex/s, 0% padding]")
+    assert len(bar) < 80
+
+
+def test_the_bar_ends_with_an_error(tiny_bert: DenseEncoder, tmp_path: Path) -> None:
+    with terminal() as stream, pytest.raises(BessemerError, match="is nan"):
+        fit(tiny_bert, tmp_path, learning_rate=1e30, warmup_steps=0)
+    assert stream.getvalue().endswith("\n")  # what is printed of it begins a line

@@ -7,9 +7,11 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm.contrib.logging import logging_redirect_tqdm  # type: ignore[import-untyped]
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
@@ -115,6 +117,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         self._begun = self._last_line = 0.0
         self._first_step = 0
         self._figures = ""
+        self._open = ExitStack()
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._begun = self._last_line = time.monotonic()
@@ -127,6 +130,8 @@ class Progress(TrainerCallback):  # type: ignore[misc]
                 bar_format=self.BAR,
                 dynamic_ncols=True,
             )
+            self._open.enter_context(self._bar)
+            self._open.enter_context(logging_redirect_tqdm([log]))  # lines above the bar and not at its end
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self._bar is not None:
@@ -155,6 +160,6 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         value = metrics[f"eval_{self._measure}"]
         log.info("training: step %d of %d, dev %s %.4f", state.global_step, state.max_steps, self._measure, value)
 
-    def on_train_end(self, *_: Any, **__: Any) -> None:
-        if self._bar is not None:
-            self._bar.close()
+    def close(self) -> None:
+        """After the end of training, or an error."""
+        self._open.close()

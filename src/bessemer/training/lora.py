@@ -90,7 +90,7 @@ def _inject(encoder: DenseEncoder, config: FinetuneConfig, seed: int) -> None:
     parameters = list(encoder.model.parameters())
     n_trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     log.info(
-        "training: LoRA of rank %d beside %d layers, %s weights of %s",
+        "training: LoRA of rank %d on %d layers: %s weights train, %s stay",
         *(config.lora_rank, len(names), f"{n_trained:,}", f"{sum(p.numel() for p in parameters) - n_trained:,}"),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from transformers.integrations import TensorBoardCallback, get_available_reporti
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from bessemer.errors import ConfigError
+
+log = logging.getLogger("bessemer")
 
 SELF_EXPLAINED = frozenset({"azure_ml", "flyte", "kubeflow"})
 """Not among those that the library lists as available, or not a matter of packages: they say themselves what lacks."""
@@ -22,6 +25,7 @@ def open_trackers(names: Sequence[str], folder: Path) -> list[TrainerCallback]:
     for tracker in found:
         if isinstance(tracker, TensorBoardCallback) and tracker.logging_dir is None:
             tracker.logging_dir = str(folder / "runs")
+            log.info("training: tensorboard --logdir %s", tracker.logging_dir)
     return found
 
 

@@ -78,9 +78,9 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         self._n_examples = 0  # trained on in this process
         self._logged = (0, 0, 0)  # what `_counts` was at the last log
         self.best_scores: NDArray[np.float64] | None = None  # per dev query, of the best weights of this process
+        self._progress = Progress(self.measure)
         trackers = open_trackers(config.report_to, Path(arguments.output_dir).parent)
-        progress = Progress(self.measure)
-        callbacks = [TrainingClock(), EpochDraws([*tasks, batches]), FiniteGradient(), progress, *trackers]
+        callbacks = [TrainingClock(), EpochDraws([*tasks, batches]), FiniteGradient(), self._progress, *trackers]
         if self._mining:
             every = count_of(config.refresh_steps, arguments.max_steps)
             callbacks.insert(0, RefreshNegatives(self._mining, every))  # its time is training's
@@ -126,7 +126,10 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             for task, negatives in zip(self._mining, found, strict=True):
                 task.examples.take(negatives)
         if checkpoint is None or state is None or not _had_ended(state):
-            self.train(resume_from_checkpoint=checkpoint)
+            try:
+                self.train(resume_from_checkpoint=checkpoint)
+            finally:
+                self._progress.close()
             return
         self.state = state
         self._load_callback_state()
@@ -237,10 +240,11 @@ def open_trainer(
 ) -> ContrastiveTrainer:
     """Ready to train ``encoder`` on ``data``, with checkpoints in ``folder``. Raises DataError, ConfigError."""
     kind = FrozenPassagesTask if config.frozen_passages else RetrievalTask
-    tasks: list[Task] = [
-        PairTask(part, encoder, config) if isinstance(part, PairData) else kind(part, encoder, config, seed)
-        for part in data
-    ]
+    with merged(encoder):  # some encode their passages when they are made
+        tasks: list[Task] = [
+            PairTask(part, encoder, config) if isinstance(part, PairData) else kind(part, encoder, config, seed)
+            for part in data
+        ]
     batches = TaskBatches([Share(len(task), task.batch_size) for task in tasks], config.sampling_alpha, seed)
     settled = config.model_copy(update={"per_device_train_batch_size": max(task.batch_size for task in tasks)})
     measure = None if dev_pool is None else dev_pool.measure
