@@ -13,6 +13,7 @@ from bessemer.draws import digest
 from bessemer.encoders.encoder import Encoder
 from bessemer.errors import ArtifactError
 from bessemer.measures import per_query
+from bessemer.processes import Processes
 from bessemer.search.exact import top_k
 from bessemer.search.ranking import tie_priority
 from bessemer.types import Hits, Judged, Passage, Qrels, Query
@@ -90,6 +91,29 @@ class TaskPools:
 
     def scores(self, encoder: DenseEncoder) -> NDArray[np.float64]:
         return np.concatenate([pool.scores(encoder.for_task(task)) for task, pool in self.pools])
+
+
+@dataclass(frozen=True)
+class ScoredByFirst:
+    """A pool that the first of several processes searches for all of them, so that they agree to the last digit."""
+
+    pool: DevPool
+    processes: Processes
+
+    @property
+    def queries(self) -> Sequence[Query]:
+        return self.pool.queries
+
+    @property
+    def statement(self) -> str:
+        return self.pool.statement
+
+    @property
+    def base(self) -> Sequence[float] | None:
+        return self.pool.base
+
+    def scores(self, encoder: DenseEncoder) -> NDArray[np.float64]:
+        return np.array(self.processes.from_first(lambda: self.pool.scores(encoder).tolist()))
 
 
 def _ndcg(results: Mapping[str, Hits], qrels: Qrels, queries: Sequence[Query]) -> NDArray[np.float64]:

@@ -10,12 +10,15 @@ from pathlib import Path
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
+from bessemer.processes import Processes
 from bessemer.training.batches import TrainingData
 from bessemer.training.cpu import fast_training
-from bessemer.training.dev_pool import MEASURE, DevPool, EvaluationPool
+from bessemer.training.dev_pool import MEASURE, DevPool, ScoredByFirst
+from bessemer.training.distributed import joined_processes
 from bessemer.training.hardware import peak_memory_bytes, require_room_for_checkpoints
 from bessemer.training.interpolation import Interpolation, choose_alpha
 from bessemer.training.trainer import ContrastiveTrainer, last_whole_checkpoint, open_trainer
+from bessemer.workspace import in_all_processes
 
 log = logging.getLogger("bessemer")
 
@@ -26,13 +29,14 @@ CHECKPOINTS = "checkpoints"
 class TrainingReport:
     """What ``training.json`` holds. One example is one query, one positive and its negatives."""
 
-    examples: int
+    examples: int  # of all processes
+    n_processes: int
     steps: int
     epochs: float
     seconds: float
     examples_per_second: float
     final_loss: float
-    peak_memory_bytes: int
+    peak_memory_bytes: int  # of the first process
     token_waste: float  # padded over real tokens, less one
     learning_rate: float
     loss_curve: tuple[Mapping[str, float], ...]
@@ -57,10 +61,15 @@ class Selection:
     """On what checkpoints and the interpolation share are chosen. ``margin``: nDCG@10 the general set may lose."""
 
     dev: DevPool
-    general: EvaluationPool | None
+    general: DevPool | None
     margin: float
 
+    def scored_by_first(self, processes: Processes) -> Selection:
+        general = ScoredByFirst(self.general, processes) if self.general else None
+        return Selection(ScoredByFirst(self.dev, processes), general, self.margin)
 
+
+@in_all_processes
 def finetune(
     data: Sequence[TrainingData],
     encoder: DenseEncoder,
@@ -74,26 +83,28 @@ def finetune(
     ``data``: one part or several, which train together in batches of one part each. The encoder itself has its own
     weights again in the end, also after an error.
 
+    Several processes that `join_processes` joined train together, and the first one writes.
+
     With ``selection`` (and any query in its dev pool) the best checkpoint by dev nDCG@10 is kept, training stops early,
     and the weights are mixed with the base's; without, the last weights are saved. Raises DataError when no query has
     a relevant passage, BessemerError when the loss is no longer a number.
     """
-    if selection and not selection.dev.queries:
-        selection = None
-    require_room_for_checkpoints(encoder, folder)
+    processes = joined_processes()
+    selection = selection.scored_by_first(processes) if selection and selection.dev.queries else None
+    processes.from_first(lambda: require_room_for_checkpoints(encoder, folder))
     checkpoints = folder / CHECKPOINTS
     trainer = open_trainer(data, encoder, selection.dev if selection else None, config, seed, checkpoints)
     base = encoder.copy_weights()
     interpolation = None
     try:
         with fast_training(encoder, bf16=trainer.args.bf16):
-            trainer.train_from(last_whole_checkpoint(checkpoints))
+            trainer.train_from(processes.from_first(lambda: last_whole_checkpoint(checkpoints)))
         if selection and config.interpolation:
             interpolation = choose_alpha(
                 encoder, base, selection.dev, selection.general, selection.margin, trainer.best_scores
             )
             log.info("interpolation: alpha %g (%s)", interpolation.alpha, interpolation.reason)
-        encoder.save(folder / "model")
+        processes.from_first(lambda: encoder.save(folder / "model"))
     finally:
         encoder.load_weights(base)
     return Tuned(folder / "model", _report(trainer, selection, interpolation))
@@ -118,6 +129,7 @@ def _report(
     n_tokens = sum(task.n_tokens for task in trainer.tasks)
     return TrainingReport(
         examples=n_examples,
+        n_processes=joined_processes().n,
         steps=state.global_step,
         epochs=float(state.epoch or 0.0),
         seconds=seconds,
