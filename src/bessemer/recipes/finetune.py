@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from bessemer.config import Config
@@ -15,6 +16,7 @@ from bessemer.recipes.output import claim_folder, installed_versions, plain, pub
 from bessemer.recipes.systems import bm25_over, dense_over
 from bessemer.training.batches import TrainingData
 from bessemer.training.dev_pool import EvaluationPool, build_dev_pool
+from bessemer.training.distributed import join_processes
 from bessemer.training.finetune import Selection, Tuned, discard_checkpoints
 from bessemer.training.finetune import finetune as fit
 from bessemer.types import HardNegatives
@@ -29,27 +31,43 @@ def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
     Negatives that the data bring are used; without any they are mined. Checkpoints and the interpolation share are
     chosen on dev, which is carved from train where the data have none. Running it again goes on from the last
     checkpoint, or returns what is done; with ``resume`` False it trains anew. Returns training.json.
+
+    Under torchrun all processes train, on batches of ``per_device_train_batch_size`` queries each; the first one does
+    all the rest.
     """
     if config.data is None:
         raise ConfigError("finetune needs --data: a BEIR folder or a BGE JSONL file")
-    out = claim_folder(config.out)
+    with (
+        join_processes(config.device) as processes,
+        Workspace(config.workspace, seed=config.seed, processes=processes) as workspace,
+    ):
+        with processes.first_ahead():
+            if processes.is_first:
+                _claim(config.out)
+            material = load_judged(config, require=("train",))
+            encoder = open_encoder(config, config.model)
+            cached = CachedEncoder(encoder, workspace.root / "embeddings")
+            negatives = _negatives(config, material, cached, workspace)
+            selection = _selection(config, material, cached)
+            splits, passages = material.collection.splits, material.collection.passages
+            data = TrainingData(splits["train"], passages, negatives, miner_of(config, splits["train"], passages))
+            inputs = ([data], encoder, selection, config.finetune, config.seed)
+            if processes.is_first and not resume:
+                workspace.forget("model", fit, *inputs)
+        tuned = workspace.step("model", fit, *inputs)
+        return processes.from_first(lambda: _publish(config, tuned, material, encoder))
+
+
+def _claim(folder: str) -> None:
+    out = claim_folder(folder)
     if any(out.iterdir()) and not (out / FIGURES).exists():  # it is replaced as a whole
         raise ConfigError(f"--out {out}: holds files that are not of an earlier finetune; choose a new folder")
-    with Workspace(config.workspace, seed=config.seed) as workspace:
-        material = load_judged(config, require=("train",))
-        encoder = open_encoder(config, config.model)
-        cached = CachedEncoder(encoder, workspace.root / "embeddings")
-        negatives = _negatives(config, material, cached, workspace)
-        selection = _selection(config, material, cached)
-        splits, passages = material.collection.splits, material.collection.passages
-        data = TrainingData(splits["train"], passages, negatives, miner_of(config, splits["train"], passages))
-        inputs = ([data], encoder, selection, config.finetune, config.seed)
-        if not resume:
-            workspace.forget("model", fit, *inputs)
-        tuned = workspace.step("model", fit, *inputs)
-        discard_checkpoints(tuned)
-        result = training_json(tuned, material, encoder, open_encoder(config, str(tuned.model)))
-        publish_folder(tuned.model, out, {FIGURES: result})
+
+
+def _publish(config: Config, tuned: Tuned, material: Material, encoder: DenseEncoder) -> Mapping[str, Any]:
+    discard_checkpoints(tuned)
+    result = training_json(tuned, material, encoder, open_encoder(config, str(tuned.model)))
+    publish_folder(tuned.model, Path(config.out), {FIGURES: result})
     return result
 
 
