@@ -123,8 +123,9 @@ def _option(flag: str, key: str) -> inspect.Parameter:
     owner = _section(key.split(".")[0]) if "." in key else Config
     field = owner.model_fields[key.rsplit(".", 1)[-1]]
     kind: Any = field.annotation
-    if isinstance(kind, types.UnionType):
-        kind = next(a for a in typing.get_args(kind) if a is not type(None))
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        kinds = [a for a in typing.get_args(kind) if a is not type(None)]
+        kind = kinds[0] if len(kinds) == 1 else str  # the configuration reads what it may be
     if typing.get_origin(kind) in (typing.Literal, Mapping, tuple):
         kind = str
     default = "" if field.default in (None, ()) else f" [{_shown(field.default)}]"

@@ -10,10 +10,10 @@ import types
 import typing
 from collections.abc import Mapping, Set
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bessemer.errors import ConfigError
 
@@ -97,21 +97,35 @@ class NegativesConfig(Section):
         return self
 
 
+def _number_or_auto(value: Any) -> Any:
+    try:
+        if value == "auto" or (int(value) == float(value) and int(value) >= 2):
+            return value if value == "auto" else int(value)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError("give auto, or a whole number from 2 up")
+
+
+BatchSize = Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)]
 SAMPLING = {"size": 1.0, "round_robin": 0.0}
 
 
 class FinetuneConfig(Section):
     """Training; names as in Hugging Face's TrainingArguments where they exist there."""
 
-    learning_rate: float | None = Field(None, gt=0, description="unset: 5e-5; 1e-2 for static models")
+    learning_rate: float | None = Field(None, gt=0, description="unset: 5e-5; 5e-4 with LoRA; 1e-2 for static models")
     num_train_epochs: float = Field(4.0, gt=0, description="upper bound; early stopping ends sooner")
     max_steps: int = Field(-1, ge=-1, description="total steps; -1 = by epochs")
-    per_device_train_batch_size: int = Field(64, ge=2, description="queries per step; their passages are negatives")
+    per_device_train_batch_size: BatchSize = Field(
+        64, description="queries per step, whose passages are negatives; auto: by the data and the device"
+    )
     warmup_steps: float = Field(0.1, ge=0, description="a count, or a share when below 1")
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     max_grad_norm: float = Field(1.0, gt=0, description="longer gradients are cut to this norm")
     lr_scheduler_type: Literal["linear", "cosine", "polynomial", "constant", "constant_with_warmup"] = "linear"
-    loss: str = Field("info_nce", description="info_nce, hardness or mochi")
+    loss: str | None = Field(
+        None, description="docs/losses.md; unset: info_nce, for scored pairs cosent, for labelled ones contrastive"
+    )
     temperature: float = Field(0.05, gt=0, description="logits = score / temperature")
     symmetric: bool = Field(False, description="info_nce: also from each positive to the queries")
     same_tower_negatives: bool = Field(False, description="info_nce: other queries and passages, too")
@@ -119,21 +133,35 @@ class FinetuneConfig(Section):
     class_prior: float = Field(0.0, ge=0, lt=1, description="hardness: share of negatives that are false ones")
     n_synthetic: int = Field(8, ge=0, description="mochi: negatives mixed from two hard ones, per query")
     n_synthetic_with_query: int = Field(4, ge=0, description="mochi: negatives mixed from a hard one and the query")
+    loss_margin: float = Field(
+        0.5, gt=0, description="contrastive, triplet: cosine distance that is enough between what does not belong"
+    )
     exclude_same_document: bool = Field(False, description="passages of the positive's document are no negatives")
     batch_margin: float | None = Field(
         None, description="no negative in a batch scores above its query's positive less this; unset: off"
+    )
+    guide: str | None = Field(
+        None, description="model by whose scores batch_margin (then 0 if unset) goes, in place of the trained one's"
     )
     matryoshka_dims: tuple[int, ...] = Field((), description="further widths at which the vectors shall serve")
     n_negatives: int = Field(1, ge=0, description="hard negatives per query and batch")
     refresh_steps: float = Field(
         0, ge=0, description="mine anew with the current weights every so many steps (a share below 1); 0: never"
     )
+    frozen_passages: bool = Field(
+        False, description="train the query side alone, on n_negatives retrieved anew in each step (ADORE)"
+    )
     max_length: int | None = Field(None, ge=8, description="tokens of a passage; unset: the model's limit, at most 512")
     query_max_length: int | None = Field(None, ge=8, description="tokens of a query; unset: as max_length")
     max_train_queries: int | None = Field(None, ge=1, description="a seeded sample of the train queries; stated")
     bf16: bool | None = Field(None, description="unset: where the hardware has it")
+    fp16: bool = Field(False, description="on a GPU without bf16: half precision with a scaled loss")
+    gradient_checkpointing: bool = Field(False, description="less memory for a third more time")
+    lora_rank: int = Field(0, ge=0, description="train adapters of this rank, not the weights (needs peft); 0: off")
+    lora_alpha: int | None = Field(None, ge=1, description="adapters count alpha / rank times; unset: 2 * rank")
     eval_steps: float = Field(0.25, gt=0, description="a count, or a share of all steps when below 1")
-    early_stopping_patience: int = Field(2, ge=1, description="evaluations without a better dev nDCG@10")
+    save_total_limit: int = Field(2, ge=1, description="checkpoints kept; the best is never the one to go")
+    early_stopping_patience: int = Field(2, ge=1, description="evaluations without a better dev figure")
     mini_batch_tokens: int | None = Field(
         None, ge=64, description="padded tokens encoded at once inside a batch; unset: 1024 on a CPU, 65536 on a GPU"
     )
@@ -142,10 +170,26 @@ class FinetuneConfig(Section):
         "size", description="of several tasks: size, round_robin, or a number a: batches in proportion to size ** a"
     )
 
+    logging_steps: float | None = Field(None, gt=0, description="a count, or a share below 1; unset: a fiftieth of all")
+    report_to: tuple[str, ...] = Field((), description="trackers: tensorboard, wandb, mlflow, ...")
+    run_name: str | None = Field(None, description="of this run in the trackers")
+
+    @model_validator(mode="after")
+    def _one_source_of_negatives(self) -> FinetuneConfig:
+        if self.frozen_passages and (self.refresh_steps or self.guide):
+            raise ValueError("frozen_passages retrieves negatives in every step; leave refresh_steps and guide out")
+        return self
+
     @property
     def sampling_alpha(self) -> float:
         """The exponent that ``task_sampling`` names: batches of a task grow as its number of examples to this."""
         return SAMPLING[self.task_sampling] if self.task_sampling in SAMPLING else float(self.task_sampling)
+
+    @model_validator(mode="after")
+    def _one_precision(self) -> FinetuneConfig:
+        if self.fp16 and self.bf16:
+            raise ValueError("fp16 and bf16 cannot both be on: give one")
+        return self
 
     @field_validator("task_sampling", mode="before")
     @classmethod
@@ -158,11 +202,39 @@ class FinetuneConfig(Section):
             raise ValueError("give size, round_robin or a number from 0 to 1")
         return str(value)
 
-    @field_validator("matryoshka_dims", mode="before")
+    @field_validator("matryoshka_dims", "report_to", mode="before")
     @classmethod
-    def _widths_of_a_flag(cls, value: Any) -> Any:
-        """``256,128``, as a command line gives them."""
-        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    def _list_of_a_flag(cls, value: Any) -> Any:
+        """``256,128``, as a command line gives them; ``none`` is the empty one."""
+        if not isinstance(value, str):
+            return value
+        return [part.strip() for part in value.split(",")] if value != "none" else []
+
+
+class PromptsConfig(Section):
+    query: str = Field("", description="put before every query; a trailing space belongs to it")
+    passage: str = Field("", description="put before every passage")
+
+
+class TaskConfig(Section):
+    """One of several datasets that train together; what is unset here is as in the finetune section."""
+
+    data: str = Field(description="as --data")
+    name: str | None = Field(None, description="in reports; unset: the name of the file or folder")
+    task: str = Field("", description="whose prompts: qa, tool, ... (docs/tasks.md) or a name under `prompts`")
+    columns: ColumnsConfig | None = None
+    loss: str | None = None
+    temperature: float | None = Field(None, gt=0)
+    per_device_train_batch_size: BatchSize | None = None
+    n_negatives: int | None = Field(None, ge=0)
+    max_length: int | None = Field(None, ge=8)
+    query_max_length: int | None = Field(None, ge=8)
+    max_train_queries: int | None = Field(None, ge=1)
+
+    def settings(self, common: FinetuneConfig) -> FinetuneConfig:
+        """``common`` with what this task says otherwise."""
+        own = {name: value for name in FinetuneConfig.model_fields if (value := getattr(self, name, None)) is not None}
+        return common.model_copy(update=own)
 
 
 class EvaluationConfig(Section):
@@ -180,9 +252,16 @@ class Config(Section):
     """Everything that ``bessemer adapt`` and its parts can be told."""
 
     source: str | None = Field(None, description="file or folder of documents")
-    data: str | None = Field(None, description="BEIR folder, BGE JSONL, Parquet, ... or hf:NAME[:SUBSET]")
+    data: str | None = Field(None, description="BEIR folder, BGE JSONL, TSV of pairs, Parquet, ... or hf:NAME[:SUBSET]")
     columns: ColumnsConfig | None = Field(
         None, description="column mapping of a dataset, as {query: question, positives: context.contexts}"
+    )
+    task: str = Field("", description="whose prompts stand before the texts (docs/tasks.md); unset: the model's own")
+    tasks: tuple[TaskConfig, ...] = Field(
+        (), description="finetune: several datasets in place of data, as [{data: a, task: qa}, {data: b}]"
+    )
+    prompts: Mapping[str, PromptsConfig] = Field(
+        {}, description="your own tasks, as {faq: {query: 'Question: ', passage: 'Answer: '}}"
     )
     queries: str | None = Field(None, description="JSONL of your own queries for --source")
     model: str = Field("minilm", description="name, alias or folder of the base model")
@@ -198,6 +277,12 @@ class Config(Section):
     negatives: NegativesConfig = NegativesConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Config:
+        if self.final_fit and self.finetune.frozen_passages:
+            raise ValueError("final_fit mixes whole models; it does not go with finetune.frozen_passages")
+        return self
 
 
 def load_config(path: str | Path | None = None, flags: Mapping[str, Any] | None = None) -> Config:

@@ -10,17 +10,19 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score
 
 from bessemer.encoders.encoder import Encoded
+from bessemer.encoders.similarity import pair_scores
 from bessemer.errors import DataError
-from bessemer.evaluation.sts import evaluate_labelled_pairs, evaluate_sts, pair_scores
+from bessemer.evaluation.sts import evaluate_labelled_pairs, evaluate_sts
 
 
 class Angles:
     """Texts are angles in degrees (and a length): their vectors stand at that angle."""
 
-    fingerprint = "angles"
-
     def __init__(self, similarity: Literal["cosine", "dot"] = "cosine") -> None:
         self.similarity: Literal["cosine", "dot"] = similarity
+
+    def fingerprint_of(self, side: str) -> str:
+        return "angles"
 
     def encode_passages(self, texts: Sequence[str]) -> Encoded:
         numbers = np.asarray([[float(part) for part in (text + " 1").split()[:2]] for text in texts])

@@ -75,6 +75,7 @@ def test_all_problems_at_once(configure: Configure, tmp_path: Path) -> None:
         {"symmetric": True, "same_tower_negatives": True, "exclude_same_document": True},
         {"matryoshka_dims": "16,8", "batch_margin": 0.1},
         {"refresh_steps": 3},
+        {"loss": "triplet", "loss_margin": 0.3},
     ],
 )
 def test_every_loss_and_a_refresh_of_negatives_train(
@@ -88,3 +89,23 @@ def test_every_loss_and_a_refresh_of_negatives_train(
     curve = [point["loss"] for point in finetune(changed)["loss_curve"]]
     assert all(math.isfinite(loss) for loss in curve)
     assert curve != [point["loss"] for point in finetune(plain)["loss_curve"]]
+
+
+def test_a_guide_tells_false_negatives_and_is_encoded_with_but_once(
+    configure: Configure, english_beir: Path, english_model: Path, tmp_path: Path
+) -> None:
+    plain = configure(tmp_path / "plain", data=str(english_beir))
+    finetuning = {**plain.finetune.model_dump(exclude_unset=True), "guide": str(english_model), "batch_margin": 0.2}
+    guided = configure(tmp_path / "guided", data=str(english_beir), finetune=finetuning)
+    curve = [point["loss"] for point in finetune(guided)["loss_curve"]]
+    assert all(math.isfinite(loss) for loss in curve)
+    assert curve[0] < finetune(plain)["loss_curve"][0]["loss"]  # fewer negatives
+    missing = {**finetuning, "guide": str(tmp_path / "nowhere")}
+    with pytest.raises(ConfigError, match="nowhere"):
+        finetune(configure(tmp_path / "missing", data=str(english_beir), finetune=missing))
+
+
+def test_triplets_need_hard_negatives(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    finetuning = {"loss": "triplet", "n_negatives": 0}
+    with pytest.raises(ConfigError, match="`triplet` needs hard negatives; set --n-negatives"):
+        finetune(configure(tmp_path, data=str(english_beir), finetune=finetuning))

@@ -156,6 +156,15 @@ def test_passages_of_the_positive_s_document_are_out_when_that_is_asked_for(mini
     assert excluded.tolist() == [[True, True, False, False], [False, False, True, True]]
 
 
+def test_a_query_s_own_negatives_alone_where_the_loss_is_of_triplets(minilm: DenseEncoder) -> None:
+    examples = training_set([mined("b", "p3", "p5"), mined("d", "p5")], n_negatives=2)
+    rows = [examples[i] for i in range(5)]
+    batch = Collator(minilm, examples, 4096, own_negatives_only=True)(rows)
+    columns = ["p0", "p2", "p3", "p5", "p1", "p4"]
+    left = [{columns[j] for j in (~row).nonzero().flatten().tolist()} for row in batch["excluded"]]
+    assert left == [set(), set(), {"p3", "p5"}, set(), {"p5"}]
+
+
 def padded_sizes(side: dict[str, list[dict[str, Tensor]]]) -> list[int]:
     return [features["input_ids"].numel() for features in side["features"]]
 
@@ -169,8 +178,10 @@ def test_the_token_budget_is_kept_and_padding_counted(minilm: DenseEncoder, budg
         for features in batch[side]["features"]:
             assert features["input_ids"].numel() <= budget or len(features["input_ids"]) == 1
     masks = [features["attention_mask"] for side in ("queries", "passages") for features in batch[side]["features"]]
-    assert collator.n_tokens == sum(int(mask.sum()) for mask in masks)
-    assert collator.n_padded_tokens == sum(padded_sizes(batch["queries"]) + padded_sizes(batch["passages"]))
+    assert collator.mini_batches.n_tokens == sum(int(mask.sum()) for mask in masks)
+    assert collator.mini_batches.n_padded_tokens == sum(
+        padded_sizes(batch["queries"]) + padded_sizes(batch["passages"])
+    )
     assert len(batch["passages"]["features"]) > 1
 
 

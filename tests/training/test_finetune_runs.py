@@ -137,7 +137,7 @@ def test_without_dev_queries_the_last_weights_are_saved(
     (saved,) = load_file(tuned.model / "model.safetensors").values()
     (last,) = load_file(tmp_path / "checkpoints" / "checkpoint-5" / "model.safetensors").values()
     assert torch.equal(saved, last)
-    assert tuned.report.dev_pool == "no dev queries: the last weights were kept"
+    assert tuned.report.dev_pool == "no dev queries or pairs: the last weights were kept"
     assert (tuned.report.dev_curve, tuned.report.interpolation, tuned.report.best_step) == ((), None, 5)
 
 
@@ -219,14 +219,14 @@ def test_shares_become_counts(
 ) -> None:
     config = FinetuneConfig(**settings)
     per_epoch = Share(n_examples, config.per_device_train_batch_size).n_batches
-    found = training_arguments(config, per_epoch, tmp_path, tiny_static, seed=1, evaluate=True)
+    found = training_arguments(config, per_epoch, tmp_path, tiny_static, seed=1, measure="nDCG@10")
     assert (found.max_steps, found.eval_steps, found.save_steps) == (steps, every, every)
     assert (found.learning_rate, found.warmup_steps) == (1e-2, 0.1)  # a static model; the library reads the share
 
 
 def test_transformers_take_the_smaller_learning_rate(fresh_encoder: Callable[[], DenseEncoder], tmp_path: Path) -> None:
     encoder = fresh_encoder()
-    found = training_arguments(FinetuneConfig(), 100, tmp_path, encoder, seed=1, evaluate=False)
+    found = training_arguments(FinetuneConfig(), 100, tmp_path, encoder, seed=1, measure=None)
     assert found.learning_rate == (1e-2 if encoder.is_static else 5e-5)
 
 
@@ -259,7 +259,7 @@ def test_out_of_memory_halves_the_mini_batch_and_says_so(
 
     limit = 20
     monkeypatch.setattr(ContrastiveTrainer, "_embed", small_memory)
-    monkeypatch.setattr("bessemer.training.batches.LEAST_TOKENS", 8)
+    monkeypatch.setattr("bessemer.training.mini_batches.LEAST_TOKENS", 8)
     with caplog.at_level("WARNING", logger="bessemer"):
         tuned = tiny_run(tiny_bert, tmp_path / "enough", None, mini_batch_tokens=64)
     assert [record.getMessage() for record in caplog.records] == [

@@ -106,6 +106,29 @@ def test_killed_while_training(fresh_encoder: Fresh, tmp_path: Path, eval_steps:
     assert resumed.report.examples_per_second == pytest.approx(whole.report.examples / resumed.report.seconds)
 
 
+LESS_MEMORY = ({"lora_rank": 4}, {"gradient_checkpointing": True}, {"lora_rank": 4, "gradient_checkpointing": True})
+
+
+@pytest.mark.parametrize("fresh_encoder", ["bert"], indirect=True)
+@pytest.mark.parametrize("settings", LESS_MEMORY)
+def test_killed_while_training_in_less_memory(
+    fresh_encoder: Fresh, tmp_path: Path, settings: dict[str, object]
+) -> None:
+    pool = tiny_world.dev_pool()
+    whole = fit(fresh_encoder(), tmp_path / "whole", general=pool, **settings)
+    for dev, general in ((deadly(pool, 2), pool), (pool, deadly(pool, 2))):  # at step 4, and while weights are mixed
+        encoder = fresh_encoder()
+        own = encoder.copy_weights()
+        with pytest.raises(Killed):
+            fit(encoder, tmp_path / "broken", dev, general=general, **settings)
+        restored = encoder.copy_weights()
+        assert restored.keys() == own.keys()
+        assert all(torch.equal(own[name], weight) for name, weight in restored.items())
+    resumed = fit(fresh_encoder(), tmp_path / "broken", general=pool, **settings)
+    assert_same(tmp_path / "whole", tmp_path / "broken")
+    assert outcome(resumed) == outcome(whole)
+
+
 @pytest.mark.parametrize("fresh_encoder", ["static"], indirect=True)
 def test_the_draws_of_later_epochs_matter_to_the_weights(fresh_encoder: Fresh, tmp_path: Path) -> None:
     """Else the test above would not see a resume that draws the negatives of another epoch."""

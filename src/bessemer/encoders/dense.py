@@ -117,11 +117,24 @@ class DenseEncoder:
             self._fingerprint = (version, digest)
         return self._fingerprint[1]
 
+    def fingerprint_of(self, side: Side) -> str:
+        """Of what encodes one side: the same for both where a model has but one encoder."""
+        return self.fingerprint
+
     @property
     def content_key(self) -> str:
         """The fingerprint with all else that shapes vectors: lengths, the precision asked for, prompts of tasks."""
         key = f"{self.fingerprint}:{self.query_max_length}:{self.max_length}:{'bf16' if self._asked_bf16 else 'fp32'}"
         return f"{key}:{sorted(self.task_prompts.items())}" if self.task_prompts else key
+
+    def independent_copy(self) -> DenseEncoder:
+        """This encoder with weights of its own: what trains the one does not move the other."""
+        other = copy.copy(self)
+        other.model = copy.deepcopy(self.model)
+        other._first = other.model[0]
+        other.n_truncated = {"query": 0, "passage": 0}
+        other._fingerprint = other._bf16_modules = None
+        return other
 
     def with_prompts(self, prompts: Mapping[str, Prompts]) -> DenseEncoder:
         """This encoder, its weights shared, with prompts for these tasks beside those that it has."""

@@ -1,20 +1,15 @@
-"""Sentence pairs: graded similarity (STS) and yes/no labels.
-
-Both sentences are encoded as passages: the sides are equal, and passages are the side that most models give no prompt.
-"""
+"""Sentence pairs: graded similarity (STS) and yes/no labels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import pearsonr, spearmanr
 
 from bessemer.encoders.encoder import Encoder
+from bessemer.encoders.similarity import ScoredPair, pair_scores
 from bessemer.errors import DataError, Problem
-
-ScoredPair = tuple[str, str, float]
 
 
 def evaluate_sts(encoder: Encoder, pairs: Sequence[ScoredPair]) -> dict[str, float]:
@@ -57,18 +52,3 @@ def evaluate_labelled_pairs(encoder: Encoder, pairs: Sequence[ScoredPair]) -> di
         "threshold": float(scores[order][last][best]),
         "n_pairs": len(pairs),
     }
-
-
-def pair_scores(encoder: Encoder, pairs: Sequence[ScoredPair]) -> NDArray[np.float64]:
-    """(n,) the encoder's own similarity of each pair; every distinct sentence is encoded once."""
-    rows = {text: row for row, text in enumerate(dict.fromkeys(text for a, b, _ in pairs for text in (a, b)))}
-    dense = encoder.encode_passages(list(rows)).dense
-    if dense is None:
-        raise ValueError("the encoder gives no dense vectors")
-    vectors = dense.astype(np.float64)
-    if encoder.similarity == "cosine":
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors /= np.where(norms > 0, norms, 1)
-    first, second = vectors[[rows[a] for a, _, _ in pairs]], vectors[[rows[b] for _, b, _ in pairs]]
-    scores: NDArray[np.float64] = np.einsum("nd,nd->n", first, second)
-    return scores

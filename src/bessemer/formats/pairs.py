@@ -30,6 +30,11 @@ class LabelledPair:
     right: str
     label: bool
 
+    @property
+    def score(self) -> float:
+        """1 or 0."""
+        return float(self.label)
+
 
 @dataclass(frozen=True, slots=True)
 class Triplet:
@@ -38,7 +43,8 @@ class Triplet:
     negative: str
 
 
-Pairs = tuple[ScoredPair, ...] | tuple[LabelledPair, ...] | tuple[Triplet, ...]
+JudgedPairs = tuple[ScoredPair, ...] | tuple[LabelledPair, ...]
+Pairs = JudgedPairs | tuple[Triplet, ...]
 
 
 def read_pairs(path: str | Path) -> Pairs:
@@ -76,7 +82,15 @@ def collection_from_triplets(path: str | Path, *, seed: int = 42, require: Seque
     problems: list[Problem] = []
     if not rows:
         message = "scored or labelled sentence pairs are no collection to search"
-        problems.append(Problem(str(path), None, "", message, "give triplets, BGE JSONL or a BEIR folder"))
+        problems.append(
+            Problem(
+                str(path),
+                None,
+                "",
+                message,
+                "give triplets, BGE JSONL or a BEIR folder; finetune and evaluate take pairs",
+            )
+        )
     return collection_from_rows(rows, str(path), problems, Notes(), seed=seed, require=require)
 
 

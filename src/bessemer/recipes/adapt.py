@@ -13,7 +13,15 @@ from bessemer.evaluation.evaluate import fuse_runs
 from bessemer.evaluation.report import write_report
 from bessemer.negatives import mine_hard_negatives
 from bessemer.recipes.card import write_model_card
-from bessemer.recipes.data import Material, load_judged, miner_of, open_encoder, open_reranker, require_one_input
+from bessemer.recipes.data import (
+    Material,
+    guide_of,
+    load_judged,
+    miner_of,
+    open_encoder,
+    open_reranker,
+    require_one_input,
+)
 from bessemer.recipes.documents import material_from_documents
 from bessemer.recipes.final_fit import fit_on_everything
 from bessemer.recipes.general import general_source, load_general_set, measure_general
@@ -22,6 +30,7 @@ from bessemer.recipes.plan import Plan
 from bessemer.recipes.prepare import write_dropped
 from bessemer.recipes.reporting import assemble_report, measure_separation
 from bessemer.recipes.systems import further_slices, run_base_systems, run_tuned
+from bessemer.recipes.tasks import require_prompts, with_task_prompts
 from bessemer.search.index import build_index
 from bessemer.training.batches import TrainingData
 from bessemer.training.dev_pool import build_dev_pool
@@ -37,6 +46,7 @@ def adapt(config: Config, material: Material | None = None) -> Mapping[str, Any]
     """
     if material is None:
         require_one_input(config)
+    require_prompts(config.task, config)
     out = claim_folder(config.out)
     with Workspace(config.workspace, seed=config.seed) as workspace:
         return _adapt(config, material, workspace, out, Plan())
@@ -80,8 +90,10 @@ def _adapt(
     retrieved = [list(run.results.values()) for run in (before.dev_bm25, before.dev_base)]
     pool = build_dev_pool(dev, passages, retrieved, seed, before.dev_base.results)
     selection = Selection(pool, general.choosing if general else None, evaluation.general_margin)
-    data = TrainingData(train, passages, mined.negatives, miner_of(config, train, passages))
-    fitted = step("model", finetune, [data], base, selection, config.finetune, seed)
+    guide = guide_of(config, embeddings)
+    data = TrainingData(train, passages, mined.negatives, miner_of(config, train, passages), guide=guide)
+    prompted = with_task_prompts(base, (config.task,), config)
+    fitted = step("model", finetune, [data], prompted, selection, config.finetune, seed)
     discard_checkpoints(fitted)
 
     tuned = open_encoder(config, str(fitted.model))

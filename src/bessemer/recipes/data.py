@@ -11,6 +11,7 @@ from typing import Any
 
 from bessemer.config import Config, NegativesConfig
 from bessemer.draws import digest
+from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.encoder import Side
 from bessemer.encoders.load import load_encoder
@@ -102,7 +103,8 @@ def passage_tokens(config: Config, encoder: DenseEncoder) -> int:
 
 
 def open_encoder(config: Config, model: str) -> DenseEncoder:
-    """The model with the lengths and precision of the configuration; base and tuned are always opened alike."""
+    """The model with the lengths and precision of the configuration, and with the prompts of ``config.task`` where it
+    was trained with any; base and tuned are always opened alike."""
     encoder = load_encoder(
         model,
         device=config.device,
@@ -114,7 +116,7 @@ def open_encoder(config: Config, model: str) -> DenseEncoder:
     if config.finetune.max_length is None and (encoder.max_length or 0) > LONGEST_BY_DEFAULT:
         encoder.max_length = LONGEST_BY_DEFAULT
         encoder.query_max_length = config.finetune.query_max_length or LONGEST_BY_DEFAULT
-    return encoder
+    return encoder.for_task(config.task)
 
 
 def open_reranker(config: Config) -> CrossEncoderReranker | None:
@@ -122,6 +124,15 @@ def open_reranker(config: Config) -> CrossEncoderReranker | None:
     if config.negatives.reranker is None:
         return None
     return CrossEncoderReranker(config.negatives.reranker, config.device)
+
+
+def guide_of(config: Config, embeddings: Path) -> CachedEncoder | None:
+    """The model that tells false negatives of a batch, if any: with its own prompts and length."""
+    if config.finetune.guide is None:
+        return None
+    own_length = config.finetune.model_copy(update={"max_length": None, "query_max_length": None})
+    own = config.model_copy(update={"finetune": own_length, "task": ""})
+    return CachedEncoder(open_encoder(own, config.finetune.guide), embeddings)
 
 
 def miner_of(config: Config, judged: Judged, passages: Sequence[Passage]) -> Miner | None:

@@ -1,18 +1,17 @@
-"""From judged queries and mined negatives to batches: pairs, cached tokens, length-sorted mini-batches, masks.
+"""From judged queries and mined negatives to batches: pairs, cached tokens, masks.
 
 Texts are tokenised once per run. In a batch every distinct query and passage is encoded once, in mini-batches sorted
-by length, so that little is padded; the loss sees them in batch order again.
+by length; the loss sees them in batch order again.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,29 +21,21 @@ from torch import Tensor
 from bessemer.config import FinetuneConfig
 from bessemer.draws import generator, weighted_order
 from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.encoder import Encoder
+from bessemer.errors import DataError, Problem
 from bessemer.text import folded
+from bessemer.training.mini_batches import MiniBatches, Tokenizes
 from bessemer.types import HardNegatives, Judged, Passage
 
-log = logging.getLogger("bessemer")
-
-Features = dict[str, Tensor]
 Miner = Callable[[DenseEncoder], Sequence[HardNegatives]]
-Side = Literal["query", "passage"]
-
-LEAST_TOKENS = 64
-"""Per mini-batch, when memory runs out."""
-
-
-class Tokenizes(Protocol):
-    """The part of an encoder that batches need."""
-
-    def tokenize(self, texts: Sequence[str], side: Side) -> list[list[int]]: ...
-    def features(self, token_ids: Sequence[Sequence[int]], side: Side) -> Features: ...
+MaskOf = Callable[[Sequence["Row"], Sequence[int]], Tensor]
+"""(rows of a batch, its passages) to (B, P): True where a passage must be no negative of a row's query."""
 
 
 @dataclass(frozen=True)
 class TrainingData:
     """What is trained on. ``miner``, where negatives are to follow the weights, mines with the encoder as it is now.
+    ``guide``, where ``finetune.guide`` names one, is that model.
 
     ``name`` tells several apart in reports; ``task`` names the prompts of the encoder to use; ``settings`` replace the
     run's for this part: loss, temperature, batch size, lengths, number of negatives.
@@ -57,6 +48,7 @@ class TrainingData:
     name: str = ""
     task: str = ""
     settings: FinetuneConfig | None = None
+    guide: Encoder | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +119,18 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
             by_text[text] |= ids
         return [frozenset(by_text[text]) for text in texts]
 
+    def same_texts(self) -> list[list[int]]:
+        """Per query, the passages with the text of one that is never its negative, those among them."""
+        groups = _groups(folded(passage.indexed_text) for passage in self.passages)
+        members: dict[int, list[int]] = defaultdict(list)
+        for position, group in enumerate(groups):
+            members[group].append(position)
+        return [sorted({m for p in never for m in members[groups[p]]}) for never in self.never_negative]
+
+    def used(self) -> set[int]:
+        """The passages that can occur in a batch: a large corpus is not read for its judged few."""
+        return {p for _, p in self.pairs} | {p for candidates in self.mined for p in candidates}
+
     def __len__(self) -> int:
         return len(self.pairs)
 
@@ -156,6 +160,13 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
         return Row(query, positive, tuple(candidates[i] for i in drawn))
 
 
+def require_examples(training_set: TrainingSet, name: str) -> None:
+    """Raises DataError when no query has a relevant passage."""
+    if not len(training_set):
+        message = "no train query has a relevant passage in the corpus"
+        raise DataError([Problem(f"train {name}".strip(), None, "qrels", message, "add judgements > 0")])
+
+
 def _known(row: HardNegatives, position: Mapping[str, int]) -> tuple[list[int], NDArray[np.float64] | None]:
     """The negatives that the corpus holds, by position, with their probabilities where the strategy draws by them."""
     kept = [i for i, passage_id in enumerate(row.passage_ids) if passage_id in position]
@@ -173,40 +184,42 @@ class Collator:
         mini_batch_tokens: int,
         *,
         exclude_same_document: bool = False,
+        own_negatives_only: bool = False,
+        guide: MaskOf | None = None,
     ) -> None:
         self._encoder = encoder
         self._set = training_set
-        self.mini_batch_tokens = mini_batch_tokens
+        self.mini_batches = MiniBatches(encoder, mini_batch_tokens)
         self._query_tokens = encoder.tokenize([query.text for query in training_set.queries], "query")
         self._passage_tokens: dict[int, list[int]] = {}
-        self._tokenize(_used(training_set))
-        self._text_group = _groups(passage.indexed_text for passage in training_set.passages)
+        self._tokenize(sorted(training_set.used()))
+        self._text_group = _groups(folded(passage.indexed_text) for passage in training_set.passages)
         self._document = _groups(p.doc_id for p in training_set.passages) if exclude_same_document else None
-        self.n_tokens = 0
-        self.n_padded_tokens = 0
+        self._own_negatives_only = own_negatives_only
+        self._guide = guide
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         passages = list(dict.fromkeys(p for row in rows for p in (row.positive, *row.negatives)))
         self._tokenize([p for p in passages if p not in self._passage_tokens])
         column = {passage: i for i, passage in enumerate(passages)}
-        before = self.n_padded_tokens
-        queries = self._mini_batches([self._query_tokens[row.query] for row in rows], "query")
-        found = self._mini_batches([self._passage_tokens[p] for p in passages], "passage")
+        before = self.mini_batches.n_padded_tokens
+        queries = self.mini_batches([self._query_tokens[row.query] for row in rows], "query")
+        found = self.mini_batches([self._passage_tokens[p] for p in passages], "passage")
         return {
             "queries": queries,
             "passages": found,
-            "n_tokens": self.n_padded_tokens - before,
+            "n_tokens": self.mini_batches.n_padded_tokens - before,
             "positives": torch.tensor([column[row.positive] for row in rows]),
             "excluded": self._false_negatives(rows, passages),
         }
 
-    def halve(self) -> bool:
-        """Half the tokens per mini-batch, where that leaves room for a text; the memory was not enough for more."""
-        if self.mini_batch_tokens < 2 * LEAST_TOKENS:
-            return False
-        self.mini_batch_tokens //= 2
-        log.warning("out of memory: mini-batches of %d tokens from here on", self.mini_batch_tokens)
-        return True
+    def tokens_per_example(self) -> float:
+        """Of a query, its positive and the negatives drawn with it, on average and without padding."""
+        drawn = [min(len(self._set.mined[query]), self._set.n_negatives) for query, _ in self._set.pairs]
+        query, passage = (
+            float(np.mean([len(ids) for ids in side])) for side in (self._query_tokens, self._passage_tokens.values())
+        )
+        return query + (1 + float(np.mean(drawn))) * passage
 
     def _tokenize(self, passages: Sequence[int]) -> None:
         if passages:  # a refresh brings passages that no batch has seen
@@ -215,7 +228,7 @@ class Collator:
 
     def _false_negatives(self, rows: Sequence[Row], passages: Sequence[int]) -> Tensor:
         """(B, P) mask: judged relevant to the query or its like, of the same text as a passage that is, or, where that
-        is asked for, of the positive's document."""
+        is asked for, of the positive's document, no hard negative of the query's own, or told by a guide."""
         groups = torch.tensor([self._text_group[p] for p in passages])
         excluded = torch.zeros(len(rows), len(passages), dtype=torch.bool)
         for i, row in enumerate(rows):
@@ -224,35 +237,12 @@ class Collator:
         if self._document is not None:
             documents = torch.tensor([self._document[p] for p in passages])
             excluded |= torch.tensor([self._document[row.positive] for row in rows])[:, None] == documents
+        if self._own_negatives_only:
+            columns = torch.tensor(passages)
+            excluded |= ~torch.stack([torch.isin(columns, torch.tensor(row.negatives).long()) for row in rows])
+        if self._guide is not None:
+            excluded |= self._guide(rows, passages)
         return excluded
-
-    def _mini_batches(self, token_ids: Sequence[Sequence[int]], side: Side) -> dict[str, Any]:
-        """Features in mini-batches; ``order[i]`` is the row of the i-th text in their concatenation."""
-        by_length = sorted(range(len(token_ids)), key=lambda i: -len(token_ids[i]))
-        features = []
-        for rows in _cut(by_length, [len(token_ids[i]) for i in by_length], self.mini_batch_tokens):
-            features.append(self._encoder.features([token_ids[i] for i in rows], side))
-            self.n_tokens += sum(len(token_ids[i]) for i in rows)
-            self.n_padded_tokens += int(features[-1]["input_ids"].numel())
-        order = torch.empty(len(token_ids), dtype=torch.long)
-        order[torch.tensor(by_length)] = torch.arange(len(token_ids))
-        return {"features": features, "order": order}
-
-
-def _cut(rows: Sequence[int], lengths: Sequence[int], budget: int) -> list[Sequence[int]]:
-    """Runs of rows, longest first, whose padded size stays within the token budget (one row at least)."""
-    cuts, start = [], 0
-    for i in range(1, len(rows) + 1):
-        full = i < len(rows) and (i - start + 1) * lengths[start] > budget
-        if i == len(rows) or full:
-            cuts.append(rows[start:i])
-            start = i
-    return cuts
-
-
-def _used(training_set: TrainingSet) -> list[int]:
-    """The passages that can occur in a batch: a large corpus is not tokenised for its judged few."""
-    return sorted({p for _, p in training_set.pairs} | {p for candidates in training_set.mined for p in candidates})
 
 
 def _groups(values: Iterable[str]) -> list[int]:

@@ -31,7 +31,7 @@ class TrainingClock(TrainerCallback, ExportableState):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self._since = 0.0
+        self._since = self._lap = 0.0
 
     def state(self) -> dict[str, Any]:
         return {"args": {}, "attributes": {"seconds": self.seconds}}
@@ -44,7 +44,13 @@ class TrainingClock(TrainerCallback, ExportableState):  # type: ignore[misc]
     def on_step_end(self, *_: Any, **__: Any) -> None:
         now = time.perf_counter()
         self.seconds += now - self._since
+        self._lap += now - self._since
         self._since = now
+
+    def lap(self) -> float:
+        """Seconds of this process since this was asked last."""
+        seconds, self._lap = self._lap, 0.0
+        return seconds
 
 
 class EpochDraws(TrainerCallback):  # type: ignore[misc]
@@ -60,8 +66,8 @@ class EpochDraws(TrainerCallback):  # type: ignore[misc]
 
 def not_finite(name: str, value: float, step: int, where: str = "") -> BessemerError:
     return BessemerError(
-        f"the {name} is {value} at step {step}; lower --learning-rate or run without --bf16. Checkpoints before this "
-        f"step are kept.{where}"
+        f"the {name} is {value} at step {step}; lower --learning-rate or run without --bf16 or --fp16. Checkpoints "
+        f"before this step are kept.{where}"
     )
 
 
@@ -92,33 +98,50 @@ class RefreshNegatives(TrainerCallback):  # type: ignore[misc]
 
 class FiniteGradient(TrainerCallback):  # type: ignore[misc]
     """Stops on a gradient that is no number (the loss is looked at in every step). It is looked at before anything is
-    evaluated or saved, so that no checkpoint holds spoilt weights, from which every resume would fail again."""
+    evaluated or saved, so that no checkpoint holds spoilt weights, from which every resume would fail again.
+
+    In fp16 the loss is scaled up by as much as the gradient bears: where it was too much, the scaler leaves the step
+    out and halves the scale, as it does in the first steps of most runs. Weights cannot be spoilt so; but a gradient
+    that is no number even at a scale below 1 never will be one.
+    """
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         control.should_log = control.should_log or control.should_evaluate or control.should_save
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **also: Any
     ) -> None:
-        if not math.isfinite(logs.get("grad_norm", 0.0)):
+        scaler = getattr(also.get("optimizer"), "scaler", None)  # accelerate's optimizer has it
+        was_left_out = scaler is not None and scaler.get_scale() >= 1
+        if not math.isfinite(logs.get("grad_norm", 0.0)) and not was_left_out:
             raise not_finite("norm of the gradient", logs["grad_norm"], state.global_step)
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]
-    """A bar with ETA on a terminal, a line now and then elsewhere."""
+    """A bar with ETA on a terminal, a line now and then elsewhere; in 80 columns with loss, speed and padding."""
 
     SECONDS_BETWEEN_LINES = 30.0
+    BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
-    def __init__(self) -> None:
+    def __init__(self, measure: str) -> None:
+        """``measure``: of the dev pool."""
+        self._measure = measure
         self._bar: tqdm[Any] | None = None
         self._begun = self._last_line = 0.0
         self._first_step = 0
+        self._figures = ""
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._begun = self._last_line = time.monotonic()
         self._first_step = state.global_step
         if sys.stderr.isatty() and log.isEnabledFor(logging.INFO):
-            self._bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="step")
+            self._bar = tqdm(
+                total=state.max_steps,
+                initial=state.global_step,
+                desc="training",
+                bar_format=self.BAR,
+                dynamic_ncols=True,
+            )
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self._bar is not None:
@@ -128,21 +151,24 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         if now - self._last_line >= self.SECONDS_BETWEEN_LINES:
             self._last_line = now
             per_step = (now - self._begun) / (state.global_step - self._first_step)
-            left = (state.max_steps - state.global_step) * per_step
-            log.info("training: step %d of %d, at most %.0f s left", state.global_step, state.max_steps, left)
+            left = tqdm.format_interval((state.max_steps - state.global_step) * per_step)
+            figures = f", {self._figures}" if self._figures else ""
+            log.info("training: step %d of %d, at most %s left%s", state.global_step, state.max_steps, left, figures)
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any
     ) -> None:
-        if self._bar is not None and "loss" in logs:
-            self._bar.set_postfix(loss=f"{logs['loss']:.3f}")
+        if "loss" in logs:
+            waste, speed = logs["token_waste"], logs["examples_per_second"]
+            self._figures = f"loss {logs['loss']:.3f}, {speed:.0f} ex/s, {waste:.0%} padding"
+            if self._bar is not None:
+                self._bar.set_postfix_str(self._figures)
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: dict[str, float], **_: Any
     ) -> None:
-        log.info(
-            "training: step %d of %d, dev nDCG@10 %.4f", state.global_step, state.max_steps, metrics["eval_nDCG@10"]
-        )
+        value = metrics[f"eval_{self._measure}"]
+        log.info("training: step %d of %d, dev %s %.4f", state.global_step, state.max_steps, self._measure, value)
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         if self._bar is not None:

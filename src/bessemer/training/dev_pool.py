@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,6 @@ from bessemer.processes import Processes
 from bessemer.search.exact import top_k
 from bessemer.search.ranking import tie_priority
 from bessemer.types import Hits, Judged, Passage, Qrels, Query
-
-if TYPE_CHECKING:
-    from bessemer.encoders.dense import DenseEncoder
 
 MEASURE = "nDCG@10"
 RANDOM_PASSAGES = 2000
@@ -38,6 +35,13 @@ class EvaluationPool:
     statement: str
     base: tuple[float, ...] | None = None
 
+    @property
+    def measure(self) -> str:
+        return MEASURE
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
     def scores(self, encoder: Encoder) -> NDArray[np.float64]:
         """nDCG@10 per query (Q,), exact search over the pool."""
         queries = encoder.encode_queries([query.text for query in self.queries]).dense
@@ -52,12 +56,24 @@ class EvaluationPool:
         }
         return _ndcg(results, self.qrels, self.queries)
 
+    def by_task(self, scores: NDArray[np.float64]) -> dict[str, float]:
+        return {}
+
+
+class Tunable(Encoder, Protocol):
+    """What a dev pool measures: an encoder that may have prompts for several tasks."""
+
+    def for_task(self, task: str) -> Tunable: ...
+
 
 class DevPool(Protocol):
-    """What training is steered by. ``base``: the base model's own scores, where they are known."""
+    """What training is steered by: queries, or pairs. ``base``: the base model's own scores, where they are known."""
 
     @property
-    def queries(self) -> Sequence[Query]: ...
+    def measure(self) -> str:
+        """What the mean of the scores is called."""
+
+    def __len__(self) -> int: ...
 
     @property
     def statement(self) -> str: ...
@@ -65,32 +81,55 @@ class DevPool(Protocol):
     @property
     def base(self) -> Sequence[float] | None: ...
 
-    def scores(self, encoder: DenseEncoder) -> NDArray[np.float64]:
-        """nDCG@10 per query (Q,)."""
+    def scores(self, encoder: Tunable) -> NDArray[np.float64]:
+        """One per query or pair, such that their mean is the measure, and their standard error that of the measure."""
+
+    def by_task(self, scores: NDArray[np.float64]) -> dict[str, float]:
+        """The mean of each of several tasks; nothing where there is but one."""
+
+
+@dataclass(frozen=True)
+class NamedPool:
+    """One of several tasks; ``task`` says whose prompts of the encoder to use."""
+
+    name: str
+    task: str
+    pool: DevPool
 
 
 @dataclass(frozen=True)
 class TaskPools:
-    """The pools of several tasks, each searched with the prompts of its task. A query of a large task weighs as much
-    as one of a small task."""
+    """The pools of several tasks, each searched with the prompts of its task. Every query and pair weighs the same,
+    whatever the size of its task."""
 
-    pools: Sequence[tuple[str, EvaluationPool]]  # task, pool
+    pools: Sequence[NamedPool]
 
     @property
-    def queries(self) -> tuple[Query, ...]:
-        return tuple(query for _, pool in self.pools for query in pool.queries)
+    def measure(self) -> str:
+        """Pools of queries and of pairs have different ones: their mean goes by all their names."""
+        names = list(dict.fromkeys(named.pool.measure for named in self.pools))
+        return names[0] if len(names) == 1 else f"mean of {' and '.join(names)}"
+
+    def __len__(self) -> int:
+        return sum(len(named.pool) for named in self.pools)
 
     @property
     def statement(self) -> str:
-        return "; ".join(f"{task}: {pool.statement}" if task else pool.statement for task, pool in self.pools)
+        return "; ".join(f"{named.name}: {named.pool.statement}".removeprefix(": ") for named in self.pools)
 
     @property
     def base(self) -> tuple[float, ...] | None:
-        known = [pool.base for _, pool in self.pools]
+        known = [named.pool.base for named in self.pools]
         return None if None in known else tuple(score for scores in known for score in scores or ())
 
-    def scores(self, encoder: DenseEncoder) -> NDArray[np.float64]:
-        return np.concatenate([pool.scores(encoder.for_task(task)) for task, pool in self.pools])
+    def scores(self, encoder: Tunable) -> NDArray[np.float64]:
+        return np.concatenate([named.pool.scores(encoder.for_task(named.task)) for named in self.pools])
+
+    def by_task(self, scores: NDArray[np.float64]) -> dict[str, float]:
+        """The mean of each task that has dev queries or pairs, by its measure and name."""
+        ends = np.cumsum([len(named.pool) for named in self.pools])
+        parts = zip(self.pools, np.split(scores, ends[:-1]), strict=True)
+        return {f"{named.pool.measure} {named.name}": float(part.mean()) for named, part in parts if len(part)}
 
 
 @dataclass(frozen=True)
@@ -101,8 +140,11 @@ class ScoredByFirst:
     processes: Processes
 
     @property
-    def queries(self) -> Sequence[Query]:
-        return self.pool.queries
+    def measure(self) -> str:
+        return self.pool.measure
+
+    def __len__(self) -> int:
+        return len(self.pool)
 
     @property
     def statement(self) -> str:
@@ -112,7 +154,10 @@ class ScoredByFirst:
     def base(self) -> Sequence[float] | None:
         return self.pool.base
 
-    def scores(self, encoder: DenseEncoder) -> NDArray[np.float64]:
+    def by_task(self, scores: NDArray[np.float64]) -> dict[str, float]:
+        return self.pool.by_task(scores)
+
+    def scores(self, encoder: Tunable) -> NDArray[np.float64]:
         return np.array(self.processes.from_first(lambda: self.pool.scores(encoder).tolist()))
 
 

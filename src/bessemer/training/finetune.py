@@ -8,15 +8,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.two_towers import TwoTowerEncoder, join_towers, untrainable
 from bessemer.processes import Processes
+from bessemer.training.adore import FrozenPool
 from bessemer.training.batches import TrainingData
 from bessemer.training.cpu import fast_training
-from bessemer.training.dev_pool import MEASURE, DevPool, ScoredByFirst
+from bessemer.training.dev_pool import DevPool, ScoredByFirst
 from bessemer.training.distributed import joined_processes
-from bessemer.training.hardware import peak_memory_bytes, require_room_for_checkpoints
+from bessemer.training.hardware import claim_checkpoints, peak_memory_bytes, require_room_for_checkpoints
 from bessemer.training.interpolation import Interpolation, choose_alpha
+from bessemer.training.lora import lora
+from bessemer.training.pair_task import PairData
+from bessemer.training.recompute import gradient_checkpointing
 from bessemer.training.trainer import ContrastiveTrainer, last_whole_checkpoint, open_trainer
 from bessemer.workspace import in_all_processes
 
@@ -27,10 +34,12 @@ CHECKPOINTS = "checkpoints"
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What ``training.json`` holds. One example is one query, one positive and its negatives."""
+    """What ``training.json`` holds. One example is one query, one positive and its negatives, or one pair."""
 
     examples: int  # of all processes
     n_processes: int
+    batch_size: int  # queries per step; of several tasks the largest
+    trained_parameters: int
     steps: int
     epochs: float
     seconds: float
@@ -41,6 +50,7 @@ class TrainingReport:
     learning_rate: float
     loss_curve: tuple[Mapping[str, float], ...]
     dev_curve: tuple[Mapping[str, float], ...]
+    dev_measure: str  # of dev_curve and of the interpolation; empty without dev queries
     best_step: int
     stopped_early: bool
     dev_pool: str
@@ -64,14 +74,20 @@ class Selection:
     general: DevPool | None
     margin: float
 
+    def with_passages_of(self, frozen: DenseEncoder) -> Selection:
+        """The same on passages that ``frozen`` encodes."""
+        general = FrozenPool(self.general, frozen) if self.general else None
+        return Selection(FrozenPool(self.dev, frozen), general, self.margin)
+
     def scored_by_first(self, processes: Processes) -> Selection:
+        """The same for several processes."""
         general = ScoredByFirst(self.general, processes) if self.general else None
         return Selection(ScoredByFirst(self.dev, processes), general, self.margin)
 
 
 @in_all_processes
 def finetune(
-    data: Sequence[TrainingData],
+    data: Sequence[TrainingData | PairData],
     encoder: DenseEncoder,
     selection: Selection | None,
     config: FinetuneConfig,
@@ -85,26 +101,39 @@ def finetune(
 
     Several processes that `join_processes` joined train together, and the first one writes.
 
-    With ``selection`` (and any query in its dev pool) the best checkpoint by dev nDCG@10 is kept, training stops early,
-    and the weights are mixed with the base's; without, the last weights are saved. Raises DataError when no query has
-    a relevant passage, BessemerError when the loss is no longer a number.
+    With ``selection`` (and anything in its dev pool) the best checkpoint by the pool's measure is kept, training stops
+    early, and the weights are mixed with the base's; without, the last weights are saved. Raises DataError when no
+    query has a relevant passage or all pairs the same score, BessemerError when the loss is no longer a number,
+    ConfigError for a model of two towers.
     """
+    if isinstance(encoder, TwoTowerEncoder):
+        raise untrainable(encoder)
+    if selection and not len(selection.dev):
+        selection = None
+    frozen = encoder.independent_copy() if config.frozen_passages else None
+    if selection and frozen:
+        selection = selection.with_passages_of(frozen)
     processes = joined_processes()
-    selection = selection.scored_by_first(processes) if selection and selection.dev.queries else None
-    processes.from_first(lambda: require_room_for_checkpoints(encoder, folder))
-    checkpoints = folder / CHECKPOINTS
-    trainer = open_trainer(data, encoder, selection.dev if selection else None, config, seed, checkpoints)
+    if selection:
+        selection = selection.scored_by_first(processes)
+    dev, checkpoints = selection.dev if selection else None, folder / CHECKPOINTS
     base = encoder.copy_weights()
     interpolation = None
     try:
-        with fast_training(encoder, bf16=trainer.args.bf16):
-            trainer.train_from(processes.from_first(lambda: last_whole_checkpoint(checkpoints)))
+        with lora(encoder, config, seed), gradient_checkpointing(encoder, config.gradient_checkpointing):
+            with processes.first_ahead():
+                require_room_for_checkpoints(encoder, folder, config.save_total_limit)
+                claim_checkpoints(checkpoints)
+            trainer = open_trainer(data, encoder, dev, config, seed, checkpoints)
+            with fast_training(encoder, bf16=trainer.args.bf16):
+                trainer.train_from(processes.from_first(lambda: last_whole_checkpoint(checkpoints)))
         if selection and config.interpolation:
             interpolation = choose_alpha(
                 encoder, base, selection.dev, selection.general, selection.margin, trainer.best_scores
             )
             log.info("interpolation: alpha %g (%s)", interpolation.alpha, interpolation.reason)
-        processes.from_first(lambda: encoder.save(folder / "model"))
+        whole = join_towers(encoder, frozen.model) if frozen else encoder
+        processes.from_first(lambda: whole.save(folder / "model"))
     finally:
         encoder.load_weights(base)
     return Tuned(folder / "model", _report(trainer, selection, interpolation))
@@ -120,16 +149,17 @@ def _report(
 ) -> TrainingReport:
     state, arguments = trainer.state, trainer.args
     losses = [{"step": entry["step"], "loss": entry["loss"]} for entry in state.log_history if "loss" in entry]
-    measured = f"eval_{MEASURE}"
-    dev = [{"step": entry["step"], MEASURE: entry[measured]} for entry in state.log_history if measured in entry]
+    dev = [_dev_point(entry) for entry in state.log_history if f"eval_{trainer.measure}" in entry]
     if interpolation is not None:
-        dev.insert(0, {"step": 0, MEASURE: interpolation.base.dev})
+        dev.insert(0, {"step": 0, trainer.measure: interpolation.base.dev, **_base_by_task(selection)})
     seconds = trainer.seconds
     n_examples = trainer.batches.n_examples(state.global_step)
     n_tokens = sum(task.n_tokens for task in trainer.tasks)
     return TrainingReport(
         examples=n_examples,
         n_processes=joined_processes().n,
+        batch_size=max(task.batch_size for task in trainer.tasks),
+        trained_parameters=trainer.n_trained,
         steps=state.global_step,
         epochs=float(state.epoch or 0.0),
         seconds=seconds,
@@ -140,9 +170,22 @@ def _report(
         learning_rate=arguments.learning_rate,
         loss_curve=tuple(losses),
         dev_curve=tuple(dev),
+        dev_measure=trainer.measure,
         best_step=state.best_global_step or state.global_step,
         stopped_early=state.global_step < state.max_steps,
-        dev_pool=selection.dev.statement if selection else "no dev queries: the last weights were kept",
+        dev_pool=selection.dev.statement if selection else "no dev queries or pairs: the last weights were kept",
         interpolation=interpolation,
         notes=tuple(note for task in trainer.tasks for note in task.notes()),
     )
+
+
+def _dev_point(entry: Mapping[str, float]) -> dict[str, float]:
+    """The step with its figures: of all of dev, and of each task where there are several."""
+    figures = {name.removeprefix("eval_"): value for name, value in entry.items() if name.startswith("eval_")}
+    return {"step": entry["step"], **figures}
+
+
+def _base_by_task(selection: Selection | None) -> dict[str, float]:
+    if selection is None or selection.dev.base is None:
+        return {}
+    return selection.dev.by_task(np.array(selection.dev.base))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import resource
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import ConfigError
 
-SAVE_TOTAL_LIMIT = 2
 CPU_TOKENS, GPU_TOKENS = 1024, 65_536
 CPU_WHOLE_GRAPH, GPU_WHOLE_GRAPH = 32_768, 131_072
+LEAST_BATCH, LARGEST_BATCH = 16, 1024
+LEAST_STEPS = 25
 
 
 def mini_batch_tokens(encoder: DenseEncoder) -> int:
@@ -27,11 +29,39 @@ def whole_graph_tokens(encoder: DenseEncoder) -> int:
     return CPU_WHOLE_GRAPH if encoder.device == "cpu" else GPU_WHOLE_GRAPH
 
 
-def require_room_for_checkpoints(encoder: DenseEncoder, folder: Path) -> None:
+def auto_batch_size(encoder: DenseEncoder, n_examples: int, tokens_per_example: float) -> int:
+    """Queries per step for ``auto``: the largest power of two between 16 and 1024 with which
+
+    - an epoch has 25 steps or more: a larger batch has more negatives, but few steps teach little;
+    - the graphs of the whole batch fit into memory. GradCache would take any batch at the same gradient, for a forward
+      pass more; below that limit a larger batch costs nothing.
+
+    A rule of thumb from the two costs, not the outcome of a sweep. The same data and kind of device, the same size.
+    """
+    that_fit = int(whole_graph_tokens(encoder) / max(1.0, tokens_per_example))
+    most = min(LARGEST_BATCH, n_examples // LEAST_STEPS, that_fit)
+    return max(LEAST_BATCH, 1 << max(0, most.bit_length() - 1))
+
+
+def claim_checkpoints(folder: Path) -> None:
+    """Makes the folder of checkpoints. Raises ConfigError where nothing can be written to it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: checkpoints cannot be written ({error.strerror}); make it writable or choose a --workspace"
+        ) from None
+
+
+def require_room_for_checkpoints(encoder: DenseEncoder, folder: Path, save_total_limit: int) -> None:
     """Raises ConfigError where the disk cannot hold what training writes: better before step 1 than hours later."""
     weights = sum(tensor.numel() * tensor.element_size() for tensor in encoder.model.state_dict().values())
-    # each checkpoint: weights and two moments of Adam; one more is written before the oldest goes; then the model
-    needed = (SAVE_TOTAL_LIMIT + 1) * 3 * weights + weights
+    frozen = sum(p.numel() * p.element_size() for p in encoder.model.parameters() if not p.requires_grad)
+    # each checkpoint: what trains and two moments of Adam; one more is written before the oldest goes; then the model
+    kept = max(2, save_total_limit)  # the library keeps the best and the last, whatever is asked
+    needed = (kept + 1) * 3 * (weights - frozen) + weights
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
     if free < needed:

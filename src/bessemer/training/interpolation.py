@@ -51,8 +51,9 @@ def choose_alpha(
 ) -> Interpolation:
     """Mix in place and return the choice: the smallest alpha within one standard error of the best on dev.
 
-    The standard error is that of the paired per-query difference to the best. Where a general set is given, alphas
-    that lose more than ``margin`` nDCG@10 on it are out; when all do, the smallest stays, and the verdict will say so.
+    The standard error is that of the paired difference to the best, per query or pair. Where a general set is given,
+    alphas that lose more than ``margin`` nDCG@10 on it are out; when all do, the smallest stays, and the verdict will
+    say so.
     ``tuned_scores``: the dev scores of the encoder as it is, where training has measured them.
     """
     tuned = encoder.copy_weights()
@@ -62,7 +63,7 @@ def choose_alpha(
         encoder.load_weights(mix(base, tuned, alpha))
         scores = known.get(alpha)
         on_dev[alpha] = dev.scores(encoder) if scores is None else scores
-        on_general[alpha] = general.scores(encoder) if general and general.queries else None
+        on_general[alpha] = general.scores(encoder) if general and len(general) else None
     best = max(ALPHAS, key=lambda alpha: (on_dev[alpha].mean(), -alpha))
     tried = {alpha: _candidate(alpha, on_dev[alpha], on_dev[best], on_general[alpha]) for alpha in on_dev}
     keeps_general = [a for a in ALPHAS if _loss(tried[0.0], tried[a]) <= margin] or [min(ALPHAS)]

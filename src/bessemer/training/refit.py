@@ -16,14 +16,17 @@ from bessemer.training.interpolation import mix
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the measured training settled on: steps per training example, and the interpolation share."""
+    """What the measured training settled on: steps per training example, the queries of a step, and the interpolation
+    share."""
 
     steps_per_example: float
+    batch_size: int
     alpha: float
 
     @classmethod
     def of(cls, report: TrainingReport, n_examples: int) -> Chosen:
-        return cls(report.best_step / n_examples, report.interpolation.alpha if report.interpolation else 1.0)
+        alpha = report.interpolation.alpha if report.interpolation else 1.0
+        return cls(report.best_step / n_examples, report.batch_size, alpha)
 
 
 def refit(
@@ -39,7 +42,10 @@ def refit(
     Nothing is selected here, so nothing is measured either: the verdict is the measured model's.
     """
     n_examples = sum(grade > 0 for part in data for grades in part.judged.qrels.values() for grade in grades.values())
-    settings = config.model_copy(update={"max_steps": max(1, round(chosen.steps_per_example * n_examples))})
+    update: dict[str, object] = {"max_steps": max(1, round(chosen.steps_per_example * n_examples))}
+    if config.per_device_train_batch_size == "auto":  # more examples might choose otherwise, and the steps are fixed
+        update["per_device_train_batch_size"] = chosen.batch_size
+    settings = config.model_copy(update=update)
     tuned = finetune(data, encoder, None, settings, seed, folder)
     base = encoder.copy_weights()
     after = load_encoder(str(tuned.model), device=encoder.device).copy_weights()

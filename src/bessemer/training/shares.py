@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from bessemer.draws import digest
 from bessemer.processes import Processes
-from bessemer.training.batches import Features
+from bessemer.training.mini_batches import Features
 
 
 class OutOfMemoryElsewhere(torch.OutOfMemoryError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,11 +12,16 @@ from torch import Tensor
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
-from bessemer.errors import DataError, Problem
-from bessemer.training.batches import Collator, Features, TrainingData, TrainingSet, write_batch
-from bessemer.training.hardware import mini_batch_tokens
+from bessemer.errors import ConfigError
+from bessemer.training.batches import Collator, TrainingData, TrainingSet, require_examples, write_batch
+from bessemer.training.guide import Guide
+from bessemer.training.hardware import auto_batch_size, mini_batch_tokens
+from bessemer.training.lora import merged
 from bessemer.training.losses import batch_loss
+from bessemer.training.mini_batches import Features
 from bessemer.types import HardNegatives
+
+log = logging.getLogger("bessemer")
 
 Batch = dict[str, Any]
 
@@ -56,28 +62,59 @@ class Task(Protocol):
         """What a reader of the training report should know of the data."""
 
 
+def of_part(encoder: DenseEncoder, task: str, settings: FinetuneConfig | None) -> DenseEncoder:
+    """``encoder`` with the prompts, and where it has settings of its own the lengths, of one part of a training."""
+    lengths = (settings.max_length, settings.query_max_length) if settings else (None, None)
+    return encoder.for_task(task, *lengths)
+
+
+def _guide(data: TrainingData, examples: TrainingSet, config: FinetuneConfig) -> Guide | None:
+    if (data.guide is None) != (config.guide is None):
+        raise ConfigError("finetune.guide: names the model that TrainingData.guide is; give both or neither")
+    return None if data.guide is None else Guide(data.guide, examples, config.batch_margin or 0.0)
+
+
+def settled_batch_size(
+    config: FinetuneConfig, encoder: DenseEncoder, n_examples: int, tokens_per_example: float, name: str
+) -> int:
+    """What is asked for; for ``auto``, what data and device make of it, which is logged."""
+    asked = config.per_device_train_batch_size
+    if asked != "auto":
+        return asked
+    chosen = auto_batch_size(encoder, n_examples, tokens_per_example)
+    log.info(
+        "training: batches of %d (auto: %d examples%s, of %.0f tokens each)",
+        *(chosen, n_examples, f" of {name}" if name else "", tokens_per_example),
+    )
+    return chosen
+
+
 class RetrievalTask:
     """Queries with judged passages and hard negatives."""
 
     def __init__(self, data: TrainingData, encoder: DenseEncoder, config: FinetuneConfig, seed: int) -> None:
         """Raises DataError when no query has a relevant passage, ConfigError for a loss that does not fit."""
+        encoder = of_part(encoder, data.task, data.settings)
         config = data.settings or config
-        encoder = encoder.for_task(data.task, config.max_length, config.query_max_length)
         self.name = data.name
         self.miner = data.miner
         self.examples = TrainingSet(data.judged, data.passages, data.negatives, config.n_negatives, seed)
-        if not len(self.examples):
-            message = "no train query has a relevant passage in the corpus"
-            raise DataError([Problem(f"train {data.name}".strip(), None, "qrels", message, "add judgements > 0")])
+        require_examples(self.examples, data.name)
+        if config.loss == "triplet" and not any(self.examples.mined):
+            raise ConfigError("finetune.loss: `triplet` needs hard negatives; set --n-negatives, or bring some")
         self._encoder = encoder
-        self._asked_batch_size = config.per_device_train_batch_size
-        self.batch_size = min(self._asked_batch_size, len(self.examples))
         self.collator = Collator(
             encoder,
             self.examples,
             config.mini_batch_tokens or mini_batch_tokens(encoder),
             exclude_same_document=config.exclude_same_document,
+            own_negatives_only=config.loss == "triplet",
+            guide=_guide(data, self.examples, config),
         )
+        self._asked_batch_size = settled_batch_size(
+            config, encoder, len(self.examples), self.collator.tokens_per_example(), self.name
+        )
+        self.batch_size = min(self._asked_batch_size, len(self.examples))
         self._batch_loss = batch_loss(config, encoder.dimension, normalised=encoder.similarity == "cosine")
 
     def __len__(self) -> int:
@@ -93,11 +130,11 @@ class RetrievalTask:
 
     @property
     def n_tokens(self) -> int:
-        return self.collator.n_tokens
+        return self.collator.mini_batches.n_tokens
 
     @property
     def n_padded_tokens(self) -> int:
-        return self.collator.n_padded_tokens
+        return self.collator.mini_batches.n_padded_tokens
 
     def batch(self, examples: Sequence[int]) -> Batch:
         return self.collator([self.examples[i] for i in examples])
@@ -115,7 +152,8 @@ class RetrievalTask:
         """Negatives of the weights as they are now; says in words what changed."""
         assert self.miner is not None
         before = {row.query_id: set(row.passage_ids) for row in self.negatives}
-        found = self.miner(self._encoder)
+        with merged(self._encoder):
+            found = self.miner(self._encoder)
         n_new = sum(len(set(row.passage_ids) - before.get(row.query_id, set())) for row in found)
         self.examples.take(found)
         return f"{n_new} of {sum(len(row.passage_ids) for row in found)} changed"
@@ -125,7 +163,7 @@ class RetrievalTask:
         return self.examples.negatives
 
     def halve(self) -> bool:
-        return self.collator.halve()
+        return self.collator.mini_batches.halve()
 
     def write(self, examples: Sequence[int], folder: Path) -> Path:
         return write_batch(self.examples, [self.examples[i] for i in examples], folder)

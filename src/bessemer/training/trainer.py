@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -26,8 +26,10 @@ from transformers.trainer_callback import PrinterCallback
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
-from bessemer.errors import ConfigError
-from bessemer.training.batches import Examples, Features, TrainingData
+from bessemer.errors import ArtifactError, ConfigError
+from bessemer.training import shares
+from bessemer.training.adore import FrozenPassagesTask
+from bessemer.training.batches import Examples, TrainingData
 from bessemer.training.callbacks import (
     EpochDraws,
     FiniteGradient,
@@ -37,22 +39,16 @@ from bessemer.training.callbacks import (
     not_finite,
 )
 from bessemer.training.checkpoints import NEGATIVES_FILE, read_negatives, write_negatives
-from bessemer.training.dev_pool import MEASURE, DevPool
+from bessemer.training.dev_pool import DevPool
 from bessemer.training.distributed import joined_processes
 from bessemer.training.grad_cache import cached_backward
-from bessemer.training.hardware import SAVE_TOTAL_LIMIT, mini_batch_tokens, whole_graph_tokens
+from bessemer.training.hardware import mini_batch_tokens, whole_graph_tokens
+from bessemer.training.lora import LORA_LEARNING_RATE, merged
+from bessemer.training.mini_batches import Features
+from bessemer.training.pair_task import PairData, PairTask
 from bessemer.training.sampling import Share, TaskBatches
-from bessemer.training.shares import (
-    OutOfMemoryElsewhere,
-    all_embeddings,
-    all_well,
-    draws_of,
-    out_of_memory,
-    own_share,
-    same_weights,
-    sum_gradients,
-)
 from bessemer.training.tasks import Batch, RetrievalTask, Task
+from bessemer.training.trackers import open_trackers
 
 log = logging.getLogger("bessemer")
 
@@ -78,14 +74,19 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         self._encoder = encoder
         self._processes = joined_processes()
         self._dev_pool = dev_pool
+        self.measure = dev_pool.measure if dev_pool is not None else ""
         self.tasks = tasks
         self.batches = batches
         self._offsets = list(accumulate((len(task) for task in tasks), initial=0))
         mining = [task for task in tasks if isinstance(task, RetrievalTask) and task.miner is not None]
         self._mining = mining if config.refresh_steps else []
         self._was_halved = False
+        self._n_examples = 0  # trained on in this process
+        self._logged = (0, 0, 0)  # what `_counts` was at the last log
         self.best_scores: NDArray[np.float64] | None = None  # per dev query, of the best weights of this process
-        callbacks = [TrainingClock(), EpochDraws([*tasks, batches]), FiniteGradient(), Progress()]
+        trackers = open_trackers(config.report_to, Path(arguments.output_dir).parent)
+        progress = Progress(self.measure)
+        callbacks = [TrainingClock(), EpochDraws([*tasks, batches]), FiniteGradient(), progress, *trackers]
         if self._mining:
             every = count_of(config.refresh_steps, arguments.max_steps)
             callbacks.insert(0, RefreshNegatives(self._mining, every, self._processes))  # its time is training's
@@ -100,6 +101,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             callbacks=callbacks,
         )
         self.remove_callback(PrinterCallback)
+        self.n_trained: int = self.get_num_trainable_parameters()
         # Mixed precision and nothing more: gradients are summed by us, which DistributedDataParallel would average.
         self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
         torch.manual_seed(arguments.seed + self._processes.rank)  # dropout drops other units in other processes
@@ -115,7 +117,11 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     @property
     def seconds(self) -> float:
         """Of training proper, before a resume too (which puts a clock of its own in place of ours)."""
-        return sum(clock.seconds for clock in self.callback_handler.callbacks if isinstance(clock, TrainingClock))
+        return sum(clock.seconds for clock in self._clocks)
+
+    @property
+    def _clocks(self) -> list[TrainingClock]:
+        return [callback for callback in self.callback_handler.callbacks if isinstance(callback, TrainingClock)]
 
     def train_from(self, checkpoint: str | None) -> None:
         """Train from ``checkpoint`` (None: from the start) to the end, and take the best weights.
@@ -134,7 +140,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         self.state = state
         self._load_callback_state()
         best = Path(checkpoint).with_name(f"checkpoint-{state.best_global_step or state.global_step}")
-        self._encoder.load_weights(load_file(best / WEIGHTS_FILE))
+        self._load_from_checkpoint(str(best))
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any, **__: Any) -> Tensor:
         """One batch. It is made here and not by the data loader, which runs a batch ahead: so negatives mined anew at a
@@ -143,11 +149,11 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         while True:
             try:
                 loss = self.step_on(model, task, task.batch(examples), *arguments)
-                all_well(self._encoder.device, self._processes)
+                shares.all_well(self._encoder.device, self._processes)
                 break
             except torch.OutOfMemoryError as error:
-                if not isinstance(error, OutOfMemoryElsewhere):
-                    out_of_memory(self._encoder.device, self._processes)
+                if not isinstance(error, shares.OutOfMemoryElsewhere):
+                    shares.out_of_memory(self._encoder.device, self._processes)
                 model.zero_grad()
                 if not task.halve():
                     raise
@@ -156,7 +162,8 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             folder = Path(self.args.output_dir).parent
             where = f" The batch is in {task.write(examples, folder)}." if self._processes.is_first else ""
             raise not_finite("loss", float(loss), self.state.global_step + 1, where)
-        sum_gradients(model, self._processes)
+        shares.sum_gradients(model, self._processes)
+        self._n_examples += len(examples)
         return loss
 
     def _located(self, indices: Sequence[int]) -> tuple[Task, list[int]]:
@@ -177,7 +184,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         mini_batches = task.mini_batches(batch)
         with self.compute_loss_context_manager():
             return cached_backward(
-                own_share(mini_batches, self._processes),
+                shares.own_share(mini_batches, self._processes),
                 lambda features: self._embed(model, features),
                 lambda own: self._loss_of(task, own, mini_batches, batch),
                 self.accelerator.backward,
@@ -186,14 +193,14 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
         task: Task = inputs["task"]
         mini_batches = task.mini_batches(inputs)
-        own = [self._embed(model, features) for features in own_share(mini_batches, self._processes)]
+        own = [self._embed(model, features) for features in shares.own_share(mini_batches, self._processes)]
         return self._loss_of(task, own, mini_batches, inputs)
 
     def _loss_of(self, task: Task, own: Sequence[Tensor], mini_batches: Sequence[Features], batch: Batch) -> Tensor:
         """The loss of the whole batch, from this process's embeddings of it."""
         device = self._encoder.device
-        embeddings = all_embeddings(own, mini_batches, device, self._processes)
-        with draws_of(self.args.seed, self.state.global_step, device):
+        embeddings = shares.all_embeddings(own, mini_batches, device, self._processes)
+        with shares.draws_of(self.args.seed, self.state.global_step, device):
             return task.loss(embeddings, batch)
 
     def _embed(self, model: nn.Module, features: dict[str, Tensor]) -> Tensor:
@@ -201,33 +208,57 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         found = model(features)["sentence_embedding"].float()[:, : self._encoder.dimension]
         return F.normalize(found, dim=-1) if self._encoder.similarity == "cosine" else found
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """With a loss also the speed and the share of padding since the last one, under their names in the report."""
+        if "loss" in logs:
+            counts = (self._n_examples, sum(t.n_tokens for t in self.tasks), sum(t.n_padded_tokens for t in self.tasks))
+            examples, tokens, padded = (now - before for now, before in zip(counts, self._logged, strict=True))
+            self._logged = counts
+            seconds = sum(clock.lap() for clock in self._clocks)
+            logs["examples_per_second"] = examples / seconds if seconds else 0.0
+            logs["token_waste"] = padded / tokens - 1 if tokens else 0.0
+        super().log(logs, start_time)
+
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """nDCG@10 on the dev pool."""
+        """The figure of the dev pool."""
         assert self._dev_pool is not None, "evaluation is scheduled only with a dev pool"
-        scores = self._dev_pool.scores(self._encoder)
-        metrics = {f"eval_{MEASURE}": float(scores.mean())}
-        if self.state.best_metric is None or metrics[f"eval_{MEASURE}"] > self.state.best_metric:
+        with merged(self._encoder):
+            scores = self._dev_pool.scores(self._encoder)
+        metrics = {f"eval_{self.measure}": float(scores.mean())}
+        metrics |= {f"eval_{name}": mean for name, mean in self._dev_pool.by_task(scores).items()}
+        if self.state.best_metric is None or metrics[f"eval_{self.measure}"] > self.state.best_metric:
             self.best_scores = scores
         self.log(metrics)
         self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        """Weights, and negatives where they change: the library would also pickle its arguments."""
+        """The weights that train, and negatives where they change: the library would also pickle its arguments."""
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(state_dict or self.model.state_dict(), folder / WEIGHTS_FILE, metadata={"format": "pt"})
+        frozen, weights = self._frozen(), state_dict or self.model.state_dict()
+        trained = {name: weight for name, weight in weights.items() if name not in frozen}
+        save_file(trained, folder / WEIGHTS_FILE, metadata={"format": "pt"})
         if self._mining:
             write_negatives([task.negatives for task in self._mining], folder / NEGATIVES_FILE)
 
     def _save_rng_state(self, output_dir: str) -> None:
         """All processes' are there before the trainer's state is, which says that a checkpoint is whole."""
         super()._save_rng_state(output_dir)
-        all_well(self._encoder.device, self._processes)
+        shares.all_well(self._encoder.device, self._processes)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Raises ArtifactError where a checkpoint is not of this model; what does not train is in none."""
+        wrong = {*load_result.unexpected_keys, *load_result.missing_keys} - self._frozen()
+        if wrong:
+            raise ArtifactError(f"{self.args.output_dir}: checkpoints of another model ({min(wrong)}); delete them")
+
+    def _frozen(self) -> set[str]:
+        return {name for name, parameter in self.model.named_parameters() if not parameter.requires_grad}
 
 
 def open_trainer(
-    data: Sequence[TrainingData],
+    data: Sequence[TrainingData | PairData],
     encoder: DenseEncoder,
     dev_pool: DevPool | None,
     config: FinetuneConfig,
@@ -236,29 +267,46 @@ def open_trainer(
 ) -> ContrastiveTrainer:
     """Ready to train ``encoder`` on ``data``, with checkpoints in ``folder``. Raises DataError, ConfigError."""
     processes = joined_processes()
-    same_weights(encoder.model, processes)
-    whole = partial(_of_all_processes, encoder=encoder, n=processes.n)
-    parts = [replace(part, settings=whole(part.settings or config)) for part in data]
-    tasks: list[Task] = [RetrievalTask(part, encoder, config, seed) for part in parts]
+    shares.same_weights(encoder.model, processes)
+    tasks = [_task(part, encoder, config, seed, processes.n) for part in data]
     batches = TaskBatches([Share(len(task), task.batch_size) for task in tasks], config.sampling_alpha, seed)
     if batches.least < processes.n:
         raise ConfigError(f"{processes.n} processes for a batch of {batches.least} examples: start fewer of them")
-    evaluate = dev_pool is not None
-    arguments = training_arguments(config, len(batches), folder, encoder, seed=seed, evaluate=evaluate)
+    own_size = -(-max(task.batch_size for task in tasks) // processes.n)
+    settled = config.model_copy(update={"per_device_train_batch_size": own_size})
+    measure = None if dev_pool is None else dev_pool.measure
+    arguments = training_arguments(settled, len(batches), folder, encoder, seed=seed, measure=measure)
     if arguments.world_size != processes.n:
         raise ConfigError(f"{arguments.world_size} processes: `finetune` is what several of them run together")
     return ContrastiveTrainer(encoder, tasks, batches, dev_pool, config, arguments)
 
 
-def _of_all_processes(config: FinetuneConfig, encoder: DenseEncoder, n: int) -> FinetuneConfig:
-    """What is asked for per process, as the whole batch of all of them has it.
+def _task(
+    data: TrainingData | PairData, encoder: DenseEncoder, config: FinetuneConfig, seed: int, n_processes: int
+) -> Task:
+    """With the whole batches of all processes."""
+    config = _of_all(n_processes, config, encoder)
+    if data.settings is not None:
+        data = replace(data, settings=_of_all(n_processes, data.settings, encoder))
+    if isinstance(data, PairData):
+        return PairTask(data, encoder, config)
+    return (FrozenPassagesTask if config.frozen_passages else RetrievalTask)(data, encoder, config, seed)
+
+
+def _of_all(n_processes: int, config: FinetuneConfig, encoder: DenseEncoder) -> FinetuneConfig:
+    """What is asked for per process, as the whole batch has it; ``auto`` chooses the size of a whole batch.
 
     Each process encodes its share of every mini-batch. A GPU wants its fill of tokens; on a CPU it is the width of a
     mini-batch that counts, since narrow ones waste less padding and half of 1,024 tokens are as fast (docs/log.md).
     """
-    tokens = (config.mini_batch_tokens or mini_batch_tokens(encoder)) * (1 if encoder.device == "cpu" else n)
-    size = n * config.per_device_train_batch_size
-    return config.model_copy(update={"per_device_train_batch_size": size, "mini_batch_tokens": tokens})
+    size = config.per_device_train_batch_size
+    tokens = config.mini_batch_tokens or mini_batch_tokens(encoder)
+    return config.model_copy(
+        update={
+            "per_device_train_batch_size": size if size == "auto" else n_processes * size,
+            "mini_batch_tokens": tokens if encoder.device == "cpu" else n_processes * tokens,
+        }
+    )
 
 
 def _had_ended(state: TrainerState) -> bool:
@@ -266,43 +314,55 @@ def _had_ended(state: TrainerState) -> bool:
 
 
 def training_arguments(
-    config: FinetuneConfig, per_epoch: int, folder: Path, encoder: DenseEncoder, *, seed: int, evaluate: bool
+    config: FinetuneConfig, per_epoch: int, folder: Path, encoder: DenseEncoder, *, seed: int, measure: str | None
 ) -> TrainingArguments:
-    """Our configuration in Hugging Face's terms; shares of all steps become counts. ``per_epoch``: batches."""
+    """Our configuration in Hugging Face's terms; shares of all steps become counts. ``per_epoch``: batches;
+    ``measure``: what checkpoints are chosen by, if they are. Raises ConfigError for fp16 on a CPU.
+    """
     on_cpu = encoder.device == "cpu"
+    if config.fp16 and on_cpu:
+        raise ConfigError("--fp16: the CPU trains in fp32, or in bf16 with --bf16; fp16 needs a GPU")
     total = config.max_steps if config.max_steps > 0 else max(1, round(per_epoch * config.num_train_epochs))
     every = count_of(config.eval_steps, total)
     arguments = TrainingArguments(
         output_dir=str(folder),
-        learning_rate=config.learning_rate or (STATIC_LEARNING_RATE if encoder.is_static else LEARNING_RATE),
+        learning_rate=config.learning_rate or _usual_learning_rate(config, encoder),
         max_steps=total,
         per_device_train_batch_size=config.per_device_train_batch_size,
         warmup_steps=config.warmup_steps,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         lr_scheduler_type=config.lr_scheduler_type,
-        bf16=encoder.bf16 if config.bf16 is None else config.bf16,
+        bf16=(encoder.bf16 and not config.fp16) if config.bf16 is None else config.bf16,
+        fp16=config.fp16,
         use_cpu=on_cpu,
         seed=seed,
         data_seed=seed,
-        eval_strategy="steps" if evaluate else "no",
+        eval_strategy="steps" if measure else "no",
         eval_steps=every,
         save_strategy="steps",
         save_steps=every,
-        save_total_limit=SAVE_TOTAL_LIMIT,
-        load_best_model_at_end=evaluate,
-        metric_for_best_model=MEASURE if evaluate else None,
+        save_total_limit=config.save_total_limit,
+        load_best_model_at_end=measure is not None,
+        metric_for_best_model=measure,
         greater_is_better=True,
         restore_callback_states_from_checkpoint=True,
-        logging_steps=max(1, total // 50),
+        logging_steps=count_of(config.logging_steps, total) if config.logging_steps else max(1, total // 50),
+        run_name=config.run_name,
         logging_nan_inf_filter=False,
         remove_unused_columns=False,
         dataloader_pin_memory=False,  # batches are made on the device
         disable_tqdm=True,
-        report_to="none",
+        report_to="none",  # `open_trackers` makes them, with errors of our kind
     )
     arguments._n_gpu = 1  # one process drives one device: DataParallel would cut our batches apart
     return arguments
+
+
+def _usual_learning_rate(config: FinetuneConfig, encoder: DenseEncoder) -> float:
+    if config.lora_rank:
+        return LORA_LEARNING_RATE
+    return STATIC_LEARNING_RATE if encoder.is_static else LEARNING_RATE
 
 
 def count_of(steps: float, total: int) -> int:
