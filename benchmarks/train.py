@@ -19,7 +19,8 @@ Each is a fresh process. Its first step is not counted, since it is spent on new
 alternate; a ratio is the median over rounds of the ratio within the round. In every round plain bf16 matrix products of
 the model's shapes give the rate of the machine, and tokens per second (without padding) are reported as a share of what
 it allows: 6 FLOPs per token and parameter outside the embeddings, and 12 * layers * width * length for attention. Last,
-the peak memory of our trainer at batch 64 and at batch 1024. Run it on a machine with nothing else to do.
+the peak memory of our trainer at batch 64 and at batch 1024. Run it on a machine with nothing else to do: about half
+an hour on two cores, 20 minutes with --steps 1 --rounds 2.
 """
 
 from __future__ import annotations
