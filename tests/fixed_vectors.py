@@ -11,11 +11,13 @@ from bessemer.encoders.encoder import Encoded
 
 
 class FixedVectors:
-    fingerprint = "fixed"
     similarity: Literal["cosine", "dot"] = "dot"
 
     def __init__(self, vectors: Mapping[str, Sequence[float]]) -> None:
         self._vectors = vectors
+
+    def fingerprint_of(self, side: str) -> str:
+        return "fixed"
 
     def encode_queries(self, texts: Sequence[str]) -> Encoded:
         width = len(next(iter(self._vectors.values())))

@@ -14,7 +14,7 @@ import typer
 from bessemer.command import Call, app, verb
 from bessemer.errors import ConfigError
 
-TRAINING = ("model", "out", "finetune.*")
+TRAINING = ("model", "out", "task", "finetune.*")
 MINING = (  # all but n_negatives, which is the name of training's own
     *(f"negatives.{key}" for key in ("strategy", "candidates", "anchor", "range_min", "range_max")),
     *(f"negatives.{key}" for key in ("simans_a", "simans_b", "shares")),
@@ -120,7 +120,7 @@ def finetune(
     call.answer(result, training_summary(result, call.config.out))
 
 
-@verb("evaluate", "data", "evaluation.bootstrap_samples", "evaluation.top_k", "finetune.max_length")
+@verb("evaluate", "data", "task", "evaluation.bootstrap_samples", "evaluation.top_k", "finetune.max_length")
 def evaluate(
     call: Call,
     system: Annotated[list[str], typer.Option(help="NAME=SPEC: bm25, tfidf, dense:MODEL or hybrid:NAME+NAME")],
@@ -171,7 +171,7 @@ def report(
     call.answer({"path": str(path)}, f"wrote {path}")
 
 
-@verb("index", "source", "data", "model", "out", "chunking.*")
+@verb("index", "source", "data", "model", "out", "task", "chunking.*")
 def index(call: Call) -> None:
     """Dense and BM25 index of documents or of a corpus, stamped with the model; again = only what changed."""
     from bessemer.recipes.index import index as run
@@ -187,13 +187,14 @@ def search(
     query: Annotated[str, typer.Argument(help="what to look for")],
     index: Annotated[str, typer.Option(help="folder of the index")],
     top_k: Annotated[int, typer.Option(help="how many passages")] = 10,
+    task: Annotated[str | None, typer.Option(help="must be the task that the index was built for")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="rank and score in every lane")] = False,
 ) -> None:
     """Search an index: dense and BM25, fused by reciprocal rank."""
     from bessemer.recipes.summary import hits_summary
     from bessemer.search.index import open_index
 
-    hits = open_index(index).search(query, top_k)
+    hits = open_index(index, task=task).search(query, top_k)
     call.answer(hits, hits_summary(hits, explain))
 
 

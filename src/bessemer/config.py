@@ -97,6 +97,9 @@ class NegativesConfig(Section):
         return self
 
 
+SAMPLING = {"size": 1.0, "round_robin": 0.0}
+
+
 class FinetuneConfig(Section):
     """Training; names as in Hugging Face's TrainingArguments where they exist there."""
 
@@ -108,7 +111,9 @@ class FinetuneConfig(Section):
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     max_grad_norm: float = Field(1.0, gt=0, description="longer gradients are cut to this norm")
     lr_scheduler_type: Literal["linear", "cosine", "polynomial", "constant", "constant_with_warmup"] = "linear"
-    loss: str = Field("info_nce", description="info_nce, hardness or mochi")
+    loss: str | None = Field(
+        None, description="docs/losses.md; unset: info_nce, for scored pairs cosent, for labelled ones contrastive"
+    )
     temperature: float = Field(0.05, gt=0, description="logits = score / temperature")
     symmetric: bool = Field(False, description="info_nce: also from each positive to the queries")
     same_tower_negatives: bool = Field(False, description="info_nce: other queries and passages, too")
@@ -116,6 +121,9 @@ class FinetuneConfig(Section):
     class_prior: float = Field(0.0, ge=0, lt=1, description="hardness: share of negatives that are false ones")
     n_synthetic: int = Field(8, ge=0, description="mochi: negatives mixed from two hard ones, per query")
     n_synthetic_with_query: int = Field(4, ge=0, description="mochi: negatives mixed from a hard one and the query")
+    loss_margin: float = Field(
+        0.5, gt=0, description="contrastive, triplet: cosine distance that is enough between what does not belong"
+    )
     exclude_same_document: bool = Field(False, description="passages of the positive's document are no negatives")
     batch_margin: float | None = Field(
         None, description="no negative in a batch scores above its query's positive less this; unset: off"
@@ -135,12 +143,57 @@ class FinetuneConfig(Section):
         None, ge=64, description="padded tokens encoded at once inside a batch; unset: 1024 on a CPU, 65536 on a GPU"
     )
     interpolation: bool = Field(True, description="mix the weights with the base's, the share chosen on dev")
+    task_sampling: str = Field(
+        "size", description="of several tasks: size, round_robin, or a number a: batches in proportion to size ** a"
+    )
+
+    @property
+    def sampling_alpha(self) -> float:
+        """The exponent that ``task_sampling`` names: batches of a task grow as its number of examples to this."""
+        return SAMPLING[self.task_sampling] if self.task_sampling in SAMPLING else float(self.task_sampling)
+
+    @field_validator("task_sampling", mode="before")
+    @classmethod
+    def _known_sampling(cls, value: Any) -> str:
+        try:
+            known = str(value) in SAMPLING or 0 <= float(value) <= 1
+        except ValueError:
+            known = False
+        if not known:
+            raise ValueError("give size, round_robin or a number from 0 to 1")
+        return str(value)
 
     @field_validator("matryoshka_dims", mode="before")
     @classmethod
     def _widths_of_a_flag(cls, value: Any) -> Any:
         """``256,128``, as a command line gives them."""
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+class PromptsConfig(Section):
+    query: str = Field("", description="put before every query; a trailing space belongs to it")
+    passage: str = Field("", description="put before every passage")
+
+
+class TaskConfig(Section):
+    """One of several datasets that train together; what is unset here is as in the finetune section."""
+
+    data: str = Field(description="as --data")
+    name: str | None = Field(None, description="in reports; unset: the name of the file or folder")
+    task: str = Field("", description="whose prompts: qa, tool, ... (docs/tasks.md) or a name under `prompts`")
+    columns: ColumnsConfig | None = None
+    loss: str | None = None
+    temperature: float | None = Field(None, gt=0)
+    per_device_train_batch_size: int | None = Field(None, ge=2)
+    n_negatives: int | None = Field(None, ge=0)
+    max_length: int | None = Field(None, ge=8)
+    query_max_length: int | None = Field(None, ge=8)
+    max_train_queries: int | None = Field(None, ge=1)
+
+    def settings(self, common: FinetuneConfig) -> FinetuneConfig:
+        """``common`` with what this task says otherwise."""
+        own = {name: value for name in FinetuneConfig.model_fields if (value := getattr(self, name, None)) is not None}
+        return common.model_copy(update=own)
 
 
 class EvaluationConfig(Section):
@@ -161,6 +214,13 @@ class Config(Section):
     data: str | None = Field(None, description="BEIR folder, BGE JSONL, Parquet, ... or hf:NAME[:SUBSET]")
     columns: ColumnsConfig | None = Field(
         None, description="column mapping of a dataset, as {query: question, positives: context.contexts}"
+    )
+    task: str = Field("", description="whose prompts stand before the texts (docs/tasks.md); unset: the model's own")
+    tasks: tuple[TaskConfig, ...] = Field(
+        (), description="finetune: several datasets in place of data, as [{data: a, task: qa}, {data: b}]"
+    )
+    prompts: Mapping[str, PromptsConfig] = Field(
+        {}, description="your own tasks, as {faq: {query: 'Question: ', passage: 'Answer: '}}"
     )
     queries: str | None = Field(None, description="JSONL of your own queries for --source")
     model: str = Field("minilm", description="name, alias or folder of the base model")

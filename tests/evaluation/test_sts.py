@@ -17,10 +17,11 @@ from bessemer.evaluation.sts import evaluate_labelled_pairs, evaluate_sts, pair_
 class Angles:
     """Texts are angles in degrees (and a length): their vectors stand at that angle."""
 
-    fingerprint = "angles"
-
     def __init__(self, similarity: Literal["cosine", "dot"] = "cosine") -> None:
         self.similarity: Literal["cosine", "dot"] = similarity
+
+    def fingerprint_of(self, side: str) -> str:
+        return "angles"
 
     def encode_passages(self, texts: Sequence[str]) -> Encoded:
         numbers = np.asarray([[float(part) for part in (text + " 1").split()[:2]] for text in texts])

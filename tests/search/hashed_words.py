@@ -15,9 +15,11 @@ from bessemer.search.analyzer import analyze
 class HashedWords:
     def __init__(self, salt: str = "", similarity: Literal["cosine", "dot"] = "cosine") -> None:
         self.salt = salt
-        self.fingerprint = hashlib.sha256(f"{salt}:{similarity}".encode()).hexdigest()
         self.similarity: Literal["cosine", "dot"] = similarity
         self.n_encoded = 0
+
+    def fingerprint_of(self, side: str) -> str:
+        return hashlib.sha256(f"{self.salt}:{self.similarity}".encode()).hexdigest()
 
     def encode_queries(self, texts: Sequence[str]) -> Encoded:
         vectors = np.stack([self._sum(text) for text in texts]).astype(np.float32)

@@ -79,7 +79,7 @@ def test_another_model_is_refused_by_both_names(tmp_path: Path) -> None:
     build_index(tmp_path, PASSAGES, ours, "our-model")
     with pytest.raises(ArtifactError) as error:
         open_index(tmp_path, other)
-    for part in ("our-model", ours.fingerprint[:16], other.fingerprint[:16], "build the index again"):
+    for part in ("our-model", ours.fingerprint_of("passage")[:16], other.fingerprint_of("passage")[:16], "build the index again"):
         assert part in str(error.value)
 
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
-from bessemer.training.batches import Collator, Row, TrainingSet
+from bessemer.training.batches import Collator, Row, TrainingData, TrainingSet
 from bessemer.training.losses import info_nce
-from bessemer.training.trainer import ContrastiveTrainer, training_arguments
+from bessemer.training.trainer import open_trainer
 from bessemer.types import HardNegatives, Judged, Passage, Query
 
 LONG = "The furnace is lined with brick, and air is blown through the molten iron from below until the flame drops. "
@@ -169,8 +169,10 @@ def test_the_token_budget_is_kept_and_padding_counted(minilm: DenseEncoder, budg
         for features in batch[side]["features"]:
             assert features["input_ids"].numel() <= budget or len(features["input_ids"]) == 1
     masks = [features["attention_mask"] for side in ("queries", "passages") for features in batch[side]["features"]]
-    assert collator.n_tokens == sum(int(mask.sum()) for mask in masks)
-    assert collator.n_padded_tokens == sum(padded_sizes(batch["queries"]) + padded_sizes(batch["passages"]))
+    assert collator.mini_batches.n_tokens == sum(int(mask.sum()) for mask in masks)
+    assert collator.mini_batches.n_padded_tokens == sum(
+        padded_sizes(batch["queries"]) + padded_sizes(batch["passages"])
+    )
     assert len(batch["passages"]["features"]) > 1
 
 
@@ -200,11 +202,10 @@ def test_order_restores_the_batch(model: str, request: pytest.FixtureRequest) ->
 
 
 def test_the_gradient_of_mini_batches_is_that_of_one_padded_batch(minilm: DenseEncoder, tmp_path: Path) -> None:
-    examples = training_set([mined(q, "p5", "p3") for q in "abcd"], n_negatives=2)
-    collator = Collator(minilm, examples, 64)
-    config = FinetuneConfig()
-    arguments = training_arguments(config, len(examples), tmp_path, minilm, seed=42, evaluate=False)
-    trainer = ContrastiveTrainer(minilm, examples, collator, None, config, arguments)
+    data = TrainingData(TRAIN, PASSAGES, [mined(q, "p5", "p3") for q in "abcd"])
+    config = FinetuneConfig(n_negatives=2, mini_batch_tokens=64)
+    trainer = open_trainer([data], minilm, None, config, 42, tmp_path)
+    (task,) = trainer.tasks
     model = minilm.model.eval()
     parameters = [p for p in model.parameters() if p.requires_grad]
 
@@ -212,8 +213,8 @@ def test_the_gradient_of_mini_batches_is_that_of_one_padded_batch(minilm: DenseE
         found = torch.autograd.grad(loss, parameters, allow_unused=True)
         return torch.cat([g.flatten() for g in found if g is not None])
 
-    batch = collator([examples[i] for i in range(5)])
-    loss = trainer.compute_loss(model, batch)
+    batch = task.batch(range(5))
+    loss = trainer.compute_loss(model, {"task": task, **batch})
     in_order = [PASSAGES[i].indexed_text for i in (0, 5, 3, 2, 1, 4)]
     sides = [
         minilm.embed(minilm.features(minilm.tokenize(texts, side), side))

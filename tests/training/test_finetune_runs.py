@@ -22,10 +22,11 @@ from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.load import load_encoder
 from bessemer.errors import BessemerError, ConfigError, DataError
 from bessemer.formats.jsonl import read_bge_jsonl
-from bessemer.training.batches import Collator, TrainingData, TrainingSet
+from bessemer.training.batches import TrainingData
 from bessemer.training.dev_pool import EvaluationPool
 from bessemer.training.finetune import Selection, Tuned, finetune
-from bessemer.training.trainer import ContrastiveTrainer, training_arguments
+from bessemer.training.sampling import Share
+from bessemer.training.trainer import ContrastiveTrainer, open_trainer, training_arguments
 from bessemer.types import Judged, Passage, Query
 
 CAPITALS = {
@@ -42,7 +43,7 @@ def tiny_run(encoder: DenseEncoder, folder: Path, selection: Selection | None = 
         **{"per_device_train_batch_size": 8, "eval_steps": 4, "max_steps": 12, "early_stopping_patience": 9, **settings}
     )
     return finetune(
-        TrainingData(tiny_world.train(), tiny_world.passages(), tiny_world.negatives()),
+        [TrainingData(tiny_world.train(), tiny_world.passages(), tiny_world.negatives())],
         encoder,
         selection,
         config,
@@ -73,7 +74,7 @@ def test_minilm_learns_and_the_folder_opens_in_sentence_transformers(minilm: Den
     config = FinetuneConfig(
         per_device_train_batch_size=24, max_steps=4, warmup_steps=0, learning_rate=1e-4, max_length=32
     )
-    tuned = finetune(TrainingData(train, passages), minilm, None, config, 42, tmp_path)
+    tuned = finetune([TrainingData(train, passages)], minilm, None, config, 42, tmp_path)
     losses = [point["loss"] for point in tuned.report.loss_curve]
     assert len(losses) == 4
     assert losses[-1] < 0.8 * losses[0]
@@ -94,7 +95,7 @@ def test_a_run_with_dev_selection(tiny_static: DenseEncoder, tmp_path: Path) -> 
     report = tiny_run(tiny_static, tmp_path, selected(), learning_rate=0.1).report
     assert same(weights(tiny_static), own)
     assert report.interpolation is not None
-    assert (report.steps, report.epochs, report.examples) == (12, 4.0, 80)  # 3 batches of 8, 8, 4 an epoch
+    assert (report.steps, report.epochs, report.examples) == (12, 4.0, 80)  # 3 batches of 7, 7, 6 an epoch
     assert report.examples_per_second == pytest.approx(80 / report.seconds)
     assert [point["step"] for point in report.dev_curve] == [0, 4, 8, 12]
     assert report.dev_curve[0]["nDCG@10"] == pytest.approx(before)
@@ -154,7 +155,7 @@ def test_fewer_examples_than_a_batch_are_trained_on_and_told(tiny_static: DenseE
 def test_no_relevant_passage_is_bad_data(tiny_static: DenseEncoder, tmp_path: Path) -> None:
     train = Judged((Query("q", "w1"),), {"q": {"p0": 0, "gone": 1}})
     with pytest.raises(DataError, match="no train query has a relevant passage"):
-        finetune(TrainingData(train, tiny_world.passages()), tiny_static, None, FinetuneConfig(), 42, tmp_path)
+        finetune([TrainingData(train, tiny_world.passages())], tiny_static, None, FinetuneConfig(), 42, tmp_path)
 
 
 def test_nothing_is_pickled_by_us(tiny_static: DenseEncoder, tmp_path: Path) -> None:
@@ -182,7 +183,7 @@ def test_a_loss_that_is_no_number_stops_before_anything_is_saved(
     batch = read_bge_jsonl(tmp_path / "failed_batch.jsonl")
     known = {query.query_id: query.text for query in tiny_world.train().queries}
     found = [query for judged in batch.collection.splits.values() for query in judged.queries]
-    assert len(found) == 8
+    assert len(found) == 7  # 20 examples in batches of 8 at most: 7, 7, 6
     assert all(known[query.query_id] == query.text for query in found)
 
 
@@ -191,12 +192,10 @@ def test_cosine_models_without_a_module_for_it_are_trained_on_cosines(tiny_stati
     assert isinstance(first, StaticEmbedding)
     encoder = DenseEncoder(SentenceTransformer(modules=[first], device="cpu"), "bare")
     assert encoder.similarity == "cosine"
-    examples = TrainingSet(tiny_world.train(), tiny_world.passages(), (), 0, 42)
-    collator = Collator(encoder, examples, 4096)
-    config = FinetuneConfig(temperature=1.0)
-    arguments = training_arguments(config, len(examples), tmp_path, encoder, seed=42, evaluate=False)
-    trainer = ContrastiveTrainer(encoder, examples, collator, None, config, arguments)
-    loss = trainer.compute_loss(encoder.model, collator([examples[i] for i in range(4)])).item()
+    data = TrainingData(tiny_world.train(), tiny_world.passages())
+    trainer = open_trainer([data], encoder, None, FinetuneConfig(temperature=1.0), 42, tmp_path)
+    (task,) = trainer.tasks
+    loss = trainer.compute_loss(encoder.model, {"task": task, **task.batch(range(4))}).item()
     queries = encoder.encode([query.text for query in tiny_world.train().queries[:4]], "query")
     passages = encoder.encode([passage.text for passage in tiny_world.passages()[:4]], "passage")
     assert np.linalg.norm(queries, axis=1) == pytest.approx(np.ones(4), abs=1e-6)
@@ -218,7 +217,9 @@ def test_cosine_models_without_a_module_for_it_are_trained_on_cosines(tiny_stati
 def test_shares_become_counts(
     tiny_static: DenseEncoder, tmp_path: Path, settings: dict[str, float], n_examples: int, steps: int, every: int
 ) -> None:
-    found = training_arguments(FinetuneConfig(**settings), n_examples, tmp_path, tiny_static, seed=1, evaluate=True)
+    config = FinetuneConfig(**settings)
+    per_epoch = Share(n_examples, config.per_device_train_batch_size).n_batches
+    found = training_arguments(config, per_epoch, tmp_path, tiny_static, seed=1, evaluate=True)
     assert (found.max_steps, found.eval_steps, found.save_steps) == (steps, every, every)
     assert (found.learning_rate, found.warmup_steps) == (1e-2, 0.1)  # a static model; the library reads the share
 
@@ -258,7 +259,7 @@ def test_out_of_memory_halves_the_mini_batch_and_says_so(
 
     limit = 20
     monkeypatch.setattr(ContrastiveTrainer, "_embed", small_memory)
-    monkeypatch.setattr("bessemer.training.batches.LEAST_TOKENS", 8)
+    monkeypatch.setattr("bessemer.training.mini_batches.LEAST_TOKENS", 8)
     with caplog.at_level("WARNING", logger="bessemer"):
         tuned = tiny_run(tiny_bert, tmp_path / "enough", None, mini_batch_tokens=64)
     assert [record.getMessage() for record in caplog.records] == [

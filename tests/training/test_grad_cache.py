@@ -10,10 +10,10 @@ from torch import nn
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.load import load_encoder
-from bessemer.training.batches import Collator, TrainingSet
+from bessemer.training.batches import TrainingData
 from bessemer.training.cpu import fast_training
 from bessemer.training.grad_cache import cached_backward
-from bessemer.training.trainer import ContrastiveTrainer, training_arguments
+from bessemer.training.trainer import open_trainer
 from bessemer.types import HardNegatives, Judged, Passage, Query
 
 
@@ -59,18 +59,16 @@ def test_a_training_step_in_fp32_has_the_plain_step_s_gradient(
     passages = [Passage(f"p{i}", "d", f"text number {i} about " + "iron and steel " * i) for i in range(12)]
     judged = Judged(tuple(Query(f"q{i}", f"question {i}") for i in range(6)), {f"q{i}": {f"p{i}": 1} for i in range(6)})
     negatives = [HardNegatives(f"q{i}", (f"p{i + 6}",), (0.5,), {}, "given") for i in range(6)]
-    examples = TrainingSet(judged, passages, negatives, 1, 42)
-    collator = Collator(encoder, examples, 64)
-    arguments = training_arguments(FinetuneConfig(bf16=False), 6, tmp_path, encoder, seed=42, evaluate=False)
-    trainer = ContrastiveTrainer(encoder, examples, collator, None, FinetuneConfig(), arguments)
-
+    config = FinetuneConfig(bf16=False, mini_batch_tokens=64)
+    trainer = open_trainer([TrainingData(judged, passages, negatives)], encoder, None, config, 42, tmp_path)
+    (task,) = trainer.tasks
     trainer.current_gradient_accumulation_steps = 1  # what train() sets
 
     def step(whole_graph: int) -> tuple[float, torch.Tensor]:
         monkeypatch.setattr("bessemer.training.trainer.whole_graph_tokens", lambda _: whole_graph)
         encoder.model.zero_grad()
         torch.manual_seed(3)
-        loss = trainer.step_on(encoder.model, collator([examples[i] for i in range(6)]))
+        loss = trainer.step_on(encoder.model, task, task.batch(range(6)))
         found = [p.grad for p in encoder.model.parameters() if p.grad is not None]
         assert not any(g.is_sparse for g in found)
         return loss.item(), torch.cat([g.flatten() for g in found]).clone()

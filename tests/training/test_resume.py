@@ -64,7 +64,7 @@ def fit(
     given |= {"n_negatives": 2, "early_stopping_patience": 9}
     selection = Selection(dev or tiny_world.dev_pool(), general, 1.0)
     return finetune(
-        TrainingData(tiny_world.train(), tiny_world.passages(), tiny_world.negatives(), miner), encoder, selection,
+        [TrainingData(tiny_world.train(), tiny_world.passages(), tiny_world.negatives(), miner)], encoder, selection,
         FinetuneConfig(**{**given, **settings}), 42, folder,
     )  # fmt: skip
 
@@ -111,7 +111,7 @@ def test_the_draws_of_later_epochs_matter_to_the_weights(fresh_encoder: Fresh, t
     """Else the test above would not see a resume that draws the negatives of another epoch."""
     fit(fresh_encoder(), tmp_path / "drawn")
     finetune(
-        TrainingData(tiny_world.train(), tiny_world.passages(), tiny_world.negatives(2)), fresh_encoder(),
+        [TrainingData(tiny_world.train(), tiny_world.passages(), tiny_world.negatives(2))], fresh_encoder(),
         Selection(tiny_world.dev_pool(), None, 1.0),
         FinetuneConfig(
             per_device_train_batch_size=8, max_steps=8, eval_steps=2, learning_rate=0.02, n_negatives=2,

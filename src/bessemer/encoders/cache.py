@@ -57,6 +57,9 @@ class CachedEncoder:
     def fingerprint(self) -> str:
         return self.encoder.fingerprint
 
+    def fingerprint_of(self, side: Side) -> str:
+        return self.encoder.fingerprint_of(side)
+
     @property
     def content_key(self) -> str:
         return self.encoder.content_key
@@ -100,7 +103,7 @@ class CachedEncoder:
         encoder = self.encoder
         length = encoder.query_max_length if side == "query" else encoder.max_length
         dtype = "bf16" if encoder.bf16 else "fp32"
-        return json.dumps([encoder.fingerprint, side, dtype, length, "torch", encoder.device.split(":")[0]])
+        return json.dumps([encoder.fingerprint_of(side), side, dtype, length, "torch", encoder.device.split(":")[0]])
 
 
 def shards(texts: Sequence[str], settings: str) -> Iterator[tuple[int, int, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from bessemer.encoders.encoder import Encoded, Side, Similarity
 from bessemer.encoders.fingerprint import model_fingerprint
 from bessemer.encoders.precision import MIN_BF16_COSINE, bf16_modules, lowest_cosine
+from bessemer.encoders.prompts import Prompts
 from bessemer.encoders.runtime import Progress, has_native_bf16, map_batches, without_progress_bars
 from bessemer.encoders.tokens import Lengths, TextTokenizer, length_batches
 from bessemer.errors import ArtifactError, ConfigError
@@ -29,6 +31,8 @@ CPU_BATCH_TOKENS = 768
 GPU_BATCH_TOKENS = 65_536
 SLAB = 16_384
 """Texts whose token ids are held at once: sorting by length needs many, memory wants few."""
+QUERY_KEY, PASSAGE_KEY = "_query", "_document"
+"""What a task's name is followed by among the names of a model's prompts."""
 N_CHECKED = 8
 """Texts on which bf16 is compared with fp32."""
 
@@ -64,6 +68,7 @@ class DenseEncoder:
         self.device = str(model.device)
         self.similarity: Similarity = _similarity(model, name)
         self.query_prompt, self.passage_prompt = _settle_prompts(model)
+        self.task_prompts: Mapping[str, Prompts] = _task_prompts(model.prompts)
         self._first: Any = first
         self._tokenizer = TextTokenizer(first, name)
         self.query_max_length, self.max_length = self._lengths(max_length, query_max_length)
@@ -112,10 +117,37 @@ class DenseEncoder:
             self._fingerprint = (version, digest)
         return self._fingerprint[1]
 
+    def fingerprint_of(self, side: Side) -> str:
+        """Of what encodes one side: the same for both where a model has but one encoder."""
+        return self.fingerprint
+
     @property
     def content_key(self) -> str:
-        """The fingerprint with all else that shapes the vectors: lengths, and the precision asked for."""
-        return f"{self.fingerprint}:{self.query_max_length}:{self.max_length}:{'bf16' if self._asked_bf16 else 'fp32'}"
+        """The fingerprint with all else that shapes vectors: lengths, the precision asked for, prompts of tasks."""
+        key = f"{self.fingerprint}:{self.query_max_length}:{self.max_length}:{'bf16' if self._asked_bf16 else 'fp32'}"
+        return f"{key}:{sorted(self.task_prompts.items())}" if self.task_prompts else key
+
+    def with_prompts(self, prompts: Mapping[str, Prompts]) -> DenseEncoder:
+        """This encoder, its weights shared, with prompts for these tasks beside those that it has."""
+        other = copy.copy(self)
+        other.task_prompts = {**self.task_prompts, **prompts}
+        return other
+
+    def for_task(self, task: str, max_length: int | None = None, query_max_length: int | None = None) -> DenseEncoder:
+        """This encoder, its weights shared, with the prompts of ``task`` where it has any (else its own), and with
+        other lengths where they are given. Raises ConfigError for lengths that it cannot take."""
+        prompts = self.task_prompts.get(task, Prompts(self.query_prompt, self.passage_prompt))
+        passage = max_length or self.max_length
+        lengths = self._lengths(passage, query_max_length or max_length or self.query_max_length)
+        same = (*prompts, *lengths) == (self.query_prompt, self.passage_prompt, self.query_max_length, self.max_length)
+        if same:
+            return self
+        other = copy.copy(self)
+        other.query_prompt, other.passage_prompt = prompts
+        other.query_max_length, other.max_length = lengths
+        other.n_truncated = {"query": 0, "passage": 0}
+        other._fingerprint = other._bf16_modules = None
+        return other
 
     def encode_queries(self, texts: Sequence[str]) -> Encoded:
         """Vectors (n, dimension) of queries, with the query prompt. Raises ArtifactError if any is not finite."""
@@ -180,7 +212,8 @@ class DenseEncoder:
 
     def save(self, folder: str | Path) -> None:
         """Write the sentence-transformers layout: plain ``SentenceTransformer(folder)`` gives the same vectors by
-        ``encode_query`` and ``encode_document``, prompts and lengths included."""
+        ``encode_query`` and ``encode_document``, prompts and lengths included. Prompts of tasks are saved as
+        ``TASK_query`` and ``TASK_document``, for its ``prompt_name``."""
         query, passage = self.query_max_length, self.max_length
         if self.is_static:
             self._first.tokenizer = self._tokenizer.cutting_at(passage)
@@ -188,8 +221,19 @@ class DenseEncoder:
             self._first.max_seq_length = passage
             self._first.query_length = query if query != passage else None
             self._first.document_length = None
-        with without_progress_bars():
-            self.model.save(str(folder), safe_serialization=True)
+        own = self.model.prompts
+        self.model.prompts = {**own, **self._named_prompts()}
+        try:
+            with without_progress_bars():
+                self.model.save(str(folder), safe_serialization=True)
+        finally:
+            self.model.prompts = own
+
+    def _named_prompts(self) -> dict[str, str]:
+        named = {"query": self.query_prompt, "document": self.passage_prompt}
+        for task, prompts in self.task_prompts.items():
+            named |= {task + QUERY_KEY: prompts.query, task + PASSAGE_KEY: prompts.passage}
+        return named
 
     def copy_weights(self) -> dict[str, Tensor]:
         """A copy of all weights by name."""
@@ -291,3 +335,13 @@ def _settle_prompts(model: SentenceTransformer) -> tuple[str, str]:
     model.prompts = {**prompts, "query": query, "document": passage}
     model.default_prompt_name = None
     return query, passage
+
+
+def _task_prompts(prompts: Mapping[str, str]) -> dict[str, Prompts]:
+    """The tasks among a model's prompts: those that have one for either side, as ``save`` names them."""
+    tasks = [name.removesuffix(QUERY_KEY) for name in prompts if name.endswith(QUERY_KEY)]
+    return {
+        task: Prompts(prompts[task + QUERY_KEY], prompts[task + PASSAGE_KEY])
+        for task in tasks
+        if task + PASSAGE_KEY in prompts
+    }

@@ -29,9 +29,9 @@ class Encoded:
 class Encoder(Protocol):
     """Turns queries and passages into vectors whose similarity ranks passages for a query."""
 
-    @property
-    def fingerprint(self) -> str:
-        """Hash of weights, tokenizer, pooling, prompts, similarity: vectors mix only where it is equal."""
+    def fingerprint_of(self, side: Side) -> str:
+        """Hash of the weights, tokenizer, pooling, prompts and similarity that make one side's vectors; they mix only
+        where it is equal. The same for both sides unless each has an encoder of its own."""
 
     @property
     def similarity(self) -> Similarity: ...

@@ -19,6 +19,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.prompts import Family, family_of, resolve_alias
 from bessemer.encoders.runtime import resolve_device, without_progress_bars
+from bessemer.encoders.two_towers import TwoTowerEncoder, is_routed
 from bessemer.errors import ArtifactError, ConfigError
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,8 @@ def load_encoder(
         raise ConfigError(_explain(name, target, is_local, error)) from error
     if family and not _has_own_prompts(model, target, is_local):
         model.prompts.update(query=family.prompts.query, document=family.prompts.passage)
-    return DenseEncoder(model, name, bf16=bf16, max_length=max_length, query_max_length=query_max_length)
+    kind = TwoTowerEncoder if is_routed(model) else DenseEncoder
+    return kind(model, name, bf16=bf16, max_length=max_length, query_max_length=query_max_length)
 
 
 def _resolve(name: str) -> str:

@@ -22,6 +22,7 @@ from bessemer.recipes.plan import Plan
 from bessemer.recipes.prepare import write_dropped
 from bessemer.recipes.reporting import assemble_report, measure_separation
 from bessemer.recipes.systems import further_slices, run_base_systems, run_tuned
+from bessemer.recipes.tasks import require_prompts, with_task_prompts
 from bessemer.search.index import build_index
 from bessemer.training.batches import TrainingData
 from bessemer.training.dev_pool import build_dev_pool
@@ -37,6 +38,7 @@ def adapt(config: Config, material: Material | None = None) -> Mapping[str, Any]
     """
     if material is None:
         require_one_input(config)
+    require_prompts(config.task, config)
     out = claim_folder(config.out)
     with Workspace(config.workspace, seed=config.seed) as workspace:
         return _adapt(config, material, workspace, out, Plan())
@@ -81,7 +83,8 @@ def _adapt(
     pool = build_dev_pool(dev, passages, retrieved, seed, before.dev_base.results)
     selection = Selection(pool, general.choosing if general else None, evaluation.general_margin)
     data = TrainingData(train, passages, mined.negatives, miner_of(config, train, passages))
-    fitted = step("model", finetune, data, base, selection, config.finetune, seed)
+    prompted = with_task_prompts(base, (config.task,), config)
+    fitted = step("model", finetune, [data], prompted, selection, config.finetune, seed)
     discard_checkpoints(fitted)
 
     tuned = open_encoder(config, str(fitted.model))

@@ -102,7 +102,8 @@ def passage_tokens(config: Config, encoder: DenseEncoder) -> int:
 
 
 def open_encoder(config: Config, model: str) -> DenseEncoder:
-    """The model with the lengths and precision of the configuration; base and tuned are always opened alike."""
+    """The model with the lengths and precision of the configuration, and with the prompts of ``config.task`` where it
+    was trained with any; base and tuned are always opened alike."""
     encoder = load_encoder(
         model,
         device=config.device,
@@ -114,7 +115,7 @@ def open_encoder(config: Config, model: str) -> DenseEncoder:
     if config.finetune.max_length is None and (encoder.max_length or 0) > LONGEST_BY_DEFAULT:
         encoder.max_length = LONGEST_BY_DEFAULT
         encoder.query_max_length = config.finetune.query_max_length or LONGEST_BY_DEFAULT
-    return encoder
+    return encoder.for_task(config.task)
 
 
 def open_reranker(config: Config) -> CrossEncoderReranker | None:

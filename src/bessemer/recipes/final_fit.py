@@ -12,6 +12,7 @@ from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.negatives import mine_hard_negatives
 from bessemer.recipes.data import Material, miner_of, open_reranker
+from bessemer.recipes.tasks import with_task_prompts
 from bessemer.training.batches import TrainingData
 from bessemer.training.finetune import TrainingReport, discard_checkpoints
 from bessemer.training.refit import Chosen, refit
@@ -36,7 +37,8 @@ def fit_on_everything(
     mined = workspace.step("final-negatives", mine_hard_negatives, *asked)
     chosen = Chosen.of(measured, n_pairs(material.collection.splits["train"]))
     data = TrainingData(judged, passages, mined.negatives, miner_of(config, judged, passages))
-    final = workspace.step("final-model", refit, data, base, chosen, config.finetune, config.seed)
+    prompted = with_task_prompts(base, (config.task,), config)
+    final = workspace.step("final-model", refit, [data], prompted, chosen, config.finetune, config.seed)
     discard_checkpoints(final)
     account = {
         "queries": len(judged.queries),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bessemer.config import Config
@@ -10,11 +10,12 @@ from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import ConfigError
 from bessemer.negatives import mine_hard_negatives
-from bessemer.recipes.data import Material, load_judged, miner_of, open_encoder, open_reranker
+from bessemer.recipes.data import miner_of, open_encoder, open_reranker
 from bessemer.recipes.output import claim_folder, installed_versions, plain, publish_folder
 from bessemer.recipes.systems import bm25_over, dense_over
+from bessemer.recipes.tasks import Part, load_parts, unprompted, with_task_prompts
 from bessemer.training.batches import TrainingData
-from bessemer.training.dev_pool import EvaluationPool, build_dev_pool
+from bessemer.training.dev_pool import EvaluationPool, NamedPool, TaskPools, build_dev_pool
 from bessemer.training.finetune import Selection, Tuned, discard_checkpoints
 from bessemer.training.finetune import finetune as fit
 from bessemer.types import HardNegatives
@@ -26,63 +27,89 @@ FIGURES = "training.json"
 def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
     """Tune ``config.model`` on the train split of ``config.data`` and write the model folder ``config.out``.
 
-    Negatives that the data bring are used; without any they are mined. Checkpoints and the interpolation share are
-    chosen on dev, which is carved from train where the data have none. Running it again goes on from the last
-    checkpoint, or returns what is done; with ``resume`` False it trains anew. Returns training.json.
+    With ``config.tasks``, on several datasets together. Negatives that the data bring are used; without any they are
+    mined. Checkpoints and the interpolation share are chosen on dev, which is carved from train where the data have
+    none. Running it again goes on from the last checkpoint, or returns what is done; with ``resume`` False it trains
+    anew. Returns training.json.
     """
-    if config.data is None:
-        raise ConfigError("finetune needs --data: a BEIR folder or a BGE JSONL file")
+    if (config.data is None) == (not config.tasks):
+        raise ConfigError("finetune needs --data (a BEIR folder or a BGE JSONL file), or `tasks` in --config; not both")
     out = claim_folder(config.out)
     if any(out.iterdir()) and not (out / FIGURES).exists():  # it is replaced as a whole
         raise ConfigError(f"--out {out}: holds files that are not of an earlier finetune; choose a new folder")
     with Workspace(config.workspace, seed=config.seed) as workspace:
-        material = load_judged(config, require=("train",))
-        encoder = open_encoder(config, config.model)
-        cached = CachedEncoder(encoder, workspace.root / "embeddings")
-        negatives = _negatives(config, material, cached, workspace)
-        selection = _selection(config, material, cached)
-        splits, passages = material.collection.splits, material.collection.passages
-        data = TrainingData(splits["train"], passages, negatives, miner_of(config, splits["train"], passages))
+        parts = load_parts(config)
+        base = open_encoder(config, config.model)
+        cached = CachedEncoder(base, workspace.root / "embeddings")
+        data = [_training_data(part, cached, workspace, alone=len(parts) == 1) for part in parts]
+        selection = _selection(config, parts, cached)
+        encoder = with_task_prompts(base, [part.task for part in parts], config)
         inputs = (data, encoder, selection, config.finetune, config.seed)
         if not resume:
             workspace.forget("model", fit, *inputs)
         tuned = workspace.step("model", fit, *inputs)
         discard_checkpoints(tuned)
-        result = training_json(tuned, material, encoder, open_encoder(config, str(tuned.model)))
+        result = training_json(tuned, parts, config, base)
         publish_folder(tuned.model, out, {FIGURES: result})
     return result
 
 
-def training_json(tuned: Tuned, material: Material, base: DenseEncoder, after: DenseEncoder) -> dict[str, Any]:
-    fingerprints = {"base": base.fingerprint, "tuned": after.fingerprint}
-    extra = {"data": material.account, "versions": installed_versions(), "fingerprints": fingerprints}
-    report: dict[str, Any] = plain(tuned.report)
-    return {**report, **plain(extra)}
+def training_json(tuned: Tuned, parts: Sequence[Part], config: Config, base: DenseEncoder) -> dict[str, Any]:
+    after = open_encoder(config, str(tuned.model))
+    accounts = [part.material.account for part in parts]
+    warnings = [
+        f"{part.name}: {text}".removeprefix(": ") for part in parts for text in part.material.account["warnings"]
+    ]
+    tasks = [{**part.material.account, "name": part.name, "task": part.task} for part in parts]
+    data = accounts[0] if len(parts) == 1 else {"tasks": tasks}
+    extra = {
+        "data": {**data, "warnings": [*warnings, *unprompted(parts, config)]},
+        "versions": installed_versions(),
+        "fingerprints": {"base": base.fingerprint, "tuned": after.fingerprint},
+    }
+    return {**plain(tuned.report), **plain(extra)}
 
 
-def _negatives(
-    config: Config, material: Material, encoder: CachedEncoder, workspace: Workspace
-) -> tuple[HardNegatives, ...]:
+def _training_data(part: Part, encoder: CachedEncoder, workspace: Workspace, *, alone: bool) -> TrainingData:
+    train, passages = part.material.collection.splits["train"], part.material.collection.passages
+    return TrainingData(
+        train,
+        passages,
+        _negatives(part, encoder, workspace),
+        miner_of(part.config, train, passages),
+        name="" if alone else part.name,
+        task=part.task,
+        settings=None if alone else part.config.finetune,
+    )
+
+
+def _negatives(part: Part, encoder: CachedEncoder, workspace: Workspace) -> tuple[HardNegatives, ...]:
+    """Mined by the base model as it is, with its own prompts."""
+    config, material = part.config, part.material
     if material.given_negatives or config.finetune.n_negatives == 0:
         return material.given_negatives
     train, passages = material.collection.splits["train"], material.collection.passages
     asked = (train, passages, encoder, config.negatives, config.seed, open_reranker(config))
-    mined = workspace.step("negatives", mine_hard_negatives, *asked)
+    mined = workspace.step(f"negatives-{part.name}".rstrip("-"), mine_hard_negatives, *asked)
     return mined.negatives
 
 
-def _selection(config: Config, material: Material, encoder: CachedEncoder) -> Selection | None:
-    pool = dev_pool(config, material, encoder)
-    return Selection(pool, None, config.evaluation.general_margin) if pool else None
+def _selection(config: Config, parts: Sequence[Part], encoder: CachedEncoder) -> Selection | None:
+    """None where there are no dev queries at all."""
+    pools = [NamedPool(part.name, part.task, pool) for part in parts if (pool := dev_pool(part, encoder))]
+    if not pools:
+        return None
+    together = pools[0].pool if len(parts) == 1 else TaskPools(tuple(pools))
+    return Selection(together, None, config.evaluation.general_margin)
 
 
-def dev_pool(config: Config, material: Material, encoder: CachedEncoder) -> EvaluationPool | None:
+def dev_pool(part: Part, encoder: CachedEncoder) -> EvaluationPool | None:
     """None where there are no dev queries."""
-    dev = material.collection.splits.get("dev")
+    dev = part.material.collection.splits.get("dev")
     if dev is None or not dev.queries:
         return None
-    passages = material.collection.passages
+    passages = part.material.collection.passages
     texts = [query.text for query in dev.queries]
     retrieved = [system.search(texts, 100) for system in (bm25_over(passages), dense_over(passages, encoder))]
     base = dict(zip((query.query_id for query in dev.queries), retrieved[1], strict=True))
-    return build_dev_pool(dev, passages, retrieved, config.seed, base)
+    return build_dev_pool(dev, passages, retrieved, part.config.seed, base)

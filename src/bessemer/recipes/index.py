@@ -8,6 +8,7 @@ from typing import Any
 
 from bessemer.config import Config
 from bessemer.encoders.cache import CachedEncoder
+from bessemer.errors import ConfigError
 from bessemer.recipes.data import open_collection, open_encoder, passage_tokens, require_one_input
 from bessemer.recipes.output import plain
 from bessemer.recipes.prepare import prepare_corpus
@@ -19,6 +20,9 @@ def index(config: Config) -> Mapping[str, Any]:
     """Index the passages of ``config.data`` or ``config.source`` into ``config.out``; again = only what changed."""
     require_one_input(config)
     encoder = open_encoder(config, config.model)
+    if config.task and config.task not in encoder.task_prompts:
+        known = ", ".join(encoder.task_prompts) or "none"
+        raise ConfigError(f"--task {config.task}: {config.model} was not trained with prompts for it; it has: {known}")
     passages: Sequence[Passage]
     n_dropped = 0
     if config.data:
@@ -27,5 +31,5 @@ def index(config: Config) -> Mapping[str, Any]:
         corpus = prepare_corpus(config, encoder.count_tokens, passage_tokens(config, encoder))
         passages, n_dropped = corpus.kept, len(corpus.dropped)
     cached = CachedEncoder(encoder, Path(config.workspace) / "embeddings")
-    stats = build_index(config.out, passages, cached, config.model)
+    stats = build_index(config.out, passages, cached, config.model, config.task)
     return {"out": config.out, **plain(stats), "dropped": n_dropped, "truncated": cached.n_truncated["passage"]}

@@ -65,11 +65,19 @@ def training_summary(result: Mapping[str, Any], out: str) -> str:
     if result["dev_curve"]:
         curve = ", ".join(f"{point['step']}: {point['nDCG@10']:.4f}" for point in result["dev_curve"])
         lines.append(textwrap.fill(f"dev nDCG@10 by step: {curve}; best step {result['best_step']}", WIDTH))
+        lines += _by_task(result)
     if result["interpolation"]:
         chosen = result["interpolation"]
         lines.append(textwrap.fill(f"interpolation: alpha {chosen['alpha']:g} ({chosen['reason']})", WIDTH))
     lines += [_note(text) for text in (*result["data"]["warnings"], *result["notes"])]
     return "\n".join([*lines, f"model   {out}", f"figures {out}/training.json"])
+
+
+def _by_task(result: Mapping[str, Any]) -> list[str]:
+    """Where several tasks trained: what each had at first and at the best step."""
+    first, best = result["dev_curve"][0], {point["step"]: point for point in result["dev_curve"]}[result["best_step"]]
+    names = [key for key in best if key.startswith("nDCG@10 ")]
+    return [f"  {key.removeprefix('nDCG@10 ')}: {first[key]:.4f} -> {best[key]:.4f}" for key in names if key in first]
 
 
 def negatives_summary(result: Mapping[str, Any]) -> str:

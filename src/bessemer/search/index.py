@@ -43,14 +43,15 @@ class IndexStats:
 
 
 def build_index(
-    folder: str | Path, passages: Sequence[Passage], encoder: Encoder, model_path: str | Path
+    folder: str | Path, passages: Sequence[Passage], encoder: Encoder, model_path: str | Path, task: str = ""
 ) -> IndexStats:
     """Write the index of ``passages`` into ``folder``, or bring the one there up to date.
 
     Passages are indexed with their whole text: spans withheld for evaluation return. Vectors of texts that the old
     index holds are taken over when fingerprint, dtype and maximum length are the same. ``model_path``: the model's
-    folder (kept relative where it lies beside the index) or its name. Raises DataError without passages or with
-    repeated ids, ConfigError when ``folder`` cannot be written, is in use by another build, or holds other things.
+    folder (kept relative where it lies beside the index) or its name; ``task``: whose prompts ``encoder`` uses, if
+    any. Raises DataError without passages or with repeated ids, ConfigError when ``folder`` cannot be written, is in
+    use by another build, or holds other things.
     """
     folder = Path(folder)
     served = [replace(passage, withheld=()) for passage in passages]
@@ -58,13 +59,15 @@ def build_index(
     with locked(folder):
         old = _old(folder)
         encoding = {name: getattr(encoder, name, None) for name in _ENCODING}
-        same_model = old.manifest.get("fingerprint") == encoder.fingerprint and old.manifest.get("encoding") == encoding
+        stamp = encoder.fingerprint_of("passage")
+        same_model = old.manifest.get("fingerprint") == stamp and old.manifest.get("encoding") == encoding
         known = dict(zip(old.stored.text_hashes, old.stored.vectors, strict=True)) if same_model else {}
         stored, n_encoded = _encode(served, encoder, known)
         manifest = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "model": _model_reference(folder, model_path),
-            "fingerprint": encoder.fingerprint,
+            "task": task,
+            "fingerprint": stamp,
             "similarity": encoder.similarity,
             "encoding": encoding,
             "n_passages": len(served),
@@ -137,14 +140,19 @@ def _model_reference(folder: Path, model_path: str | Path) -> str:
     return os.path.join("..", path.name) if path.parent == folder.resolve().parent else str(path)
 
 
-def open_index(folder: str | Path, encoder: Encoder | None = None) -> Index:
+def open_index(folder: str | Path, encoder: Encoder | None = None, task: str | None = None) -> Index:
     """Open an index for searching.
 
     Without ``encoder``, the model that the index names is loaded at the first search. Raises ArtifactError when the
-    index is not finished, damaged, or made by another model than ``encoder``.
+    index is not finished, damaged, made by another model than ``encoder`` or for another task than ``task``.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
+    if task is not None and task != manifest.get("task", ""):
+        raise ArtifactError(
+            f"{folder}: built for the task {manifest.get('task') or '(none)'}, not for {task}, whose passages have "
+            f"other prompts; build one with `bessemer index --task {task}`"
+        )
     if encoder is not None:
         _check_fingerprint(folder, manifest, encoder)
     stored = read_generation(folder, manifest)
@@ -178,6 +186,7 @@ class Index:
         beside = self.folder / name
         lengths = {key: self.manifest["encoding"][key] for key in ("max_length", "query_max_length")}
         encoder = load_encoder(str(beside.resolve()) if beside.is_dir() else name, **lengths)
+        encoder = encoder.for_task(self.manifest.get("task", ""))
         _check_fingerprint(self.folder, self.manifest, encoder)
         return encoder
 
@@ -215,9 +224,10 @@ class Index:
 
 
 def _check_fingerprint(folder: Path, manifest: Mapping[str, Any], encoder: Encoder) -> None:
-    if encoder.fingerprint != manifest["fingerprint"]:
+    given = encoder.fingerprint_of("passage")
+    if given != manifest["fingerprint"]:
         raise ArtifactError(
             f"{folder}: built with the model {manifest['model']} (fingerprint {manifest['fingerprint'][:16]}), but the "
-            f"model given has fingerprint {encoder.fingerprint[:16]}: vectors of two models cannot be compared. "
+            f"model given has fingerprint {given[:16]}: vectors of two models cannot be compared. "
             f"Search with {manifest['model']}, or build the index again with `bessemer index --model ...`"
         )

@@ -1,7 +1,7 @@
-"""From judged queries and mined negatives to batches: pairs, cached tokens, length-sorted mini-batches, masks.
+"""From judged queries and mined negatives to batches: pairs, cached tokens, masks.
 
 Texts are tokenised once per run. In a batch every distinct query and passage is encoded once, in mini-batches sorted
-by length, so that little is padded; the loss sees them in batch order again.
+by length; the loss sees them in batch order again.
 """
 
 from __future__ import annotations
@@ -11,41 +11,38 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bessemer.config import FinetuneConfig
 from bessemer.draws import generator, weighted_order
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.text import folded
+from bessemer.training.mini_batches import MiniBatches, Tokenizes
 from bessemer.types import HardNegatives, Judged, Passage
 
-Features = dict[str, Tensor]
 Miner = Callable[[DenseEncoder], Sequence[HardNegatives]]
-Side = Literal["query", "passage"]
-
-LEAST_TOKENS = 64
-"""Per mini-batch, when memory runs out."""
-
-
-class Tokenizes(Protocol):
-    """The part of an encoder that batches need."""
-
-    def tokenize(self, texts: Sequence[str], side: Side) -> list[list[int]]: ...
-    def features(self, token_ids: Sequence[Sequence[int]], side: Side) -> Features: ...
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What is trained on. ``miner``, where negatives are to follow the weights, mines with the encoder as it is now."""
+    """What is trained on. ``miner``, where negatives are to follow the weights, mines with the encoder as it is now.
+
+    ``name`` tells several apart in reports; ``task`` names the prompts of the encoder to use; ``settings`` replace the
+    run's for this part: loss, temperature, batch size, lengths, number of negatives.
+    """
 
     judged: Judged
     passages: Sequence[Passage]
     negatives: Sequence[HardNegatives] = ()
     miner: Miner | None = None
+    name: str = ""
+    task: str = ""
+    settings: FinetuneConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -165,38 +162,27 @@ class Collator:
     ) -> None:
         self._encoder = encoder
         self._set = training_set
-        self.mini_batch_tokens = mini_batch_tokens
-        self.was_halved = False
+        self.mini_batches = MiniBatches(encoder, mini_batch_tokens)
         self._query_tokens = encoder.tokenize([query.text for query in training_set.queries], "query")
         self._passage_tokens: dict[int, list[int]] = {}
         self._tokenize(_used(training_set))
         self._text_group = _groups(passage.indexed_text for passage in training_set.passages)
         self._document = _groups(p.doc_id for p in training_set.passages) if exclude_same_document else None
-        self.n_tokens = 0
-        self.n_padded_tokens = 0
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         passages = list(dict.fromkeys(p for row in rows for p in (row.positive, *row.negatives)))
         self._tokenize([p for p in passages if p not in self._passage_tokens])
         column = {passage: i for i, passage in enumerate(passages)}
-        before = self.n_padded_tokens
-        queries = self._mini_batches([self._query_tokens[row.query] for row in rows], "query")
-        found = self._mini_batches([self._passage_tokens[p] for p in passages], "passage")
+        before = self.mini_batches.n_padded_tokens
+        queries = self.mini_batches([self._query_tokens[row.query] for row in rows], "query")
+        found = self.mini_batches([self._passage_tokens[p] for p in passages], "passage")
         return {
             "queries": queries,
             "passages": found,
-            "n_tokens": self.n_padded_tokens - before,
+            "n_tokens": self.mini_batches.n_padded_tokens - before,
             "positives": torch.tensor([column[row.positive] for row in rows]),
             "excluded": self._false_negatives(rows, passages),
         }
-
-    def halve(self) -> bool:
-        """Half the tokens per mini-batch, where that leaves room for a text; the memory was not enough for more."""
-        if self.mini_batch_tokens < 2 * LEAST_TOKENS:
-            return False
-        self.mini_batch_tokens //= 2
-        self.was_halved = True
-        return True
 
     def _tokenize(self, passages: Sequence[int]) -> None:
         if passages:  # a refresh brings passages that no batch has seen
@@ -215,29 +201,6 @@ class Collator:
             documents = torch.tensor([self._document[p] for p in passages])
             excluded |= torch.tensor([self._document[row.positive] for row in rows])[:, None] == documents
         return excluded
-
-    def _mini_batches(self, token_ids: Sequence[Sequence[int]], side: Side) -> dict[str, Any]:
-        """Features in mini-batches; ``order[i]`` is the row of the i-th text in their concatenation."""
-        by_length = sorted(range(len(token_ids)), key=lambda i: -len(token_ids[i]))
-        features = []
-        for rows in _cut(by_length, [len(token_ids[i]) for i in by_length], self.mini_batch_tokens):
-            features.append(self._encoder.features([token_ids[i] for i in rows], side))
-            self.n_tokens += sum(len(token_ids[i]) for i in rows)
-            self.n_padded_tokens += int(features[-1]["input_ids"].numel())
-        order = torch.empty(len(token_ids), dtype=torch.long)
-        order[torch.tensor(by_length)] = torch.arange(len(token_ids))
-        return {"features": features, "order": order}
-
-
-def _cut(rows: Sequence[int], lengths: Sequence[int], budget: int) -> list[Sequence[int]]:
-    """Runs of rows, longest first, whose padded size stays within the token budget (one row at least)."""
-    cuts, start = [], 0
-    for i in range(1, len(rows) + 1):
-        full = i < len(rows) and (i - start + 1) * lengths[start] > budget
-        if i == len(rows) or full:
-            cuts.append(rows[start:i])
-            start = i
-    return cuts
 
 
 def _used(training_set: TrainingSet) -> list[int]:

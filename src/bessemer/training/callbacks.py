@@ -6,15 +6,16 @@ import logging
 import math
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import BessemerError
-from bessemer.training.batches import Miner, TrainingSet
+from bessemer.training.sampling import TaskBatches
+from bessemer.training.tasks import RetrievalTask, Task
 
 log = logging.getLogger("bessemer")
 
@@ -44,13 +45,14 @@ class TrainingClock(TrainerCallback, ExportableState):  # type: ignore[misc]
 
 
 class EpochDraws(TrainerCallback):  # type: ignore[misc]
-    """Tells the training set its epoch, which decides the negatives drawn; right after a resume in mid-epoch too."""
+    """Tells tasks and batches their epoch, which decides order and negatives; right after a resume in mid-epoch too."""
 
-    def __init__(self, training_set: TrainingSet) -> None:
-        self._training_set = training_set
+    def __init__(self, drawing: Sequence[Task | TaskBatches]) -> None:
+        self._drawing = drawing
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._training_set.epoch = int(state.epoch or 0)
+        for drawing in self._drawing:
+            drawing.epoch = int(state.epoch or 0)
 
 
 def not_finite(name: str, value: float, step: int, where: str = "") -> BessemerError:
@@ -64,17 +66,13 @@ class RefreshNegatives(TrainerCallback):  # type: ignore[misc]
     """Mines anew with the current weights every so many steps (ANCE, Xiong et al. 2021, 2007.00808): what was hard for
     the base model soon is not."""
 
-    def __init__(self, training_set: TrainingSet, encoder: DenseEncoder, miner: Miner, every: int) -> None:
-        self._training_set, self._encoder, self._miner, self._every = training_set, encoder, miner, every
+    def __init__(self, tasks: Sequence[RetrievalTask], every: int) -> None:
+        self._tasks, self._every = tasks, every
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.global_step % self._every == 0 and state.global_step < state.max_steps:
-            before = {row.query_id: set(row.passage_ids) for row in self._training_set.negatives}
-            found = self._miner(self._encoder)
-            n_new = sum(len(set(row.passage_ids) - before.get(row.query_id, set())) for row in found)
-            n = sum(len(row.passage_ids) for row in found)
-            log.info("training: step %d, negatives mined anew, %d of %d changed", state.global_step, n_new, n)
-            self._training_set.take(found)
+            for task in self._tasks:
+                log.info("training: step %d, negatives mined anew, %s", state.global_step, task.mine())
 
 
 class FiniteGradient(TrainerCallback):  # type: ignore[misc]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from bessemer.measures import per_query
 from bessemer.search.exact import top_k
 from bessemer.search.ranking import tie_priority
 from bessemer.types import Hits, Judged, Passage, Qrels, Query
+
+if TYPE_CHECKING:
+    from bessemer.encoders.dense import DenseEncoder
 
 MEASURE = "nDCG@10"
 RANDOM_PASSAGES = 2000
@@ -46,6 +50,61 @@ class EvaluationPool:
             for i, query in enumerate(self.queries)
         }
         return _ndcg(results, self.qrels, self.queries)
+
+
+class DevPool(Protocol):
+    """What training is steered by. ``base``: the base model's own scores, where they are known."""
+
+    @property
+    def queries(self) -> Sequence[Query]: ...
+
+    @property
+    def statement(self) -> str: ...
+
+    @property
+    def base(self) -> Sequence[float] | None: ...
+
+    def scores(self, encoder: DenseEncoder) -> NDArray[np.float64]:
+        """nDCG@10 per query (Q,)."""
+
+
+@dataclass(frozen=True)
+class NamedPool:
+    """One of several tasks; ``task`` says whose prompts of the encoder to use."""
+
+    name: str
+    task: str
+    pool: EvaluationPool
+
+
+@dataclass(frozen=True)
+class TaskPools:
+    """The pools of several tasks, each searched with the prompts of its task. Every query weighs the same, whatever
+    the size of its task."""
+
+    pools: Sequence[NamedPool]
+
+    @property
+    def queries(self) -> tuple[Query, ...]:
+        return tuple(query for named in self.pools for query in named.pool.queries)
+
+    @property
+    def statement(self) -> str:
+        return "; ".join(f"{named.name}: {named.pool.statement}".removeprefix(": ") for named in self.pools)
+
+    @property
+    def base(self) -> tuple[float, ...] | None:
+        known = [named.pool.base for named in self.pools]
+        return None if None in known else tuple(score for scores in known for score in scores or ())
+
+    def scores(self, encoder: DenseEncoder) -> NDArray[np.float64]:
+        return np.concatenate([named.pool.scores(encoder.for_task(named.task)) for named in self.pools])
+
+    def by_task(self, scores: NDArray[np.float64]) -> dict[str, float]:
+        """The mean of each task that has dev queries."""
+        ends = np.cumsum([len(named.pool.queries) for named in self.pools])
+        parts = zip(self.pools, np.split(scores, ends[:-1]), strict=True)
+        return {named.name: float(part.mean()) for named, part in parts if len(part)}
 
 
 def _ndcg(results: Mapping[str, Hits], qrels: Qrels, queries: Sequence[Query]) -> NDArray[np.float64]:

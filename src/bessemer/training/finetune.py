@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
-from bessemer.errors import DataError, Problem
-from bessemer.training.batches import Collator, TrainingData, TrainingSet
+from bessemer.training.batches import TrainingData
 from bessemer.training.cpu import fast_training
-from bessemer.training.dev_pool import MEASURE, EvaluationPool
-from bessemer.training.hardware import mini_batch_tokens, peak_memory_bytes, require_room_for_checkpoints
+from bessemer.training.dev_pool import MEASURE, DevPool, EvaluationPool, TaskPools
+from bessemer.training.hardware import peak_memory_bytes, require_room_for_checkpoints
 from bessemer.training.interpolation import Interpolation, choose_alpha
-from bessemer.training.trainer import ContrastiveTrainer, last_whole_checkpoint, training_arguments
+from bessemer.training.trainer import ContrastiveTrainer, last_whole_checkpoint, open_trainer
 
 log = logging.getLogger("bessemer")
 
@@ -57,13 +58,13 @@ class Tuned:
 class Selection:
     """On what checkpoints and the interpolation share are chosen. ``margin``: nDCG@10 the general set may lose."""
 
-    dev: EvaluationPool
+    dev: DevPool
     general: EvaluationPool | None
     margin: float
 
 
 def finetune(
-    data: TrainingData,
+    data: Sequence[TrainingData],
     encoder: DenseEncoder,
     selection: Selection | None,
     config: FinetuneConfig,
@@ -72,33 +73,23 @@ def finetune(
 ) -> Tuned:
     """Fine-tune ``encoder`` and save it to ``folder/model``; resumes from ``folder/checkpoints``.
 
-    The encoder itself has its own weights again in the end, also after an error.
+    ``data``: one part or several, which train together in batches of one part each. The encoder itself has its own
+    weights again in the end, also after an error.
 
     With ``selection`` (and any query in its dev pool) the best checkpoint by dev nDCG@10 is kept, training stops early,
     and the weights are mixed with the base's; without, the last weights are saved. Raises DataError when no query has
     a relevant passage, BessemerError when the loss is no longer a number.
     """
-    training_set = TrainingSet(data.judged, data.passages, data.negatives, config.n_negatives, seed)
-    if not len(training_set):
-        raise DataError([
-            Problem("train", None, "qrels", "no train query has a relevant passage in the corpus", "add judgements > 0")
-        ])  # fmt: skip
     if selection and not selection.dev.queries:
         selection = None
-    n_tokens = config.mini_batch_tokens or mini_batch_tokens(encoder)
-    collator = Collator(encoder, training_set, n_tokens, exclude_same_document=config.exclude_same_document)
     require_room_for_checkpoints(encoder, folder)
-    arguments = training_arguments(
-        config, len(training_set), folder / CHECKPOINTS, encoder, seed=seed, evaluate=selection is not None
-    )
-    trainer = ContrastiveTrainer(
-        encoder, training_set, collator, selection.dev if selection else None, config, arguments, data.miner
-    )
+    checkpoints = folder / CHECKPOINTS
+    trainer = open_trainer(data, encoder, selection.dev if selection else None, config, seed, checkpoints)
     base = encoder.copy_weights()
     interpolation = None
     try:
-        with fast_training(encoder, bf16=arguments.bf16):
-            trainer.train_from(last_whole_checkpoint(folder / CHECKPOINTS))
+        with fast_training(encoder, bf16=trainer.args.bf16):
+            trainer.train_from(last_whole_checkpoint(checkpoints))
         if selection and config.interpolation:
             interpolation = choose_alpha(
                 encoder, base, selection.dev, selection.general, selection.margin, trainer.best_scores
@@ -107,10 +98,7 @@ def finetune(
         encoder.save(folder / "model")
     finally:
         encoder.load_weights(base)
-    return Tuned(
-        folder / "model",
-        _report(trainer, collator, training_set.notes(config.per_device_train_batch_size), selection, interpolation),
-    )
+    return Tuned(folder / "model", _report(trainer, selection, interpolation))
 
 
 def discard_checkpoints(tuned: Tuned) -> None:
@@ -119,20 +107,16 @@ def discard_checkpoints(tuned: Tuned) -> None:
 
 
 def _report(
-    trainer: ContrastiveTrainer,
-    collator: Collator,
-    notes: tuple[str, ...],
-    selection: Selection | None,
-    interpolation: Interpolation | None,
+    trainer: ContrastiveTrainer, selection: Selection | None, interpolation: Interpolation | None
 ) -> TrainingReport:
     state, arguments = trainer.state, trainer.args
     losses = [{"step": entry["step"], "loss": entry["loss"]} for entry in state.log_history if "loss" in entry]
-    measured = f"eval_{MEASURE}"
-    dev = [{"step": entry["step"], MEASURE: entry[measured]} for entry in state.log_history if measured in entry]
+    dev = [_dev_point(entry) for entry in state.log_history if f"eval_{MEASURE}" in entry]
     if interpolation is not None:
-        dev.insert(0, {"step": 0, MEASURE: interpolation.base.dev})
+        dev.insert(0, {"step": 0, MEASURE: interpolation.base.dev, **_base_by_task(selection)})
     seconds = trainer.seconds
-    n_examples = _examples_seen(state.global_step, len(trainer.train_dataset), arguments.per_device_train_batch_size)
+    n_examples = trainer.batches.n_examples(state.global_step)
+    n_tokens = sum(task.n_tokens for task in trainer.tasks)
     return TrainingReport(
         examples=n_examples,
         steps=state.global_step,
@@ -141,7 +125,7 @@ def _report(
         examples_per_second=n_examples / seconds if seconds else 0.0,
         final_loss=losses[-1]["loss"] if losses else float("nan"),
         peak_memory_bytes=peak_memory_bytes(),
-        token_waste=collator.n_padded_tokens / collator.n_tokens - 1 if collator.n_tokens else 0.0,
+        token_waste=sum(task.n_padded_tokens for task in trainer.tasks) / n_tokens - 1 if n_tokens else 0.0,
         learning_rate=arguments.learning_rate,
         loss_curve=tuple(losses),
         dev_curve=tuple(dev),
@@ -149,11 +133,18 @@ def _report(
         stopped_early=state.global_step < state.max_steps,
         dev_pool=selection.dev.statement if selection else "no dev queries: the last weights were kept",
         interpolation=interpolation,
-        notes=notes,
+        notes=tuple(note for task in trainer.tasks for note in task.notes()),
     )
 
 
-def _examples_seen(steps: int, n_examples: int, batch_size: int) -> int:
-    """The last batch of an epoch may be short."""
-    epochs, rest = divmod(steps, -(-n_examples // batch_size))
-    return epochs * n_examples + rest * batch_size
+def _dev_point(entry: Mapping[str, float]) -> dict[str, float]:
+    """The step with its figures: of all dev queries, and of each task where there are several."""
+    figures = {name.removeprefix("eval_"): value for name, value in entry.items() if name.startswith(f"eval_{MEASURE}")}
+    return {"step": entry["step"], **figures}
+
+
+def _base_by_task(selection: Selection | None) -> dict[str, float]:
+    if selection is None or not isinstance(selection.dev, TaskPools) or selection.dev.base is None:
+        return {}
+    by_task = selection.dev.by_task(np.array(selection.dev.base))
+    return {f"{MEASURE} {name}": mean for name, mean in by_task.items()}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bessemer.encoders.dense import DenseEncoder
-from bessemer.training.dev_pool import EvaluationPool
+from bessemer.training.dev_pool import DevPool, EvaluationPool
 
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
 """Shares of the tuned weights that are tried: weights = alpha * tuned + (1 - alpha) * base."""
@@ -44,7 +44,7 @@ def mix(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor], alpha: float) -
 def choose_alpha(
     encoder: DenseEncoder,
     base: Mapping[str, Tensor],
-    dev: EvaluationPool,
+    dev: DevPool,
     general: EvaluationPool | None,
     margin: float,
     tuned_scores: NDArray[np.float64] | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ class Chosen:
 
 
 def refit(
-    data: TrainingData,
+    data: Sequence[TrainingData],
     encoder: DenseEncoder,
     chosen: Chosen,
     config: FinetuneConfig,
@@ -37,7 +38,7 @@ def refit(
 
     Nothing is selected here, so nothing is measured either: the verdict is the measured model's.
     """
-    n_examples = sum(grade > 0 for grades in data.judged.qrels.values() for grade in grades.values())
+    n_examples = sum(grade > 0 for part in data for grades in part.judged.qrels.values() for grade in grades.values())
     settings = config.model_copy(update={"max_steps": max(1, round(chosen.steps_per_example * n_examples))})
     tuned = finetune(data, encoder, None, settings, seed, folder)
     base = encoder.copy_weights()

@@ -6,7 +6,9 @@ import json
 import logging
 import math
 import os
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,13 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
-from bessemer.training.batches import Collator, Examples, Miner, TrainingSet, write_batch
+from bessemer.training.batches import Examples, TrainingData
 from bessemer.training.callbacks import (
     EpochDraws,
     FiniteGradient,
@@ -31,10 +34,11 @@ from bessemer.training.callbacks import (
     not_finite,
 )
 from bessemer.training.checkpoints import NEGATIVES_FILE, read_negatives, write_negatives
-from bessemer.training.dev_pool import MEASURE, EvaluationPool
+from bessemer.training.dev_pool import MEASURE, DevPool, TaskPools
 from bessemer.training.grad_cache import cached_backward
 from bessemer.training.hardware import SAVE_TOTAL_LIMIT, whole_graph_tokens
-from bessemer.training.losses import batch_loss
+from bessemer.training.sampling import Share, TaskBatches
+from bessemer.training.tasks import Batch, RetrievalTask, Task
 
 log = logging.getLogger("bessemer")
 
@@ -51,35 +55,44 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     def __init__(
         self,
         encoder: DenseEncoder,
-        training_set: TrainingSet,
-        collator: Collator,
-        dev_pool: EvaluationPool | None,
+        tasks: Sequence[Task],
+        batches: TaskBatches,
+        dev_pool: DevPool | None,
         config: FinetuneConfig,
         arguments: TrainingArguments,
-        miner: Miner | None = None,
     ) -> None:
         self._encoder = encoder
         self._dev_pool = dev_pool
-        self._training_set = training_set
-        self._collator = collator
-        self._refreshes = miner is not None and config.refresh_steps > 0
-        self._batch_loss = batch_loss(config, encoder.dimension, normalised=encoder.similarity == "cosine")
+        self.tasks = tasks
+        self.batches = batches
+        self._offsets = list(accumulate((len(task) for task in tasks), initial=0))
+        mining = [task for task in tasks if isinstance(task, RetrievalTask) and task.miner is not None]
+        self._mining = mining if config.refresh_steps else []
+        self._was_halved = False
         self.best_scores: NDArray[np.float64] | None = None  # per dev query, of the best weights of this process
-        callbacks = [TrainingClock(), EpochDraws(training_set), FiniteGradient(), Progress()]
-        if miner is not None and config.refresh_steps > 0:
+        callbacks = [TrainingClock(), EpochDraws([*tasks, batches]), FiniteGradient(), Progress()]
+        if self._mining:
             every = count_of(config.refresh_steps, arguments.max_steps)
-            callbacks.insert(0, RefreshNegatives(training_set, encoder, miner, every))  # its time is training's
+            callbacks.insert(0, RefreshNegatives(self._mining, every))  # its time is training's
         if dev_pool is not None:
             callbacks.append(EarlyStoppingCallback(config.early_stopping_patience))
+        examples = Examples(self._offsets[-1])
         super().__init__(
             model=encoder.model,
             args=arguments,
-            train_dataset=Examples(len(training_set)),
-            eval_dataset=training_set,  # asked for by the library, never read: `evaluate` has its own pool
-            data_collator=lambda indices: {"indices": torch.tensor(indices)},
+            train_dataset=examples,
+            eval_dataset=examples,  # asked for by the library, never read: `evaluate` has its own pool
             callbacks=callbacks,
         )
         self.remove_callback(PrinterCallback)
+
+    def get_train_dataloader(self) -> DataLoader[int]:
+        """Numbers of examples, in batches of one task. Each process draws its own part: nothing is dealt out again."""
+        return DataLoader(
+            Examples(self._offsets[-1]),
+            batch_sampler=self.batches,
+            collate_fn=lambda indices: {"indices": torch.tensor(indices)},
+        )
 
     @property
     def seconds(self) -> float:
@@ -93,8 +106,10 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         it the library would go on for a step: its weights and state are taken as they are instead.
         """
         state = TrainerState.load_from_json(f"{checkpoint}/{STATE_FILE}") if checkpoint else None
-        if checkpoint and self._refreshes:
-            self._training_set.take(read_negatives(Path(checkpoint) / NEGATIVES_FILE))
+        if checkpoint and self._mining:
+            found = read_negatives(Path(checkpoint) / NEGATIVES_FILE)
+            for task, negatives in zip(self._mining, found, strict=True):
+                task.examples.take(negatives)
         if checkpoint is None or state is None or not _had_ended(state):
             self.train(resume_from_checkpoint=checkpoint)
             return
@@ -106,59 +121,59 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any, **__: Any) -> Tensor:
         """One batch. It is made here and not by the data loader, which runs a batch ahead: so negatives mined anew at a
         step are those of the next one, after a resume as well."""
-        rows = [self._training_set[i] for i in inputs["indices"].tolist()]
+        task, examples = self._located(inputs["indices"].tolist())
         while True:
             try:
-                loss = self.step_on(model, self._collator(rows), *arguments)
+                loss = self.step_on(model, task, task.batch(examples), *arguments)
                 break
             except torch.OutOfMemoryError:
                 model.zero_grad()
-                if not self._collator.halve():
+                if not task.halve():
                     raise
-                log.warning("out of memory: mini-batches of %d tokens from here on", self._collator.mini_batch_tokens)
+                self._was_halved = True
         if not torch.isfinite(loss):
-            file = write_batch(self._training_set, rows, Path(self.args.output_dir).parent)
+            file = task.write(examples, Path(self.args.output_dir).parent)
             raise not_finite("loss", float(loss), self.state.global_step + 1, f" The batch is in {file}.")
         return loss
 
-    def step_on(self, model: nn.Module, batch: dict[str, Any], *arguments: Any) -> Tensor:
+    def _located(self, indices: Sequence[int]) -> tuple[Task, list[int]]:
+        """The task of a batch, and its examples as the task numbers them."""
+        position = bisect_right(self._offsets, indices[0]) - 1
+        return self.tasks[position], [index - self._offsets[position] for index in indices]
+
+    def step_on(self, model: nn.Module, task: Task, batch: Batch, *arguments: Any) -> Tensor:
         """Plain where the graphs of all mini-batches fit into memory; by GradCache, which is exact, where not."""
-        if batch["n_tokens"] > whole_graph_tokens(self._encoder) or self._collator.was_halved:
+        if batch["n_tokens"] > whole_graph_tokens(self._encoder) or self._was_halved:
             model.train()
-            return self._step_by_grad_cache(model, self._prepare_inputs(batch))
-        loss: Tensor = super().training_step(model, batch, *arguments)
+            return self._step_by_grad_cache(model, task, self._prepare_inputs(batch))
+        loss: Tensor = super().training_step(model, {"task": task, **batch}, *arguments)
         return loss
 
-    def _step_by_grad_cache(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+    def _step_by_grad_cache(self, model: nn.Module, task: Task, batch: Batch) -> Tensor:
         with self.compute_loss_context_manager():
             return cached_backward(
-                [*inputs["queries"]["features"], *inputs["passages"]["features"]],
+                task.mini_batches(batch),
                 lambda features: self._embed(model, features),
-                lambda found: self._loss(found, inputs),
+                lambda found: task.loss(found, batch),
                 self.accelerator.backward,
             )
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
-        mini_batches = [*inputs["queries"]["features"], *inputs["passages"]["features"]]
-        return self._loss([self._embed(model, features) for features in mini_batches], inputs)
+        task: Task = inputs["task"]
+        return task.loss([self._embed(model, features) for features in task.mini_batches(inputs)], inputs)
 
     def _embed(self, model: nn.Module, features: dict[str, Tensor]) -> Tensor:
         """Embeddings (n, d) of a mini-batch, as the encoder gives them: many cosine models have no module for it."""
         found = model(features)["sentence_embedding"].float()[:, : self._encoder.dimension]
         return F.normalize(found, dim=-1) if self._encoder.similarity == "cosine" else found
 
-    def _loss(self, embeddings: Sequence[Tensor], inputs: dict[str, Any]) -> Tensor:
-        """Of the embeddings of all mini-batches, first the queries', then the passages'."""
-        n_queries = len(inputs["queries"]["features"])
-        queries = torch.cat(list(embeddings[:n_queries]))[inputs["queries"]["order"]]
-        passages = torch.cat(list(embeddings[n_queries:]))[inputs["passages"]["order"]]
-        return self._batch_loss(queries, passages, inputs["positives"], inputs["excluded"])
-
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """nDCG@10 on the dev pool."""
         assert self._dev_pool is not None, "evaluation is scheduled only with a dev pool"
         scores = self._dev_pool.scores(self._encoder)
         metrics = {f"eval_{MEASURE}": float(scores.mean())}
+        if isinstance(self._dev_pool, TaskPools):
+            metrics |= {f"eval_{MEASURE} {name}": mean for name, mean in self._dev_pool.by_task(scores).items()}
         if self.state.best_metric is None or metrics[f"eval_{MEASURE}"] > self.state.best_metric:
             self.best_scores = scores
         self.log(metrics)
@@ -170,8 +185,24 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         save_file(state_dict or self.model.state_dict(), folder / WEIGHTS_FILE, metadata={"format": "pt"})
-        if self._refreshes:
-            write_negatives(self._training_set.negatives, folder / NEGATIVES_FILE)
+        if self._mining:
+            write_negatives([task.negatives for task in self._mining], folder / NEGATIVES_FILE)
+
+
+def open_trainer(
+    data: Sequence[TrainingData],
+    encoder: DenseEncoder,
+    dev_pool: DevPool | None,
+    config: FinetuneConfig,
+    seed: int,
+    folder: Path,
+) -> ContrastiveTrainer:
+    """Ready to train ``encoder`` on ``data``, with checkpoints in ``folder``. Raises DataError, ConfigError."""
+    tasks: list[Task] = [RetrievalTask(part, encoder, config, seed) for part in data]
+    batches = TaskBatches([Share(len(task), task.batch_size) for task in tasks], config.sampling_alpha, seed)
+    evaluate = dev_pool is not None
+    arguments = training_arguments(config, len(batches), folder, encoder, seed=seed, evaluate=evaluate)
+    return ContrastiveTrainer(encoder, tasks, batches, dev_pool, config, arguments)
 
 
 def _had_ended(state: TrainerState) -> bool:
@@ -179,11 +210,9 @@ def _had_ended(state: TrainerState) -> bool:
 
 
 def training_arguments(
-    config: FinetuneConfig, n_examples: int, folder: Path, encoder: DenseEncoder, *, seed: int, evaluate: bool
+    config: FinetuneConfig, per_epoch: int, folder: Path, encoder: DenseEncoder, *, seed: int, evaluate: bool
 ) -> TrainingArguments:
-    """Our configuration in Hugging Face's terms; shares of all steps become counts."""
-    batch_size = min(config.per_device_train_batch_size, n_examples)
-    per_epoch = -(-n_examples // batch_size)
+    """Our configuration in Hugging Face's terms; shares of all steps become counts. ``per_epoch``: batches."""
     on_cpu = encoder.device == "cpu"
     total = config.max_steps if config.max_steps > 0 else max(1, round(per_epoch * config.num_train_epochs))
     every = count_of(config.eval_steps, total)
@@ -191,7 +220,7 @@ def training_arguments(
         output_dir=str(folder),
         learning_rate=config.learning_rate or (STATIC_LEARNING_RATE if encoder.is_static else LEARNING_RATE),
         max_steps=total,
-        per_device_train_batch_size=batch_size,
+        per_device_train_batch_size=config.per_device_train_batch_size,
         warmup_steps=config.warmup_steps,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,

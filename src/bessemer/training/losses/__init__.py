@@ -7,13 +7,36 @@ from functools import partial
 
 from bessemer.config import FinetuneConfig
 from bessemer.errors import ConfigError
+from bessemer.training.losses.contrastive import contrastive, online_contrastive
+from bessemer.training.losses.cosent import cosent
+from bessemer.training.losses.cosine_regression import cosine_regression
 from bessemer.training.losses.hardness import hardness_weighted
 from bessemer.training.losses.info_nce import info_nce
 from bessemer.training.losses.masks import margin_masked
-from bessemer.training.losses.matryoshka import BatchLoss, matryoshka
+from bessemer.training.losses.matryoshka import BatchLoss, PairLoss, all_widths, matryoshka
 from bessemer.training.losses.mochi import mochi
+from bessemer.training.losses.of_pairs import pair_loss
+from bessemer.training.losses.pair_cross_entropy import pair_cross_entropy
+from bessemer.training.losses.triplet import triplet
 
-__all__ = ["LOSSES", "BatchLoss", "batch_loss", "hardness_weighted", "info_nce", "margin_masked", "matryoshka", "mochi"]
+__all__ = [
+    "LOSSES",
+    "BatchLoss",
+    "PairLoss",
+    "batch_loss",
+    "contrastive",
+    "cosent",
+    "cosine_regression",
+    "hardness_weighted",
+    "info_nce",
+    "margin_masked",
+    "matryoshka",
+    "mochi",
+    "online_contrastive",
+    "pair_cross_entropy",
+    "pair_loss",
+    "triplet",
+]
 
 
 def _info_nce(config: FinetuneConfig) -> BatchLoss:
@@ -32,29 +55,34 @@ def _mochi(config: FinetuneConfig) -> BatchLoss:
     return partial(mochi, temperature=config.temperature, n_synthetic=synthetic, with_query=with_query)
 
 
+def _triplet(config: FinetuneConfig) -> BatchLoss:
+    return partial(triplet, margin=config.loss_margin)
+
+
 LOSSES: dict[str, Callable[[FinetuneConfig], BatchLoss]] = {
     "info_nce": _info_nce,
     "hardness": _hardness,
     "mochi": _mochi,
+    "triplet": _triplet,
 }
+"""Of queries with passages; the first is the default. Those of pairs: ``of_pairs``."""
 
 
 def batch_loss(config: FinetuneConfig, dimension: int, *, normalised: bool) -> BatchLoss:
-    """The loss that ``config`` asks for. Raises ConfigError for an unknown name, widths that the model does not have,
-    and options that the loss does not know."""
-    if config.loss not in LOSSES:
-        raise ConfigError(f"finetune.loss: unknown `{config.loss}`; one of: {', '.join(sorted(LOSSES))}")
-    if config.loss != "info_nce" and (config.symmetric or config.same_tower_negatives):
-        raise ConfigError(f"finetune.loss: `{config.loss}` has no symmetric or same_tower_negatives; info_nce has")
-    if config.loss != "info_nce" and not normalised:
-        raise ConfigError(f"finetune.loss: `{config.loss}` is for cosine models; this one has dot products")
-    loss = LOSSES[config.loss](config)
+    """The loss that ``config`` asks for. Raises ConfigError for a name that is unknown or for other data, widths that
+    the model does not have, and options that the loss does not know."""
+    name = config.loss or next(iter(LOSSES))
+    if name not in LOSSES:
+        raise ConfigError(
+            f"finetune.loss: `{name}` is no loss for queries with passages; one of: {', '.join(sorted(LOSSES))}"
+        )
+    if name != "info_nce" and (config.symmetric or config.same_tower_negatives):
+        raise ConfigError(f"finetune.loss: `{name}` has no symmetric or same_tower_negatives; info_nce has")
+    if name != "info_nce" and not normalised:
+        raise ConfigError(f"finetune.loss: `{name}` is for cosine models; this one has dot products")
+    loss = LOSSES[name](config)
     if config.batch_margin is not None:
         loss = margin_masked(loss, config.batch_margin)
     if not config.matryoshka_dims:
         return loss
-    too_wide = [width for width in config.matryoshka_dims if not 0 < width <= dimension]
-    if too_wide:
-        raise ConfigError(f"finetune.matryoshka_dims: {too_wide} not within the model's {dimension} dimensions")
-    widths = sorted({*config.matryoshka_dims, dimension}, reverse=True)
-    return matryoshka(loss, widths, normalised=normalised)
+    return matryoshka(loss, all_widths(config.matryoshka_dims, dimension), normalised=normalised)

@@ -1,0 +1,112 @@
+"""The tasks of one training: several datasets, or the tasks that the queries of one name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bessemer.config import Config
+from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.prompts import TASKS, Prompts
+from bessemer.errors import ConfigError
+from bessemer.recipes.data import Material, load_judged
+from bessemer.types import Collection, Judged
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one task brings to a training. ``config``: the run's, with the task's own data and settings."""
+
+    name: str
+    task: str
+    config: Config
+    material: Material
+
+
+def load_parts(config: Config) -> list[Part]:
+    """The tasks of ``config.tasks``, else those that the queries of ``config.data`` name; one without a name where
+    there are none. Raises ConfigError for tasks without prompts, DataError for bad data."""
+    if not config.tasks:
+        return _by_task(config, load_judged(config, require=("train",)))
+    names = [task.name or Path(task.data).name for task in config.tasks]
+    twice = sorted(name for name, n in Counter(names).items() if n > 1)
+    if twice:
+        raise ConfigError(f"tasks: {', '.join(twice)} stands twice; give each a `name` of its own")
+    for task in config.tasks:
+        require_prompts(task.task, config)
+    parts = []
+    for name, task in zip(names, config.tasks, strict=True):
+        own = {"data": task.data, "columns": task.columns, "finetune": task.settings(config.finetune)}
+        part = config.model_copy(update=own)
+        parts.append(Part(name, task.task, part, load_judged(part, require=("train",))))
+    return parts
+
+
+def _by_task(config: Config, material: Material) -> list[Part]:
+    """One part where ``config.task`` or all queries name one task; else a part for each that queries name."""
+    tasks = sorted({query.task for query in material.collection.splits["train"].queries})
+    if config.task or len(tasks) == 1:
+        require_prompts(config.task, config)
+        return [Part("", config.task or tasks[0], config, material)]
+    return [Part(task or "no task", task, config, _of_task(material, task)) for task in tasks]
+
+
+def _of_task(material: Material, task: str) -> Material:
+    """The queries of a task. Passages that only other tasks' queries are linked to are no candidates for its own."""
+    collection = material.collection
+    mine: set[str] = set()
+    others: set[str] = set()
+    for split in collection.splits.values():
+        for query in split.queries:
+            (mine if query.task == task else others).update(split.qrels.get(query.query_id, {}))
+    ids = {q.query_id for split in collection.splits.values() for q in split.queries if q.task == task}
+    for row in material.given_negatives:
+        (mine if row.query_id in ids else others).update(row.passage_ids)
+    foreign = others - mine
+    passages = tuple(p for p in collection.passages if p.passage_id not in foreign)
+    splits = {name: _queries_of(judged, task) for name, judged in collection.splits.items()}
+    negatives = tuple(row for row in material.given_negatives if row.query_id in ids)
+    account = {
+        **material.account,
+        "passages": len(passages),
+        "queries": {name: len(judged.queries) for name, judged in splits.items()},
+    }
+    return replace(
+        material,
+        collection=Collection(collection.name, passages, splits),
+        given_negatives=negatives,
+        account=account,
+    )
+
+
+def _queries_of(judged: Judged, task: str) -> Judged:
+    queries = tuple(query for query in judged.queries if query.task == task)
+    return Judged(queries, {q.query_id: judged.qrels[q.query_id] for q in queries if q.query_id in judged.qrels})
+
+
+def known_prompts(config: Config) -> Mapping[str, Prompts]:
+    """The user's own before those of the papers."""
+    own = {name: Prompts(prompts.query, prompts.passage) for name, prompts in config.prompts.items()}
+    return {**TASKS, **own}
+
+
+def require_prompts(task: str, config: Config) -> None:
+    known = known_prompts(config)
+    if task and task not in known:
+        raise ConfigError(f"task {task}: no such task; known: {', '.join(known)}. Add your own under `prompts`")
+
+
+def with_task_prompts(encoder: DenseEncoder, tasks: Sequence[str], config: Config) -> DenseEncoder:
+    """``encoder`` with the prompts of these tasks; the only task's become its own, which it uses unasked."""
+    known = known_prompts(config)
+    prompted = encoder.with_prompts({task: known[task] for task in tasks if task in known})
+    return prompted.for_task(tasks[0]) if len(tasks) == 1 else prompted
+
+
+def unprompted(parts: Sequence[Part], config: Config) -> list[str]:
+    """Notes on tasks that the data name and nobody has prompts for."""
+    known = known_prompts(config)
+    names = sorted({part.task for part in parts if part.task and part.task not in known})
+    return [f"task {name}: no prompts are known for it, the model's own were used" for name in names]

@@ -1,0 +1,66 @@
+"""Texts to model inputs of bounded size: mini-batches sorted by length, so that little is padded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+log = logging.getLogger("bessemer")
+
+Features = dict[str, Tensor]
+Side = Literal["query", "passage"]
+
+LEAST_TOKENS = 64
+"""Per mini-batch, when memory runs out."""
+
+
+class Tokenizes(Protocol):
+    """The part of an encoder that batches need."""
+
+    def tokenize(self, texts: Sequence[str], side: Side) -> list[list[int]]: ...
+    def features(self, token_ids: Sequence[Sequence[int]], side: Side) -> Features: ...
+
+
+class MiniBatches:
+    """Cuts the texts of a batch into mini-batches of at most ``budget`` padded tokens, and counts tokens."""
+
+    def __init__(self, encoder: Tokenizes, budget: int) -> None:
+        self._encoder = encoder
+        self.budget = budget
+        self.n_tokens = 0
+        self.n_padded_tokens = 0
+
+    def __call__(self, token_ids: Sequence[Sequence[int]], side: Side) -> dict[str, Any]:
+        """``features`` of each mini-batch; ``order[i]`` is the row of the i-th text in their concatenation."""
+        by_length = sorted(range(len(token_ids)), key=lambda i: -len(token_ids[i]))
+        features = []
+        for rows in _cut(by_length, [len(token_ids[i]) for i in by_length], self.budget):
+            features.append(self._encoder.features([token_ids[i] for i in rows], side))
+            self.n_tokens += sum(len(token_ids[i]) for i in rows)
+            self.n_padded_tokens += int(features[-1]["input_ids"].numel())
+        order = torch.empty(len(token_ids), dtype=torch.long)
+        order[torch.tensor(by_length)] = torch.arange(len(token_ids))
+        return {"features": features, "order": order}
+
+    def halve(self) -> bool:
+        """Half the budget, where that leaves room for a text; the memory was not enough for more."""
+        if self.budget < 2 * LEAST_TOKENS:
+            return False
+        self.budget //= 2
+        log.warning("out of memory: mini-batches of %d tokens from here on", self.budget)
+        return True
+
+
+def _cut(rows: Sequence[int], lengths: Sequence[int], budget: int) -> list[Sequence[int]]:
+    """Runs of rows, longest first, whose padded size stays within the token budget (one row at least)."""
+    cuts, start = [], 0
+    for i in range(1, len(rows) + 1):
+        full = i < len(rows) and (i - start + 1) * lengths[start] > budget
+        if i == len(rows) or full:
+            cuts.append(rows[start:i])
+            start = i
+    return cuts
