@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 
@@ -61,23 +62,23 @@ def bessemer(job: Job, *, cpu_path: bool = True) -> dict[str, Any]:
     """Our trainer as it is; without the CPU path of `bessemer.training.cpu`, with plain attention of torch."""
     from bessemer.config import FinetuneConfig
     from bessemer.encoders.load import load_encoder
-    from bessemer.training.batches import Collator, TrainingSet
+    from bessemer.training.batches import TrainingData
     from bessemer.training.cpu import fast_training
-    from bessemer.training.hardware import mini_batch_tokens
-    from bessemer.training.trainer import ContrastiveTrainer, training_arguments
+    from bessemer.training.trainer import open_trainer
 
     encoder = load_encoder(str(job.base), device="cpu", max_length=LENGTH)
-    training_set = TrainingSet(*judged(job.rows()), n_negatives=1, seed=0)
-    collator = Collator(encoder, training_set, mini_batch_tokens(encoder))
     names = ("max_steps", "per_device_train_batch_size", "learning_rate", "weight_decay", "warmup_steps")
     config = FinetuneConfig(temperature=TEMPERATURE, **{name: job.settings()[name] for name in names})
-    arguments = training_arguments(config, len(training_set), job.folder / "run", encoder, seed=0, evaluate=False)
-    arguments.save_strategy, arguments.logging_steps = "no", 1
-    trainer = ContrastiveTrainer(encoder, training_set, collator, None, config, arguments)
+    trainer = open_trainer([TrainingData(*judged(job.rows()))], encoder, None, config, 0, job.folder / "run")
+    trainer.args.save_strategy, trainer.args.logging_steps = "no", 1
     transformer = encoder.model[0].model
     if not cpu_path:
         transformer.set_attn_implementation("eager")
-    with fast_training(encoder, bf16=arguments.bf16) if cpu_path else nullcontext():
+    in_order = np.split(np.arange(job.batch * len(trainer.batches)), len(trainer.batches))
+    with (
+        mock.patch.object(trainer.batches, "of_epoch", return_value=in_order),
+        fast_training(encoder, bf16=trainer.args.bf16) if cpu_path else nullcontext(),
+    ):
         return measured(job, trainer, transformer)
 
 
@@ -203,7 +204,7 @@ class Meter(TrainerCallback):
 
 @contextmanager
 def order_of_the_file() -> Iterator[None]:
-    """Every contestant's sampler shuffles by torch.randperm: with the identity for it, their batches are the same."""
+    """The samplers of the libraries shuffle by torch.randperm: with the identity for it, their batches are the same."""
 
     def identity(n: int, *_: Any, dtype: torch.dtype = torch.int64, **__: Any) -> torch.Tensor:
         return torch.arange(n, dtype=dtype)
