@@ -1,4 +1,4 @@
-"""What makes a training step on a CPU fast: same mathematics, cheaper. Ratios: benchmarks/train_step.json."""
+"""What makes a training step on a CPU fast: same mathematics, cheaper. Ratios: benchmarks/train.json."""
 
 from __future__ import annotations
 
