@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOWN = ("R@1", "R@5", "R@10", "nDCG@10")
-BEGIN, END = "<!-- results -->", "<!-- /results -->"
+SECTION = "results"
 SYSTEMS = ("bm25", "base", "tuned", "hybrid-base", "hybrid-tuned")
 RUNS: dict[str, list[str]] = {
     "pubmedqa": ["--data", "$BESSEMER_DATA/beir/pubmedqa", "--model", "minilm"],
@@ -56,12 +57,24 @@ def main() -> None:
         run(name, arguments.data, arguments.out)
     rows = [row for name in RUNS if (row := read(name, arguments.out / name / "report.json"))]
     (ROOT / "benchmarks" / "results.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
-    (ROOT / "docs" / "results.md").write_text(page(rows))
-    readme = (ROOT / "README.md").read_text()
-    before, _, rest = readme.partition(BEGIN)
-    (ROOT / "README.md").write_text(
-        before + BEGIN + "\n\n" + "\n".join(summary(rows)) + "\n\n" + END + rest.partition(END)[2]
-    )
+    results = ROOT / "docs" / "results.md"
+    results.write_text("\n".join([page(rows), *kept_sections(results.read_text())]))
+    readme = ROOT / "README.md"
+    readme.write_text(with_section(readme.read_text(), SECTION, ["", *summary(rows), ""]))
+
+
+def with_section(page: str, name: str, lines: list[str]) -> str:
+    """``page`` with ``lines`` between its markers of that name, or at its end if it has none."""
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, found, rest = page.partition(begin)
+    after = rest.partition(end)[2] if found else "\n"
+    before = before if found else before.rstrip("\n") + "\n\n"
+    return "\n".join([before + begin, *lines, end]) + after
+
+
+def kept_sections(page: str) -> list[str]:
+    """What other scripts have written between markers: it stays when the page is written anew."""
+    return [match[0] + "\n" for match in re.finditer(r"<!-- (\w+) -->.*?<!-- /\1 -->", page, re.DOTALL)]
 
 
 def run(name: str, data: Path, out: Path) -> None:

@@ -17,12 +17,13 @@ PACKAGE = Path(bessemer.__file__).parent
 # A unit is a module or a package directly below `bessemer`. Units of one floor do not import each other, but for
 # SHARED ones, which all of their own floor may use.
 FLOORS = {
-    1: ["types", "errors", "text", "printing", "draws"],
+    1: ["types", "errors", "text", "printing", "draws", "shingles", "processes"],
     2: ["config", "encoders", "llm", "measures", "formats"],
     3: ["search", "workspace"],
     4: ["corpus", "questions", "negatives", "training", "evaluation", "serving", "monitoring"],
     5: ["recipes"],
-    6: ["cli", "__init__", "__main__"],
+    6: ["cli", "__init__"],
+    7: ["__main__"],
 }
 SHARED = {"types", "errors", "text", "config"}
 # Files of one unit.

@@ -16,8 +16,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from bessemer.config import Config, Section, load_config
-from bessemer.errors import BessemerError
+from bessemer.errors import BessemerError, ConfigError
 from bessemer.printing import printable
+from bessemer.processes import started
 
 app = typer.Typer(
     name="bessemer",
@@ -30,6 +31,7 @@ app = typer.Typer(
 
 COMMON = ("workspace", "seed", "device")
 PLANNED = ("adapt",)  # verbs of several steps, which say themselves what a dry run finds
+IN_PROCESSES = ("finetune",)  # verbs for torchrun
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,13 @@ def verb(name: str, *keys: str) -> Callable[[Callable[..., None]], Callable[...,
             flags = {key: given.pop(flag) for flag, key in fields.items()}
             config_file, answer_to = given.pop("config"), given.pop("json")
             quiet, dry_run = given.pop("quiet"), given.pop("dry_run")
+            rank, n_processes = started()
+            if rank > 0:  # the first process answers for all
+                quiet, answer_to = True, None
             with _exit_codes():
                 _set_up_logging(quiet)
+                if n_processes > 1 and name not in IN_PROCESSES:
+                    raise ConfigError(f"{name} runs in one process; under torchrun run finetune")
                 call = Call(load_config(config_file, flags), answer_to, quiet, dry_run)
                 call.claim()
                 if dry_run and name not in PLANNED:
@@ -162,7 +169,9 @@ class _exit_codes:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print("\n".join(f"error: {printable(line)}" for line in message.splitlines()), file=sys.stderr)
+    rank, n_processes = started()
+    prefix = f"process {rank}: error:" if n_processes > 1 else "error:"
+    print("\n".join(f"{prefix} {printable(line)}" for line in message.splitlines()), file=sys.stderr)
     raise typer.Exit(code)
 
 

@@ -32,9 +32,11 @@ from typing import Any, Self, TypeVar, cast
 from bessemer.artifacts import WORK, flush, load_result, result_classes, save_result
 from bessemer.content_hash import ContentHasher, file_hash
 from bessemer.errors import BessemerError, ConfigError
+from bessemer.processes import Processes
 from bessemer.source_hash import versions
 
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 MANIFEST = "manifest.json"
 LOG_LINES = 200  # of a step's log, the last so many are kept in its manifest
@@ -46,11 +48,23 @@ class WouldRun(Exception):
     """In a dry run: the first step that is not done."""
 
 
+def in_all_processes(function: F) -> F:
+    """Marks a function that several processes run together as a step; any other step is run by the first alone."""
+    vars(function)["in_all_processes"] = True
+    return function
+
+
 class Workspace:
     """A memo on disk. Within ``with Workspace(root, seed=42) as workspace:`` no other process may write to ``root``."""
 
-    def __init__(self, root: Path | str, *, seed: int, dry_run: bool = False) -> None:
-        """``dry_run``: nothing is written, and the first step that is not done raises WouldRun."""
+    def __init__(
+        self, root: Path | str, *, seed: int, dry_run: bool = False, processes: Processes | None = None
+    ) -> None:
+        """``dry_run``: nothing is written, and the first step that is not done raises WouldRun.
+
+        ``processes``: those that run the same steps together. The first one writes, the others read from the same disk.
+        """
+        self._processes = processes or Processes()
         self.dry_run = dry_run
         self.root = Path(root).expanduser().resolve()
         self.seed = seed
@@ -59,8 +73,12 @@ class Workspace:
 
     def __enter__(self) -> Self:
         """Raises ConfigError when ``root`` cannot be written to, or another process uses it."""
-        if self.dry_run:
-            return self
+        with self._processes.first_ahead():
+            if self._processes.is_first and not self.dry_run:
+                self._take_lock()
+        return self
+
+    def _take_lock(self) -> None:
         try:
             with _full_disk_explained(self.root):
                 (self.root / "steps").mkdir(parents=True, exist_ok=True)
@@ -88,7 +106,6 @@ class Workspace:
         # A forked worker that outlives us must not hold the lock for us. Closing its copy does not unlock ours.
         os.register_at_fork(after_in_child=lock.close)
         self._lock = lock
-        return self
 
     def __exit__(self, *_: object) -> None:
         if self._lock is not None:
@@ -105,13 +122,32 @@ class Workspace:
         Raises TypeError for inputs without a content hash and results without a file format, BessemerError on a full
         disk, and whatever ``function`` raises; then the step counts as not done.
         """
-        if self._lock is None and not self.dry_run:
+        if self._lock is None and self._processes.is_first and not self.dry_run:
             raise RuntimeError("a workspace is used as `with Workspace(root, seed=...) as workspace:`")
         identity = self._identity(name, function, inputs)
-        folder = self._folder(identity)
+        in_all = "processes" in identity
+        helps = in_all and not self._processes.from_first(lambda: self.is_done(name, function, *inputs))
+        if self._processes.is_first:
+            result = self._done(identity, function, inputs)
+            self._processes.let_go()
+            return result
+        if helps:
+            folder = self._folder(identity)
+            (folder / WORK).mkdir(parents=True, exist_ok=True)
+            function(*inputs, **_folder_argument(function, folder))
+        self._processes.let_go()
+        return self._done(identity, function, inputs)
+
+    def _done(self, identity: Mapping[str, Any], function: Callable[..., R], inputs: tuple[Any, ...]) -> R:
+        name, folder = identity["step"], self._folder(identity)
         manifest = self._read_manifest(folder, identity)
         if manifest is None and self.dry_run:
             raise WouldRun(name)
+        if manifest is None and not self._processes.is_first:
+            raise BessemerError(
+                f"{name}: process {self._processes.rank} does not find in {folder} what the first one wrote: "
+                "its inputs are others, or --workspace is not on a disk that all machines share"
+            )
         with _full_disk_explained(self.root):
             if manifest is None:
                 return self._run(identity, folder, function, inputs)
@@ -140,6 +176,8 @@ class Workspace:
             "code": self._hasher.digest(function),
             "inputs": [self._hasher.digest(value) for value in inputs],
         }
+        if self._processes.n > 1 and getattr(function, "in_all_processes", False):
+            identity["processes"] = self._processes.n
         return identity | {"key": hashlib.sha256(json.dumps(identity).encode()).hexdigest()}
 
     def _folder(self, identity: Mapping[str, Any]) -> Path:
@@ -164,12 +202,9 @@ class Workspace:
     def _run(self, identity: Mapping[str, Any], folder: Path, function: Callable[..., R], inputs: tuple[Any, ...]) -> R:
         classes = result_classes(function)
         _clear(folder)
-        arguments: dict[str, Any] = {}
-        if "folder" in inspect.signature(function).parameters:
-            arguments["folder"] = folder / WORK
         started = time.monotonic()
         with _captured_log() as lines:
-            returned = function(*inputs, **arguments)
+            returned = function(*inputs, **_folder_argument(function, folder))
         seconds = time.monotonic() - started
         files = save_result(returned, folder, classes)
         del returned
@@ -189,6 +224,10 @@ class Workspace:
         logger.info("%s: done in %.1f s%s", identity["step"], seconds, _in_words(cast(Any, manifest["counts"])))
         self._hasher.note(result, cast(str, manifest["result"]))
         return result
+
+
+def _folder_argument(function: Callable[..., Any], folder: Path) -> dict[str, Path]:
+    return {"folder": folder / WORK} if "folder" in inspect.signature(function).parameters else {}
 
 
 def _first_fault(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> str | None:

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from bessemer.config import ChunkingConfig
-from bessemer.corpus.dedup import cluster_documents, deduplicate, jaccard, shingles
+from bessemer.corpus.dedup import cluster_documents, deduplicate
 from bessemer.types import Document, Passage
 
 WORDS = [f"word{number}" for number in range(500)]
@@ -30,14 +30,6 @@ def test_exact_duplicates_ignore_case_marks_and_spacing() -> None:
 def test_the_same_short_text_under_another_heading_is_something_else() -> None:
     pair = [passage("a#1", "See the table.", "Prices"), passage("a#2", "See the table.", "Delivery")]
     assert len(deduplicate(pair, ChunkingConfig()).kept) == 2
-
-
-def test_jaccard_of_shingles_by_hand() -> None:
-    # a b c d e -> abc bcd cde; a b c d x -> abc bcd cdx: 2 common of 4.
-    assert jaccard(shingles("aa bb cc dd ee"), shingles("aa bb cc dd xx")) == 0.5
-    # Chinese: 4 characters; 6 characters make 3, the last of them differs: 2 of 4.
-    assert jaccard(shingles("今天天气很好"), shingles("今天天气很坏")) == 0.5
-    assert jaccard(shingles("two words"), shingles("Two words!")) == 1.0
 
 
 def test_near_duplicates_are_those_over_the_threshold() -> None:

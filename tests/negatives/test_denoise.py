@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from bessemer.config import NegativesConfig
-from bessemer.negatives import mine_hard_negatives
+from bessemer.negatives import candidates, mine_hard_negatives
 from bessemer.negatives.denoise import relative_margin_of, too_close
+from bessemer.shingles import shingles
 from bessemer.types import Judged, Passage, Query
 from fixed_vectors import FixedVectors
 
@@ -73,6 +74,20 @@ def test_near_duplicates_of_a_positive_need_vectors_and_words_alike() -> None:
     mined = mine_hard_negatives(judged, passages, FixedVectors(vectors), config)
     assert mined.negatives[0].passage_ids == ("p3", "p4", "p5")
     assert mined.report.dropped == {"near-duplicate of a positive": 1}
+
+
+def test_the_words_of_a_passage_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To a weak model everything looks alike: each of four passages meets the positives of eight queries."""
+    read: list[str] = []
+    monkeypatch.setattr(candidates, "shingles", lambda text, n: read.append(text) or shingles(text, n))
+    passages = [Passage(f"p{i}", f"d{i}", f"w{i} x{i} y{i} z{i}") for i in range(4)]
+    queries = tuple(Query(f"q{i}", f"question {i}") for i in range(8))
+    judged = Judged(queries, {query.query_id: {f"p{i % 4}": 1} for i, query in enumerate(queries)})
+    texts = [*(query.text for query in queries), *(passage.indexed_text for passage in passages)]
+    alike = FixedVectors({text: [1.0, 0.0] for text in texts})
+    mined = mine_hard_negatives(judged, passages, alike, NegativesConfig(relative_margin=0.0))
+    assert [len(row.passage_ids) for row in mined.negatives] == [3] * 8
+    assert sorted(read) == sorted(p.indexed_text for p in passages)
 
 
 def test_a_reranker_vetoes_what_it_scores_as_high_as_the_lowest_positive_and_reads_only_what_matters() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from bessemer.config import Config, FinetuneConfig, NegativesConfig, load_config
 from bessemer.negatives.strategies import parts
-from bessemer.training.losses import batch_loss
+from bessemer.training.losses import LOSSES, batch_loss, pair_loss
+from bessemer.training.losses.of_pairs import FOR_LABELS
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,8 +19,19 @@ ROOT = Path(__file__).parents[2]
 def test_every_recipe_of_the_cookbook_is_a_configuration(file: Path) -> None:
     config = load_config(file)
     assert config != Config()
-    assert batch_loss(config.finetune, 384, normalised=True)
+    assert _loss(config.finetune)
     assert parts(config.negatives)
+
+
+def _loss(config: FinetuneConfig) -> object:
+    if config.loss in FOR_LABELS:
+        return pair_loss(config, 384, normalised=True, labelled=False)
+    return batch_loss(config, 384, normalised=True)
+
+
+def test_every_loss_stands_on_its_page() -> None:
+    page = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE)) == {*LOSSES, *FOR_LABELS}
 
 
 def test_flags_from_flagembedding_exist_under_the_names_of_the_table() -> None:

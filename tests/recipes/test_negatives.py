@@ -9,6 +9,8 @@ import pytest
 
 import english_world
 from bessemer.config import Config
+from bessemer.encoders.load import load_encoder
+from bessemer.encoders.two_towers import join_towers
 from bessemer.errors import ConfigError
 from bessemer.formats import load_collection
 from bessemer.recipes.finetune import finetune
@@ -79,3 +81,15 @@ def test_the_gradient_report_beside_the_negatives(configure: Configure, english_
     tree = ElementTree.parse(plot)
     assert {"random", "simans"} <= {element.text for element in tree.iter("{http://www.w3.org/2000/svg}text")}
     assert all(len(line) <= 80 for line in negatives_summary(result).splitlines() if "/" not in line)
+    assert "were not compared" in negatives_summary({**result, "gradients": []})
+
+
+def test_a_model_of_two_towers_is_refused_before_the_mining(
+    configure: Configure, english_beir: Path, english_model: Path, tmp_path: Path
+) -> None:
+    encoder = load_encoder(str(english_model), device="cpu")
+    join_towers(encoder, encoder.model).save(tmp_path / "towers")
+    config = configure(tmp_path, data=str(english_beir), model=str(tmp_path / "towers"))
+    with pytest.raises(ConfigError, match="tower for queries"):
+        negatives(config, "train", str(tmp_path / "x.jsonl"), gradients=True)
+    assert not (tmp_path / "x.jsonl").exists()

@@ -193,3 +193,33 @@ def test_a_batch_without_a_finite_loss_is_written_as_tab_separated_lines(
     batch = read_pairs(tmp_path / "failed_batch.tsv")
     assert len(batch) == 12
     assert set(batch) <= set(scored())
+
+
+def test_a_step_by_grad_cache_has_the_plain_step_s_gradient(
+    tiny_bert: DenseEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = FinetuneConfig(bf16=False, mini_batch_tokens=64)
+    trainer = open_trainer([PairData(scored(120))], tiny_bert, None, config, 42, tmp_path)
+    (task,) = trainer.tasks
+    trainer.current_gradient_accumulation_steps = 1  # what train() sets
+    task._mini_batches.budget = 12  # three texts of [CLS] w w [SEP]
+
+    def step(whole_graph: int) -> tuple[float, torch.Tensor]:
+        monkeypatch.setattr("bessemer.training.trainer.whole_graph_tokens", lambda _: whole_graph)
+        tiny_bert.model.zero_grad()
+        torch.manual_seed(3)
+        loss = trainer.step_on(tiny_bert.model, task, task.batch(range(120)))
+        found = [p.grad for p in tiny_bert.model.parameters() if p.grad is not None]
+        return loss.item(), torch.cat([g.flatten() for g in found]).clone()
+
+    assert len(task.mini_batches(task.batch(range(120)))) == 4  # of ten texts
+    (plain_loss, plain), (loss, cached) = step(10**9), step(0)
+    assert tiny_bert.model.training  # dropout was on
+    assert loss == pytest.approx(plain_loss, rel=1e-6)
+    assert plain.norm() > 0.01
+    assert (cached - plain).norm() / plain.norm() < 1e-5
+
+
+def test_frozen_passages_leave_nothing_of_pairs_to_train(tiny_static: DenseEncoder, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="pairs have no query side, which it trains"):
+        run(tiny_static, tmp_path, PairData(scored()), None, frozen_passages=True)

@@ -1,4 +1,4 @@
-"""Batches of one task, their shares, their order, and the part of each process."""
+"""Batches of one task, their shares, their order, ."""
 
 from __future__ import annotations
 
@@ -66,9 +66,7 @@ def test_round_robin_takes_turns_and_repeats_what_is_short() -> None:
     assert orders[0] != orders[1]
 
 
-def test_processes_share_a_batch() -> None:
-    shares, whole = [Share(37, 8), Share(9, 8)], TaskBatches([Share(37, 8), Share(9, 8)], 1.0, seed=1)
-    parts = [TaskBatches(shares, 1.0, 1, rank, 2) for rank in range(2)]
-    for batch, first, second in zip(epoch(whole), *(epoch(part) for part in parts), strict=True):
-        assert sorted(first + second) == sorted(batch)
-        assert 0 <= len(first) - len(second) <= 1
+def test_the_smallest_batch() -> None:
+    for shares, least in (([Share(37, 8), Share(9, 8)], 4), ([Share(16, 8)], 8), ([Share(3, 8)], 3)):
+        batches = TaskBatches(shares, 1.0, seed=1)
+        assert batches.least == min(len(batch) for batch in epoch(batches)) == least

@@ -2,45 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
+
+from bessemer.evaluation.formatting import count, finite, percent, rate
+
+
+@dataclass(frozen=True)
+class Panel:
+    key: str
+    unit: str
+    written: Callable[[Any], str] = rate
+
 
 PANELS = (
-    ("weight", "weight of the negative, s_n"),
-    ("norm", "mean length of a gradient"),
-    ("variance", "variance of gradients"),
-    ("suspected", "suspected false negatives"),
+    Panel("weight", "softmax share of the negative"),
+    Panel("norm", "length of a gradient, mean"),
+    Panel("variance", "squared distance from the mean"),
+    Panel("signal", "length of the expected gradient"),
+    Panel("shared", "signal² in the mean square", lambda value: percent(value, 2)),
+    Panel("suspected", "share above 0.95 × the positive", percent),
 )
-LABEL, PANEL, ROW, TOP = 150, 170, 26, 46
+PER_LINE = 3
+LABEL, PANEL, BAR = 130, 200, 120
+TOP, HEAD, ROW, GAP = 58, 44, 24, 22
+LONGEST = 100
 
 
-def gradient_svg(rows: Sequence[Mapping[str, Any]]) -> str:
-    """``rows``: dicts with ``strategy`` and the figures of PANELS; bars share a scale within their panel."""
-    width, height = LABEL + PANEL * len(PANELS) + 10, TOP + ROW * len(rows) + 14
-    parts = [Markup('<rect width="{}" height="{}" fill="#fff"/>').format(width, height)]
-    for i, row in enumerate(rows):
-        parts.append(_text(10, TOP + ROW * i + 17, row["strategy"], "#222"))
-    for column, (key, title) in enumerate(PANELS):
-        left = LABEL + PANEL * column
-        parts.append(_text(left, 26, title, "#555"))
-        largest = max((float(row[key]) for row in rows), default=0.0) or 1.0
-        for i, row in enumerate(rows):
-            value = float(row[key])
-            length = (PANEL - 70) * value / largest
-            y = TOP + ROW * i
-            bar = '<rect x="{}" y="{}" width="{:.1f}" height="16" fill="#4a6fa5"/>'
-            parts.append(Markup(bar).format(left, y + 4, length))
-            parts.append(_text(left + length + 6, y + 17, f"{value:.3g}", "#222"))
-    body = Markup("").join(parts)
-    frame = (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}" height="{h}" '
-        'font-family="system-ui, sans-serif" font-size="12" role="img">'
-        "<title>Gradients by strategy</title>{body}</svg>\n"
+def gradient_svg(rows: Sequence[Mapping[str, Any]], subject: str) -> str:
+    """``rows``: dicts with ``strategy``, ``n_examples`` and the figures of PANELS; ``subject``: whose gradients.
+
+    Bars begin at zero and share a scale within their panel; what is negative or unknown has a number and no bar.
+    """
+    line_height = HEAD + ROW * len(rows) + GAP
+    width, height = LABEL + PANEL * PER_LINE, TOP + line_height * (len(PANELS) // PER_LINE)
+    n_queries = count(rows[0]["n_examples"]) if rows else "0"
+    parts = [
+        _text(12, 24, f"What one negative of each strategy teaches, for the same {n_queries} queries", "title"),
+        _text(12, 42, subject if len(subject) <= LONGEST else f"{subject[:LONGEST]}…", "unit"),
+    ]
+    for i, panel in enumerate(PANELS):
+        line, column = divmod(i, PER_LINE)
+        top = TOP + line_height * line
+        if column == 0:
+            parts += [_text(12, _middle(top, j), row["strategy"], "value") for j, row in enumerate(rows)]
+        parts += _bars(panel, rows, LABEL + PANEL * column, top)
+    return str(
+        Markup(
+            '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}" height="{h}" role="img" '
+            'font-family="system-ui, sans-serif" font-size="12">'
+            "<title>What the negatives of each strategy teach</title>"
+            "<style>.title{{font-weight:600}}.value{{fill:#222}}.unit{{fill:#666;font-size:11px}}"
+            ".bar{{fill:#4a6fa5}}.zero{{stroke:#999}}</style>"
+            '<rect width="{w}" height="{h}" fill="#fff"/>{body}</svg>\n'
+        ).format(w=width, h=height, body=Markup("").join(parts))
     )
-    return str(Markup(frame).format(w=width, h=height, body=body))
 
 
-def _text(x: float, y: float, text: str, colour: str) -> Markup:
-    return Markup('<text x="{:.1f}" y="{}" fill="{}">{}</text>').format(x, y, colour, escape(text))
+def _bars(panel: Panel, rows: Sequence[Mapping[str, Any]], left: float, top: float) -> list[Markup]:
+    values = [finite(row[panel.key]) for row in rows]
+    largest = max((value for value in values if value is not None), default=0.0)
+    parts = [_text(left, top + 14, panel.key, "title"), _text(left, top + 30, panel.unit, "unit")]
+    for i, value in enumerate(values):
+        length = BAR * max(0.0, value or 0.0) / largest if largest > 0 else 0.0
+        bar = Markup('<rect class="bar" x="{}" y="{}" width="{:.1f}" height="14"/>')
+        parts.append(bar.format(left, _middle(top, i) - 11, length))
+        parts.append(_text(left + length + 6, _middle(top, i), panel.written(value), "value"))
+    axis = Markup('<line class="zero" x1="{x}" x2="{x}" y1="{}" y2="{}"/>')
+    return [*parts, axis.format(top + HEAD - 4, top + HEAD + ROW * len(rows) - 4, x=left)]
+
+
+def _middle(top: float, row: int) -> float:
+    """The base line of the text of a row."""
+    return top + HEAD + ROW * row + 12
+
+
+def _text(x: float, y: float, text: str, style: str) -> Markup:
+    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}">{}</text>').format(style, x, y, text)

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bessemer.search.bm25 import BM25
+from bessemer.shingles import shingles
 from bessemer.text import folded
 from bessemer.types import Judged, Passage, Query
 
 Vectors = NDArray[np.float32]
 Positions = NDArray[np.int64]
+WORDS_COMPARED = 3
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,16 @@ class Pool:
         for i, passage in enumerate(self.passages):
             found[passage.doc_id].append(i)
         return {doc_id: np.array(members, dtype=np.int64) for doc_id, members in found.items()}
+
+    def trigrams(self, passage: int) -> NDArray[np.uint64]:
+        """Hashed word trigrams of one passage, made once: to a weak model, most candidates look like a positive."""
+        if passage not in self._trigrams:
+            self._trigrams[passage] = shingles(self.passages[passage].indexed_text, WORDS_COMPARED)
+        return self._trigrams[passage]
+
+    @cached_property
+    def _trigrams(self) -> dict[int, NDArray[np.uint64]]:
+        return {}
 
     @cached_property
     def lexical(self) -> BM25:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bessemer.config import NegativesConfig
 from bessemer.negatives.candidates import Pool, Positions, Vectors
-from bessemer.text import units
+from bessemer.shingles import jaccard
 from bessemer.types import HardNegatives
 
 RELATIVE_MARGIN = 0.95
@@ -64,18 +64,14 @@ def near_duplicates(pool: Pool, query: int, candidates: Positions) -> Mask:
     products = pool.passage_vectors[candidates] @ pool.passage_vectors[positives].T
     found = np.zeros(len(candidates), dtype=np.bool_)
     for i, j in zip(*np.nonzero(products > LOOKS_ALIKE * lengths), strict=True):
-        found[i] = found[i] or _jaccard(pool, candidates[i], positives[j]) >= NEAR_DUPLICATE
+        found[i] = found[i] or _same_words(pool.trigrams(candidates[i]), pool.trigrams(positives[j]))
     return found
 
 
-def _jaccard(pool: Pool, a: int, b: int) -> float:
-    first, second = (_trigrams(pool.passages[i].indexed_text) for i in (a, b))
-    return len(first & second) / len(first | second) if first | second else 1.0
-
-
-def _trigrams(text: str) -> set[tuple[str, ...]]:
-    words = units(text)
-    return {tuple(words[i : i + 3]) for i in range(max(1, len(words) - 2))} if words else set()
+def _same_words(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> bool:
+    """Whether two sets have NEAR_DUPLICATE in common; where their sizes rule it out, without comparing them."""
+    fewer, more = sorted((len(left), len(right)))
+    return fewer / more >= NEAR_DUPLICATE and jaccard(left, right) >= NEAR_DUPLICATE
 
 
 def vetoed(pool: Pool, query: int, candidates: Positions, reranker: Reranker) -> Mask:

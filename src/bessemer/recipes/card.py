@@ -19,6 +19,7 @@ def write_model_card(folder: Path, report: Mapping[str, Any]) -> None:
 def model_card(report: Mapping[str, Any]) -> str:
     training, evaluation, settings = report["training"], report["evaluation"], report["settings"]
     interpolation = training.get("interpolation")
+    loss = settings["finetune"]["loss"] or "info_nce"
     mixing = f", mixed with the base's weights at alpha {interpolation['alpha']:g}" if interpolation else ""
     return f"""---
 library_name: sentence-transformers
@@ -47,7 +48,7 @@ print(model.similarity(queries, passages))
 
 ## Training
 
-InfoNCE on {training["examples"]} examples ({training["steps"]} steps, {training["epochs"]:.2f} epochs) with
+Loss `{loss}` on {training["examples"]} examples ({training["steps"]} steps, {training["epochs"]:.2f} epochs) with
 `{report["negatives"]["strategy"]}` hard negatives{mixing}. Base: `{settings["model"]}`, fingerprint
 `{report["fingerprints"]["base"][:16]}`; this model: `{report["fingerprints"]["tuned"][:16]}`.
 Made with Bessemer {report["bessemer"]}, seed {report["seed"]}: `{report["command"]}`.

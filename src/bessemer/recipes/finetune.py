@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from bessemer.config import Config
@@ -17,6 +18,7 @@ from bessemer.recipes.systems import bm25_over, dense_over
 from bessemer.recipes.tasks import Part, load_parts, unprompted, with_task_prompts
 from bessemer.training.batches import TrainingData
 from bessemer.training.dev_pool import EvaluationPool, NamedPool, TaskPools, build_dev_pool
+from bessemer.training.distributed import join_processes
 from bessemer.training.finetune import Selection, Tuned, discard_checkpoints
 from bessemer.training.finetune import finetune as fit
 from bessemer.training.pair_pool import PairPool
@@ -34,28 +36,44 @@ def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
     mined. Checkpoints and the interpolation share are chosen on dev, which is carved from train where the data have
     none. Running it again goes on from the last checkpoint, or returns what is done; with ``resume`` False it trains
     anew. Returns training.json.
+
+    Under torchrun all processes train, on batches of ``per_device_train_batch_size`` queries each; the first one does
+    all the rest.
     """
     if (config.data is None) == (not config.tasks):
         raise ConfigError(
             "finetune needs --data (a BEIR folder, BGE JSONL or a TSV of pairs), or `tasks` in --config; not both"
         )
-    out = claim_folder(config.out)
+    with (
+        join_processes(config.device) as processes,
+        Workspace(config.workspace, seed=config.seed, processes=processes) as workspace,
+    ):
+        with processes.first_ahead():
+            if processes.is_first:
+                _claim(config.out)
+            parts = load_parts(config)
+            base = open_encoder(config, config.model)
+            cached = CachedEncoder(base, workspace.root / "embeddings")
+            data = [_training_data(part, cached, workspace, alone=len(parts) == 1) for part in parts]
+            selection = _selection(config, parts, cached)
+            encoder = with_task_prompts(base, [part.task for part in parts], config)
+            inputs = (data, encoder, selection, config.finetune, config.seed)
+            if processes.is_first and not resume:
+                workspace.forget("model", fit, *inputs)
+        tuned = workspace.step("model", fit, *inputs)
+        return processes.from_first(lambda: _publish(config, tuned, parts, base))
+
+
+def _claim(folder: str) -> None:
+    out = claim_folder(folder)
     if any(out.iterdir()) and not (out / FIGURES).exists():  # it is replaced as a whole
         raise ConfigError(f"--out {out}: holds files that are not of an earlier finetune; choose a new folder")
-    with Workspace(config.workspace, seed=config.seed) as workspace:
-        parts = load_parts(config)
-        base = open_encoder(config, config.model)
-        cached = CachedEncoder(base, workspace.root / "embeddings")
-        data = [_training_data(part, cached, workspace, alone=len(parts) == 1) for part in parts]
-        selection = _selection(config, parts, cached)
-        encoder = with_task_prompts(base, [part.task for part in parts], config)
-        inputs = (data, encoder, selection, config.finetune, config.seed)
-        if not resume:
-            workspace.forget("model", fit, *inputs)
-        tuned = workspace.step("model", fit, *inputs)
-        discard_checkpoints(tuned)
-        result = training_json(tuned, parts, config, base)
-        publish_folder(tuned.model, out, {FIGURES: result})
+
+
+def _publish(config: Config, tuned: Tuned, parts: Sequence[Part], base: DenseEncoder) -> Mapping[str, Any]:
+    discard_checkpoints(tuned)
+    result = training_json(tuned, parts, config, base)
+    publish_folder(tuned.model, Path(config.out), {FIGURES: result})
     return result
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from bessemer.config import Config, NegativesConfig
 from bessemer.encoders.cache import CachedEncoder
+from bessemer.encoders.two_towers import TwoTowerEncoder, untrainable
 from bessemer.errors import ConfigError
 from bessemer.evaluation.gradient_plot import gradient_svg
 from bessemer.formats import write_bge_jsonl
@@ -16,7 +17,7 @@ from bessemer.formats.lines import atomic_writer
 from bessemer.negatives import drawn, mine_hard_negatives, suspected_share
 from bessemer.recipes.data import load_judged, open_encoder, open_reranker
 from bessemer.recipes.output import claim_file, plain
-from bessemer.training.gradients import measure_gradients, shared_triplets
+from bessemer.training.gradients import measure_gradients, shared_contrasts
 from bessemer.types import HardNegatives, Judged, Passage
 
 GRADIENT_EXAMPLES = 128
@@ -42,6 +43,8 @@ def negatives(config: Config, split: str, out: str, *, gradients: bool = False) 
     claim_file(out, "--out")
     material = load_judged(config, require=(split,))
     encoder = CachedEncoder(open_encoder(config, config.model), Path(config.workspace) / "embeddings")
+    if gradients and isinstance(encoder.encoder, TwoTowerEncoder):
+        raise untrainable(encoder.encoder)
     judged, passages = material.collection.splits[split], material.collection.passages
     mined = mine_hard_negatives(judged, passages, encoder, config.negatives, config.seed, open_reranker(config))
     kept = drawn(mined.negatives, config.negatives.n_negatives, config.seed)
@@ -61,11 +64,14 @@ def gradient_report(
     least = LEAST_COVERED * max(_n_covered(rows) for rows in found.values())
     left_out = [name for name, rows in found.items() if _n_covered(rows) < least]
     found = {name: rows for name, rows in found.items() if name not in left_out}
-    triplets = shared_triplets(judged, passages, found, GRADIENT_EXAMPLES, config.seed)
-    measured = measure_gradients(encoder.encoder, triplets, config.finetune.temperature)
-    rows = [{**asdict(row), "suspected": suspected_share(found[row.strategy])} for row in measured]
+    contrasts = shared_contrasts(judged, passages, found, GRADIENT_EXAMPLES, config.seed)
+    chosen = {contrast.query.query_id for contrast in contrasts}
+    suspected = {name: suspected_share([r for r in rows if r.query_id in chosen]) for name, rows in found.items()}
+    measured = measure_gradients(encoder.encoder, contrasts, config.finetune.temperature)
+    rows = [{**asdict(row), "suspected": suspected[row.strategy]} for row in measured]
+    subject = f"{Path(config.model).name} on {Path(str(config.data)).name}, temperature {config.finetune.temperature:g}"
     with atomic_writer(plot) as stream:
-        stream.write(gradient_svg(rows))
+        stream.write(gradient_svg(rows, subject))
     notes = [f"{name}: too few queries have such a negative" for name in left_out]
     return {"gradients": rows, "gradients_plot": str(plot), "gradients_notes": notes}
 

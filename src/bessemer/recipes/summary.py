@@ -11,6 +11,12 @@ from bessemer.printing import fold
 
 WIDTH = 80
 LINES_PER_HIT = 3
+GRADIENTS_LEGEND = (
+    "weight: softmax share of the negative, 0 teaches nothing; norm: mean length of a",
+    "gradient; variance: squared distance from their mean; signal: length of that",
+    "mean, corrected for chance; shared: signal^2 in the mean squared length;",
+    "suspected: scores above 0.95 times the query's lowest positive",
+)
 
 
 def report_summary(report: Mapping[str, Any], out: str) -> str:
@@ -97,14 +103,16 @@ def negatives_summary(result: Mapping[str, Any]) -> str:
 
 def _gradients_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Per strategy, what one negative of it teaches beside one positive (``training/gradients.py`` defines each)."""
+    if not rows:
+        return ["no query has a negative under every strategy: gradients were not compared"]
     lines = [
-        f"one negative of each for the same {rows[0]['n_examples'] if rows else 0} queries:",
-        f"{'':18}{'weight':>9}{'norm':>9}{'variance':>11}{'signal':>9}{'suspected':>11}",
+        f"one negative of each for the same {rows[0]['n_examples']} queries:",
+        f"{'':18}{'weight':>9}{'norm':>9}{'variance':>11}{'signal':>9}{'shared':>9}{'suspected':>11}",
     ]
     for row in rows:
-        figures = f"{row['weight']:9.3f}{row['norm']:9.3f}{row['variance']:11.3f}{row['signal']:9.3f}"
-        lines.append(f"{row['strategy']:18}{figures}{row['suspected']:11.1%}")
-    return lines
+        figures = f"{row['weight']:9.4f}{row['norm']:9.3f}{row['variance']:11.3f}{row['signal']:9.3f}"
+        lines.append(f"{row['strategy']:18}{figures}{row['shared']:9.2%}{row['suspected']:11.1%}")
+    return [*lines, *GRADIENTS_LEGEND]
 
 
 def funnel_summary(result: Mapping[str, Any]) -> str:

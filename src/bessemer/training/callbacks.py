@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm  # type: ignore[import-untyped]
@@ -16,6 +17,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_callback import ExportableState
 
 from bessemer.errors import BessemerError
+from bessemer.processes import Processes
+from bessemer.training.checkpoints import NEGATIVES_FILE, read_negatives, write_negatives
 from bessemer.training.sampling import TaskBatches
 from bessemer.training.tasks import RetrievalTask, Task
 
@@ -72,15 +75,27 @@ def not_finite(name: str, value: float, step: int, where: str = "") -> BessemerE
 
 class RefreshNegatives(TrainerCallback):  # type: ignore[misc]
     """Mines anew with the current weights every so many steps (ANCE, Xiong et al. 2021, 2007.00808): what was hard for
-    the base model soon is not."""
+    the base model soon is not. The first process mines for all."""
 
-    def __init__(self, tasks: Sequence[RetrievalTask], every: int) -> None:
-        self._tasks, self._every = tasks, every
+    def __init__(self, tasks: Sequence[RetrievalTask], every: int, processes: Processes) -> None:
+        self._tasks, self._every, self._processes = tasks, every, processes
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.global_step % self._every == 0 and state.global_step < state.max_steps:
-            for task in self._tasks:
-                log.info("training: step %d, negatives mined anew, %s", state.global_step, task.mine())
+        if state.global_step % self._every or state.global_step >= state.max_steps:
+            return
+        file = Path(args.output_dir) / NEGATIVES_FILE
+        for changed in self._processes.from_first(lambda: self._mine(file)):
+            log.info("training: step %d, negatives mined anew, %s", state.global_step, changed)
+        if not self._processes.is_first:
+            for task, negatives in zip(self._tasks, read_negatives(file), strict=True):
+                task.examples.take(negatives)
+
+    def _mine(self, file: Path) -> list[str]:
+        changed = [task.mine() for task in self._tasks]
+        if self._processes.n > 1:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_negatives([task.negatives for task in self._tasks], file)
+        return changed
 
 
 class FiniteGradient(TrainerCallback):  # type: ignore[misc]

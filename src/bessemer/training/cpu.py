@@ -1,4 +1,4 @@
-"""What makes a training step on a CPU fast: same mathematics, cheaper. Ratios: benchmarks/train_step.json."""
+"""What makes a training step on a CPU fast: same mathematics, cheaper. Ratios: benchmarks/train.json."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def fast_training(encoder: DenseEncoder, *, bf16: bool) -> Iterator[None]:
         return
     transformer = encoder.model[0].model
     with ExitStack() as stack:
-        stack.enter_context(_memory_kept())
+        stack.enter_context(memory_kept())
         stack.enter_context(_cheap_dropout(transformer))
         stack.enter_context(_sparse_token_gradient(transformer.get_input_embeddings()))
         if bf16 and (encoder.max_length or 0) <= LONGEST_PLAIN:
@@ -42,7 +42,7 @@ def fast_training(encoder: DenseEncoder, *, bf16: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _memory_kept() -> Iterator[None]:
+def memory_kept() -> Iterator[None]:
     """glibc keeps freed memory for the next step: getting its pages anew from the system costs more than a tenth of
     it. They go back in the end."""
     libc = ctypes.CDLL(None)
@@ -100,12 +100,22 @@ def _sparse_token_gradient(table: nn.Module) -> Iterator[None]:
             weight.grad = weight.grad.to_dense()
 
     handle = table.weight.register_post_accumulate_grad_hook(make_dense)  # type: ignore[no-untyped-call]
+    try:
+        with sparse_gradient(table):
+            yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def sparse_gradient(table: nn.Embedding | nn.EmbeddingBag) -> Iterator[None]:
+    """Within it, the gradient of a table is a sparse tensor with the rows that were looked up."""
+    before = table.sparse
     table.sparse = True
     try:
         yield
     finally:
-        table.sparse = False
-        handle.remove()
+        table.sparse = before
 
 
 class ByteDropout(nn.Module):

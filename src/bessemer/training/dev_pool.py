@@ -13,6 +13,7 @@ from bessemer.draws import digest
 from bessemer.encoders.encoder import Encoder
 from bessemer.errors import ArtifactError
 from bessemer.measures import per_query
+from bessemer.processes import Processes
 from bessemer.search.exact import top_k
 from bessemer.search.ranking import tie_priority
 from bessemer.types import Hits, Judged, Passage, Qrels, Query
@@ -129,6 +130,35 @@ class TaskPools:
         ends = np.cumsum([len(named.pool) for named in self.pools])
         parts = zip(self.pools, np.split(scores, ends[:-1]), strict=True)
         return {f"{named.pool.measure} {named.name}": float(part.mean()) for named, part in parts if len(part)}
+
+
+@dataclass(frozen=True)
+class ScoredByFirst:
+    """A pool that the first of several processes searches for all of them, so that they agree to the last digit."""
+
+    pool: DevPool
+    processes: Processes
+
+    @property
+    def measure(self) -> str:
+        return self.pool.measure
+
+    def __len__(self) -> int:
+        return len(self.pool)
+
+    @property
+    def statement(self) -> str:
+        return self.pool.statement
+
+    @property
+    def base(self) -> Sequence[float] | None:
+        return self.pool.base
+
+    def by_task(self, scores: NDArray[np.float64]) -> dict[str, float]:
+        return self.pool.by_task(scores)
+
+    def scores(self, encoder: Tunable) -> NDArray[np.float64]:
+        return np.array(self.processes.from_first(lambda: self.pool.scores(encoder).tolist()))
 
 
 def _ndcg(results: Mapping[str, Hits], qrels: Qrels, queries: Sequence[Query]) -> NDArray[np.float64]:

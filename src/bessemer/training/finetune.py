@@ -13,16 +13,19 @@ import numpy as np
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.two_towers import TwoTowerEncoder, join_towers, untrainable
+from bessemer.processes import Processes
 from bessemer.training.adore import FrozenPool
 from bessemer.training.batches import TrainingData
 from bessemer.training.cpu import fast_training
-from bessemer.training.dev_pool import DevPool
+from bessemer.training.dev_pool import DevPool, ScoredByFirst
+from bessemer.training.distributed import joined_processes
 from bessemer.training.hardware import claim_checkpoints, peak_memory_bytes, require_room_for_checkpoints
 from bessemer.training.interpolation import Interpolation, choose_alpha
 from bessemer.training.lora import lora
 from bessemer.training.pair_task import PairData
 from bessemer.training.recompute import gradient_checkpointing
 from bessemer.training.trainer import ContrastiveTrainer, last_whole_checkpoint, open_trainer
+from bessemer.workspace import in_all_processes
 
 log = logging.getLogger("bessemer")
 
@@ -33,7 +36,8 @@ CHECKPOINTS = "checkpoints"
 class TrainingReport:
     """What ``training.json`` holds. One example is one query, one positive and its negatives, or one pair."""
 
-    examples: int
+    examples: int  # of all processes
+    n_processes: int
     batch_size: int  # queries per step; of several tasks the largest
     trained_parameters: int
     steps: int
@@ -41,7 +45,7 @@ class TrainingReport:
     seconds: float
     examples_per_second: float
     final_loss: float
-    peak_memory_bytes: int
+    peak_memory_bytes: int  # of the first process
     token_waste: float  # padded over real tokens, less one
     learning_rate: float
     loss_curve: tuple[Mapping[str, float], ...]
@@ -75,7 +79,13 @@ class Selection:
         general = FrozenPool(self.general, frozen) if self.general else None
         return Selection(FrozenPool(self.dev, frozen), general, self.margin)
 
+    def scored_by_first(self, processes: Processes) -> Selection:
+        """The same for several processes."""
+        general = ScoredByFirst(self.general, processes) if self.general else None
+        return Selection(ScoredByFirst(self.dev, processes), general, self.margin)
 
+
+@in_all_processes
 def finetune(
     data: Sequence[TrainingData | PairData],
     encoder: DenseEncoder,
@@ -89,6 +99,8 @@ def finetune(
     ``data``: one part or several, which train together in batches of one part each. The encoder itself has its own
     weights again in the end, also after an error.
 
+    Several processes that `join_processes` joined train together, and the first one writes.
+
     With ``selection`` (and anything in its dev pool) the best checkpoint by the pool's measure is kept, training stops
     early, and the weights are mixed with the base's; without, the last weights are saved. Raises DataError when no
     query has a relevant passage or all pairs the same score, BessemerError when the loss is no longer a number,
@@ -101,22 +113,27 @@ def finetune(
     frozen = encoder.independent_copy() if config.frozen_passages else None
     if selection and frozen:
         selection = selection.with_passages_of(frozen)
+    processes = joined_processes()
+    if selection:
+        selection = selection.scored_by_first(processes)
     dev, checkpoints = selection.dev if selection else None, folder / CHECKPOINTS
     base = encoder.copy_weights()
     interpolation = None
     try:
         with lora(encoder, config, seed), gradient_checkpointing(encoder, config.gradient_checkpointing):
-            require_room_for_checkpoints(encoder, folder, config.save_total_limit)
-            claim_checkpoints(checkpoints)
+            with processes.first_ahead():
+                require_room_for_checkpoints(encoder, folder, config.save_total_limit)
+                claim_checkpoints(checkpoints)
             trainer = open_trainer(data, encoder, dev, config, seed, checkpoints)
             with fast_training(encoder, bf16=trainer.args.bf16):
-                trainer.train_from(last_whole_checkpoint(checkpoints))
+                trainer.train_from(processes.from_first(lambda: last_whole_checkpoint(checkpoints)))
         if selection and config.interpolation:
             interpolation = choose_alpha(
                 encoder, base, selection.dev, selection.general, selection.margin, trainer.best_scores
             )
             log.info("interpolation: alpha %g (%s)", interpolation.alpha, interpolation.reason)
-        (join_towers(encoder, frozen.model) if frozen else encoder).save(folder / "model")
+        whole = join_towers(encoder, frozen.model) if frozen else encoder
+        processes.from_first(lambda: whole.save(folder / "model"))
     finally:
         encoder.load_weights(base)
     return Tuned(folder / "model", _report(trainer, selection, interpolation))
@@ -140,7 +157,8 @@ def _report(
     n_tokens = sum(task.n_tokens for task in trainer.tasks)
     return TrainingReport(
         examples=n_examples,
-        batch_size=arguments.per_device_train_batch_size,
+        n_processes=joined_processes().n,
+        batch_size=max(task.batch_size for task in trainer.tasks),
         trained_parameters=trainer.n_trained,
         steps=state.global_step,
         epochs=float(state.epoch or 0.0),

@@ -1,4 +1,4 @@
-"""Which examples make a batch: one task per batch, every process its part of it."""
+"""Which examples make a batch: one task per batch."""
 
 from __future__ import annotations
 
@@ -32,12 +32,11 @@ class TaskBatches(torch.utils.data.Sampler[list[int]]):
     An epoch has as many batches as all examples make. Task t gets of them a share that grows as n_t ** ``alpha``:
     1 (by size): every example once an epoch; 0 (round robin): all tasks alike, in turn. What a task has too few of is
     shuffled and used again, what it has too many of waits for other epochs; every task has one batch at least.
-    The order depends on (seed, epoch) alone.
+    The order depends on (seed, epoch) alone: every one of several processes draws the same batches.
     """
 
-    def __init__(self, shares: Sequence[Share], alpha: float, seed: int, rank: int = 0, n_ranks: int = 1) -> None:
+    def __init__(self, shares: Sequence[Share], alpha: float, seed: int) -> None:
         self._shares, self._alpha, self._seed = shares, alpha, seed
-        self._rank, self._n_ranks = rank, n_ranks
         self._offsets = np.cumsum([0, *(share.n_examples for share in shares)])
         self.epoch = 0
         self.quotas = batch_quotas(shares, alpha)
@@ -47,10 +46,14 @@ class TaskBatches(torch.utils.data.Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         for batch in self.of_epoch(self.epoch):
-            yield batch[self._rank :: self._n_ranks].tolist()
+            yield batch.tolist()
+
+    @property
+    def least(self) -> int:
+        """Examples of the smallest batch."""
+        return min(share.n_examples // share.n_batches for share in self._shares)
 
     def of_epoch(self, epoch: int) -> list[NDArray[np.int64]]:
-        """The whole batches, of all processes together."""
         tasks = [
             [batch + self._offsets[t] for batch in self._batches(t, share, quota, epoch)]
             for t, (share, quota) in enumerate(zip(self._shares, self.quotas, strict=True))

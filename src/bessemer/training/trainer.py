@@ -8,6 +8,8 @@ import math
 import os
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from transformers.trainer_callback import PrinterCallback
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import ArtifactError, ConfigError
+from bessemer.training import shares
 from bessemer.training.adore import FrozenPassagesTask
 from bessemer.training.batches import Examples, TrainingData
 from bessemer.training.callbacks import (
@@ -37,9 +40,11 @@ from bessemer.training.callbacks import (
 )
 from bessemer.training.checkpoints import NEGATIVES_FILE, read_negatives, write_negatives
 from bessemer.training.dev_pool import DevPool
+from bessemer.training.distributed import joined_processes
 from bessemer.training.grad_cache import cached_backward
-from bessemer.training.hardware import whole_graph_tokens
+from bessemer.training.hardware import mini_batch_tokens, whole_graph_tokens
 from bessemer.training.lora import LORA_LEARNING_RATE, merged
+from bessemer.training.mini_batches import Features
 from bessemer.training.pair_task import PairData, PairTask
 from bessemer.training.sampling import Share, TaskBatches
 from bessemer.training.tasks import Batch, RetrievalTask, Task
@@ -67,6 +72,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         arguments: TrainingArguments,
     ) -> None:
         self._encoder = encoder
+        self._processes = joined_processes()
         self._dev_pool = dev_pool
         self.measure = dev_pool.measure if dev_pool is not None else ""
         self.tasks = tasks
@@ -83,7 +89,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         callbacks = [TrainingClock(), EpochDraws([*tasks, batches]), FiniteGradient(), self._progress, *trackers]
         if self._mining:
             every = count_of(config.refresh_steps, arguments.max_steps)
-            callbacks.insert(0, RefreshNegatives(self._mining, every))  # its time is training's
+            callbacks.insert(0, RefreshNegatives(self._mining, every, self._processes))  # its time is training's
         if dev_pool is not None:
             callbacks.append(EarlyStoppingCallback(config.early_stopping_patience))
         examples = Examples(self._offsets[-1])
@@ -96,9 +102,12 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         )
         self.remove_callback(PrinterCallback)
         self.n_trained: int = self.get_num_trainable_parameters()
+        # Mixed precision and nothing more: gradients are summed by us, which DistributedDataParallel would average.
+        self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
+        torch.manual_seed(arguments.seed + self._processes.rank)  # dropout drops other units in other processes
 
     def get_train_dataloader(self) -> DataLoader[int]:
-        """Numbers of examples, in batches of one task. Each process draws its own part: nothing is dealt out again."""
+        """Numbers of examples, in batches of one task. Every process gets all of them: they share out the texts."""
         return DataLoader(
             Examples(self._offsets[-1]),
             batch_sampler=self.batches,
@@ -143,15 +152,20 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         while True:
             try:
                 loss = self.step_on(model, task, task.batch(examples), *arguments)
+                shares.all_well(self._encoder.device, self._processes)
                 break
-            except torch.OutOfMemoryError:
+            except torch.OutOfMemoryError as error:
+                if not isinstance(error, shares.OutOfMemoryElsewhere):
+                    shares.out_of_memory(self._encoder.device, self._processes)
                 model.zero_grad()
                 if not task.halve():
                     raise
                 self._was_halved = True
         if not torch.isfinite(loss):
-            file = task.write(examples, Path(self.args.output_dir).parent)
-            raise not_finite("loss", float(loss), self.state.global_step + 1, f" The batch is in {file}.")
+            folder = Path(self.args.output_dir).parent
+            where = f" The batch is in {task.write(examples, folder)}." if self._processes.is_first else ""
+            raise not_finite("loss", float(loss), self.state.global_step + 1, where)
+        shares.sum_gradients(model, self._processes)
         self._n_examples += len(examples)
         return loss
 
@@ -162,24 +176,35 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
 
     def step_on(self, model: nn.Module, task: Task, batch: Batch, *arguments: Any) -> Tensor:
         """Plain where the graphs of all mini-batches fit into memory; by GradCache, which is exact, where not."""
-        if batch["n_tokens"] > whole_graph_tokens(self._encoder) or self._was_halved:
+        own_tokens = batch["n_tokens"] / self._processes.n
+        if own_tokens > whole_graph_tokens(self._encoder) or self._was_halved:
             model.train()
             return self._step_by_grad_cache(model, task, self._prepare_inputs(batch))
         loss: Tensor = super().training_step(model, {"task": task, **batch}, *arguments)
         return loss
 
     def _step_by_grad_cache(self, model: nn.Module, task: Task, batch: Batch) -> Tensor:
+        mini_batches = task.mini_batches(batch)
         with self.compute_loss_context_manager():
             return cached_backward(
-                task.mini_batches(batch),
+                shares.own_share(mini_batches, self._processes),
                 lambda features: self._embed(model, features),
-                lambda found: task.loss(found, batch),
+                lambda own: self._loss_of(task, own, mini_batches, batch),
                 self.accelerator.backward,
             )
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
         task: Task = inputs["task"]
-        return task.loss([self._embed(model, features) for features in task.mini_batches(inputs)], inputs)
+        mini_batches = task.mini_batches(inputs)
+        own = [self._embed(model, features) for features in shares.own_share(mini_batches, self._processes)]
+        return self._loss_of(task, own, mini_batches, inputs)
+
+    def _loss_of(self, task: Task, own: Sequence[Tensor], mini_batches: Sequence[Features], batch: Batch) -> Tensor:
+        """The loss of the whole batch, from this process's embeddings of it."""
+        device = self._encoder.device
+        embeddings = shares.all_embeddings(own, mini_batches, device, self._processes)
+        with shares.draws_of(self.args.seed, self.state.global_step, device):
+            return task.loss(embeddings, batch)
 
     def _embed(self, model: nn.Module, features: dict[str, Tensor]) -> Tensor:
         """Embeddings (n, d) of a mini-batch, as the encoder gives them: many cosine models have no module for it."""
@@ -220,6 +245,11 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         if self._mining:
             write_negatives([task.negatives for task in self._mining], folder / NEGATIVES_FILE)
 
+    def _save_rng_state(self, output_dir: str) -> None:
+        """All processes' are there before the trainer's state is, which says that a checkpoint is whole."""
+        super()._save_rng_state(output_dir)
+        shares.all_well(self._encoder.device, self._processes)
+
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Raises ArtifactError where a checkpoint is not of this model; what does not train is in none."""
         wrong = {*load_result.unexpected_keys, *load_result.missing_keys} - self._frozen()
@@ -239,17 +269,48 @@ def open_trainer(
     folder: Path,
 ) -> ContrastiveTrainer:
     """Ready to train ``encoder`` on ``data``, with checkpoints in ``folder``. Raises DataError, ConfigError."""
-    kind = FrozenPassagesTask if config.frozen_passages else RetrievalTask
+    processes = joined_processes()
+    shares.same_weights(encoder.model, processes)
     with merged(encoder):  # some encode their passages when they are made
-        tasks: list[Task] = [
-            PairTask(part, encoder, config) if isinstance(part, PairData) else kind(part, encoder, config, seed)
-            for part in data
-        ]
+        tasks = [_task(part, encoder, config, seed, processes.n) for part in data]
     batches = TaskBatches([Share(len(task), task.batch_size) for task in tasks], config.sampling_alpha, seed)
-    settled = config.model_copy(update={"per_device_train_batch_size": max(task.batch_size for task in tasks)})
+    if batches.least < processes.n:
+        raise ConfigError(f"{processes.n} processes for a batch of {batches.least} examples: start fewer of them")
+    own_size = -(-max(task.batch_size for task in tasks) // processes.n)
+    settled = config.model_copy(update={"per_device_train_batch_size": own_size})
     measure = None if dev_pool is None else dev_pool.measure
     arguments = training_arguments(settled, len(batches), folder, encoder, seed=seed, measure=measure)
+    if arguments.world_size != processes.n:
+        raise ConfigError(f"{arguments.world_size} processes: `finetune` is what several of them run together")
     return ContrastiveTrainer(encoder, tasks, batches, dev_pool, config, arguments)
+
+
+def _task(
+    data: TrainingData | PairData, encoder: DenseEncoder, config: FinetuneConfig, seed: int, n_processes: int
+) -> Task:
+    """With the whole batches of all processes."""
+    config = _of_all(n_processes, config, encoder)
+    if data.settings is not None:
+        data = replace(data, settings=_of_all(n_processes, data.settings, encoder))
+    if isinstance(data, PairData):
+        return PairTask(data, encoder, config)
+    return (FrozenPassagesTask if config.frozen_passages else RetrievalTask)(data, encoder, config, seed)
+
+
+def _of_all(n_processes: int, config: FinetuneConfig, encoder: DenseEncoder) -> FinetuneConfig:
+    """What is asked for per process, as the whole batch has it; ``auto`` chooses the size of a whole batch.
+
+    Each process encodes its share of every mini-batch. A GPU wants its fill of tokens; on a CPU it is the width of a
+    mini-batch that counts, since narrow ones waste less padding and half of 1,024 tokens are as fast (docs/log.md).
+    """
+    size = config.per_device_train_batch_size
+    tokens = config.mini_batch_tokens or mini_batch_tokens(encoder)
+    return config.model_copy(
+        update={
+            "per_device_train_batch_size": size if size == "auto" else n_processes * size,
+            "mini_batch_tokens": tokens if encoder.device == "cpu" else n_processes * tokens,
+        }
+    )
 
 
 def _had_ended(state: TrainerState) -> bool:

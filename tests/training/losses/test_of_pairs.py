@@ -29,9 +29,9 @@ from bessemer.training.losses import (
     pair_loss,
 )
 
-COSINES = (0.8, 0.6, 0.0)
 LEFT = torch.tensor([[1.0, 0.0]] * 3)
 RIGHT = torch.tensor([[0.8, 0.6], [0.6, 0.8], [0.0, 1.0]])
+"""Cosines 0.8, 0.6 and 0."""
 
 
 def test_cosent_by_hand() -> None:
@@ -76,16 +76,16 @@ def test_online_contrastive_takes_the_hard_pairs_alone() -> None:
 
 
 def test_pair_cross_entropy_by_hand_and_its_target_is_its_minimum() -> None:
-    # Logits (cosine - 0.5) / 0.2: 1.5, 0.5, -2.5.
+    # Logits (cosine - 0.5) / 0.2 of cosines 0.8, 0.6, 0: 1.5, 0.5, -2.5.
     def term(logit: float, y: float) -> float:
         p = 1 / (1 + math.exp(-logit))
         return -y * math.log(p) - (1 - y) * math.log(1 - p)
 
     expected = (term(1.5, 1.0) + term(0.5, 0.3) + term(-2.5, 0.0)) / 3
-    found = pair_cross_entropy(LEFT, RIGHT, torch.tensor([1.0, 0.3, 0.0]), 0.2)
+    found = pair_cross_entropy(LEFT, RIGHT, torch.tensor([1.0, 0.3, 0.0]))
     assert found.item() == pytest.approx(expected, abs=1e-6)
     left = LEFT[:1].clone().requires_grad_()
-    pair_cross_entropy(left, RIGHT[:1], torch.tensor([1 / (1 + math.exp(-1.5))]), 0.2).backward()
+    pair_cross_entropy(left, RIGHT[:1], torch.tensor([1 / (1 + math.exp(-1.5))])).backward()
     assert left.grad is not None
     assert left.grad.abs().max() < 1e-6
 

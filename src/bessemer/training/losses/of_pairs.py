@@ -16,7 +16,7 @@ from bessemer.training.losses.pair_cross_entropy import pair_cross_entropy
 FOR_SCORES: dict[str, Callable[[FinetuneConfig], PairLoss]] = {
     "cosent": lambda config: partial(cosent, temperature=config.temperature),
     "cosine_regression": lambda _: cosine_regression,
-    "pair_cross_entropy": lambda config: partial(pair_cross_entropy, temperature=config.temperature),
+    "pair_cross_entropy": lambda _: pair_cross_entropy,
 }
 FOR_LABELS: dict[str, Callable[[FinetuneConfig], PairLoss]] = {
     "contrastive": lambda config: partial(contrastive, margin=config.loss_margin),
