@@ -26,12 +26,15 @@ from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.encoder import Encoder
 from bessemer.encoders.load import load_encoder
 from bessemer.errors import ConfigError
+from bessemer.formats.pairs import ScoredPair
 from bessemer.processes import Processes
+from bessemer.training import lora
 from bessemer.training import trainer as trainer_module
 from bessemer.training.batches import Miner, TrainingData
 from bessemer.training.dev_pool import EvaluationPool
 from bessemer.training.distributed import joined_processes
 from bessemer.training.finetune import Selection, finetune
+from bessemer.training.pair_task import PairData
 from bessemer.training.shares import n_texts, own_share
 from bessemer.training.trainer import ContrastiveTrainer, last_whole_checkpoint, open_trainer
 from bessemer.types import HardNegatives, Judged, Passage, Query
@@ -56,6 +59,13 @@ def crowded() -> TrainingData:
     return TrainingData(judged, passages, negatives)
 
 
+def sentence_pairs() -> PairData:
+    """Pairs that share texts, with scores."""
+    texts = [" ".join(f"w{(7 * i + j) % 190}" for j in range(1 + i % 9)) for i in range(20)]
+    chosen = [(texts[i % 20], texts[(3 * i + 1) % 20]) for i in range(N_QUERIES)]
+    return PairData(tuple(ScoredPair(left, right, i % 6 / 5) for i, (left, right) in enumerate(chosen)))
+
+
 def opened(folder: Path, *, dropout: bool = False) -> DenseEncoder:
     encoder = load_encoder(str(folder), device="cpu", bf16=False)
     for module in encoder.model.modules():
@@ -74,6 +84,7 @@ class Case:
     settings: Mapping[str, Any] = field(default_factory=dict)
     whole_graph: Sequence[int] = (10**9,)
     n_examples: int = N_QUERIES
+    data: Callable[[], TrainingData | PairData] = crowded
 
 
 CASES = {
@@ -89,6 +100,11 @@ CASES = {
     "hardness, GradCache": Case({"loss": "hardness", "class_prior": 0.02}, [0]),
     "mochi": Case({"loss": "mochi"}),
     "mochi, GradCache": Case({"loss": "mochi"}, [0]),
+    "triplet": Case({"loss": "triplet"}),
+    "queries against frozen passages": Case({"frozen_passages": True, "n_negatives": 3}),
+    "pairs: CoSENT": Case({"loss": "cosent"}, data=sentence_pairs),
+    "pairs: CoSENT, GradCache": Case({"loss": "cosent"}, [0], data=sentence_pairs),
+    "pairs: cosine regression": Case({"loss": "cosine_regression"}, data=sentence_pairs),
     "Matryoshka, margin": Case({"matryoshka_dims": "8", "batch_margin": -0.2}),
 }
 
@@ -100,7 +116,7 @@ def first_step(model: Path, case: Case, folder: Path, prepare: Prepare | None = 
     encoder = opened(model)
     size = N_QUERIES // joined_processes().n
     config = FinetuneConfig(**{"per_device_train_batch_size": size, "bf16": False, "temperature": 0.1, **case.settings})
-    trainer = open_trainer([crowded()], encoder, None, config, 42, folder)
+    trainer = open_trainer([case.data()], encoder, None, config, 42, folder)
     trainer.current_gradient_accumulation_steps = 1  # what train() sets
     if prepare:
         prepare(trainer)
@@ -126,9 +142,9 @@ def difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> f
 @pytest.fixture
 def restored() -> Any:
     """What a test sets in this process, put back."""
-    before = trainer_module.whole_graph_tokens
+    before = trainer_module.whole_graph_tokens, lora.DROPOUT
     yield
-    trainer_module.whole_graph_tokens = before
+    trainer_module.whole_graph_tokens, lora.DROPOUT = before
 
 
 @pytest.mark.usefixtures("restored")
@@ -152,6 +168,7 @@ def train(model: Path, folder: Path, miner: Miner | None = None, **settings: Any
     """On the tiny world, 8 examples in each whole batch; no dropout unless asked for."""
     dropout = settings.pop("dropout", False)
     dev = settings.pop("dev", None) or tiny_world.dev_pool()
+    lora.DROPOUT = 0.0
     given = {"per_device_train_batch_size": 8 // joined_processes().n, "max_steps": 6, "eval_steps": 2}
     given |= {"n_negatives": 2, "learning_rate": 1e-3, "warmup_steps": 0, "early_stopping_patience": 9, "bf16": False}
     data = TrainingData(tiny_world.train(), tiny_world.passages(), tiny_world.negatives(), miner)
@@ -177,11 +194,13 @@ def of_the_first(pool: EvaluationPool) -> OfTheFirst:
     return OfTheFirst(pool.queries, pool.qrels, pool.passages, pool.statement)
 
 
+@pytest.mark.usefixtures("restored")
 @pytest.mark.parametrize(
     "settings",
     [
         {"max_steps": 3},
         {"max_steps": 3, "mini_batch_tokens": 64, "loss": "mochi"},
+        {"max_steps": 3, "lora_rank": 2, "gradient_checkpointing": True},
         {"refresh_steps": 2, "miner": nearest_by_the_first, "dev": of_the_first(tiny_world.dev_pool())},
     ],
 )
@@ -192,7 +211,7 @@ def test_steps_leave_the_weights_of_one_process(
     train(tiny_bert_model, tmp_path / "one", **settings)
     one, two, base = saved(tmp_path / "one"), saved(tmp_path / "two"), opened(tiny_bert_model).copy_weights()
     assert difference(two, one) < 1e-5
-    assert difference(one, {name: base[f"0.model.{name}"] for name in one}) > 1e-3
+    assert difference(one, {name: base[f"0.model.{name}"] for name in one}) > 5e-4
 
 
 def small_memory(rank: int, limit: int) -> Prepare:
