@@ -241,9 +241,9 @@ def test_only_passages_that_can_occur_are_tokenised() -> None:
         def __init__(self) -> None:
             self.texts: list[str] = []
 
-        def tokenize(self, texts: Sequence[str], side: str) -> list[list[int]]:
+        def tokenize_counted(self, texts: Sequence[str], side: str) -> tuple[list[list[int]], int]:
             self.texts += texts if side == "passage" else []
-            return [[0]] * len(texts)
+            return [[0]] * len(texts), 0
 
         def features(self, token_ids: Sequence[Sequence[int]], side: str) -> dict[str, Tensor]:
             return {"input_ids": torch.zeros(len(token_ids), 1)}

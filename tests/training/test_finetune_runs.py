@@ -152,6 +152,15 @@ def test_fewer_examples_than_a_batch_are_trained_on_and_told(tiny_static: DenseE
     assert report.notes == ("batch size 20: there are no more examples",)
 
 
+def test_texts_longer_than_the_model_reads_are_counted(tiny_bert_model: Path, tmp_path: Path) -> None:
+    encoder = load_encoder(str(tiny_bert_model), device="cpu", bf16=False, max_length=5)  # [CLS], three words, [SEP]
+    passages = [Passage("p0", "d", "w1 w2 w3"), Passage("p1", "d", "w1 w2 w3 w4"), Passage("unused", "d", "w1 " * 9)]
+    judged = Judged((Query("a", "w1"), Query("b", "w5 w6 w7 w8")), {"a": {"p0": 1}, "b": {"p1": 1}})
+    config = FinetuneConfig(max_steps=1, warmup_steps=0)
+    report = finetune([TrainingData(judged, passages)], encoder, None, config, 42, tmp_path).report
+    assert "2 texts are longer than the model reads; the rest of them was cut" in report.notes  # b and p1
+
+
 def test_no_relevant_passage_is_bad_data(tiny_static: DenseEncoder, tmp_path: Path) -> None:
     train = Judged((Query("q", "w1"),), {"q": {"p0": 0, "gone": 1}})
     with pytest.raises(DataError, match="no train query has a relevant passage"):

@@ -193,6 +193,10 @@ class DenseEncoder:
         """Token ids per text: prompt and special tokens in, cut to the side's length. Does not count truncations."""
         return self._tokenize(texts, side)[0]
 
+    def tokenize_counted(self, texts: Sequence[str], side: Side) -> tuple[list[list[int]], int]:
+        """As `tokenize`, and how many texts were cut; ``n_truncated`` stays."""
+        return self._tokenize(texts, side)
+
     def features(self, token_ids: TokenIds, side: Side) -> dict[str, Tensor]:
         """Model input on the device: (n, longest) ``input_ids`` and ``attention_mask``, or for static models the
         concatenated ``input_ids`` with (n,) ``offsets``."""

@@ -41,7 +41,7 @@ class FrozenPassagesTask:
         require_examples(self.examples, data.name)
         self._n_negatives = config.n_negatives
         self._pieces = MiniBatches(encoder, config.mini_batch_tokens or mini_batch_tokens(encoder))
-        self._query_tokens = encoder.tokenize([query.text for query in data.judged.queries], "query")
+        self._query_tokens = self._pieces.tokenize([query.text for query in data.judged.queries], "query")
         n_tokens = float(np.mean([len(ids) for ids in self._query_tokens]))
         self._asked_batch_size = settled_batch_size(config, encoder, len(self.examples), n_tokens, self.name)
         self.batch_size = min(self._asked_batch_size, len(self.examples))
@@ -106,7 +106,7 @@ class FrozenPassagesTask:
 
     def notes(self) -> tuple[str, ...]:
         own = f"only the query side was trained, against {self._n_negatives} live negatives per query"
-        notes = (*self.examples.notes(self._asked_batch_size), own)
+        notes = (*self.examples.notes(self._asked_batch_size), *self._pieces.notes(), own)
         return tuple(f"{self.name}: {note}" for note in notes) if self.name else notes
 
 

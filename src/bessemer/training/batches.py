@@ -187,10 +187,9 @@ class Collator:
         own_negatives_only: bool = False,
         guide: MaskOf | None = None,
     ) -> None:
-        self._encoder = encoder
         self._set = training_set
         self.mini_batches = MiniBatches(encoder, mini_batch_tokens)
-        self._query_tokens = encoder.tokenize([query.text for query in training_set.queries], "query")
+        self._query_tokens = self.mini_batches.tokenize([query.text for query in training_set.queries], "query")
         self._passage_tokens: dict[int, list[int]] = {}
         self._tokenize(sorted(training_set.used()))
         self._text_group = _groups(folded(passage.indexed_text) for passage in training_set.passages)
@@ -224,7 +223,7 @@ class Collator:
     def _tokenize(self, passages: Sequence[int]) -> None:
         if passages:  # a refresh brings passages that no batch has seen
             texts = [self._set.passages[p].indexed_text for p in passages]
-            self._passage_tokens.update(zip(passages, self._encoder.tokenize(texts, "passage"), strict=True))
+            self._passage_tokens.update(zip(passages, self.mini_batches.tokenize(texts, "passage"), strict=True))
 
     def _false_negatives(self, rows: Sequence[Row], passages: Sequence[int]) -> Tensor:
         """(B, P) mask: judged relevant to the query or its like, of the same text as a passage that is, or, where that

@@ -21,18 +21,32 @@ LEAST_TOKENS = 64
 class Tokenizes(Protocol):
     """The part of an encoder that batches need."""
 
-    def tokenize(self, texts: Sequence[str], side: Side) -> list[list[int]]: ...
+    def tokenize_counted(self, texts: Sequence[str], side: Side) -> tuple[list[list[int]], int]: ...
     def features(self, token_ids: Sequence[Sequence[int]], side: Side) -> Features: ...
 
 
 class MiniBatches:
-    """Cuts the texts of a batch into mini-batches of at most ``budget`` padded tokens, and counts tokens."""
+    """Cuts the texts of a batch into mini-batches of at most ``budget`` padded tokens, and counts tokens.
+
+    ``n_cut``: texts that were longer than the model reads.
+    """
 
     def __init__(self, encoder: Tokenizes, budget: int) -> None:
         self._encoder = encoder
         self.budget = budget
         self.n_tokens = 0
         self.n_padded_tokens = 0
+        self.n_cut = 0
+
+    def tokenize(self, texts: Sequence[str], side: Side) -> list[list[int]]:
+        """Token ids per text, cut to what the model reads."""
+        token_ids, n_cut = self._encoder.tokenize_counted(texts, side)
+        self.n_cut += n_cut
+        return token_ids
+
+    def notes(self) -> tuple[str, ...]:
+        """For the training report."""
+        return (f"{self.n_cut} texts are longer than the model reads; the rest of them was cut",) if self.n_cut else ()
 
     def __call__(self, token_ids: Sequence[Sequence[int]], side: Side) -> dict[str, Any]:
         """``features`` of each mini-batch; ``order[i]`` is the row of the i-th text in their concatenation."""

@@ -51,12 +51,12 @@ class PairTask:
         texts = list(dict.fromkeys(text for pair in data.pairs for text in (pair.left, pair.right)))
         row = {text: i for i, text in enumerate(texts)}
         self._sides = [(row[pair.left], row[pair.right]) for pair in data.pairs]
-        self._tokens = encoder.tokenize(texts, "passage")
+        self._mini_batches = MiniBatches(encoder, config.mini_batch_tokens or mini_batch_tokens(encoder))
+        self._tokens = self._mini_batches.tokenize(texts, "passage")
         n_tokens = 2 * float(np.mean([len(ids) for ids in self._tokens]))
         self._asked_batch_size = settled_batch_size(config, encoder, len(data.pairs), n_tokens, self.name)
         self.batch_size = min(self._asked_batch_size, len(data.pairs))
         self._scale = _scale(data.pairs)
-        self._mini_batches = MiniBatches(encoder, config.mini_batch_tokens or mini_batch_tokens(encoder))
         self._loss = pair_loss(
             config,
             encoder.dimension,
@@ -109,7 +109,7 @@ class PairTask:
         return file
 
     def notes(self) -> tuple[str, ...]:
-        notes = []
+        notes = [*self._mini_batches.notes()]
         if len(self) < self._asked_batch_size:
             notes.append(f"batch size {len(self)}: there are no more pairs")
         if self._scale != (0.0, 1.0):

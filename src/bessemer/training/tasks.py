@@ -169,5 +169,5 @@ class RetrievalTask:
         return write_batch(self.examples, [self.examples[i] for i in examples], folder)
 
     def notes(self) -> tuple[str, ...]:
-        notes = self.examples.notes(self._asked_batch_size)
+        notes = (*self.examples.notes(self._asked_batch_size), *self.collator.mini_batches.notes())
         return tuple(f"{self.name}: {note}" for note in notes) if self.name else notes
