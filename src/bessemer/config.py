@@ -334,7 +334,7 @@ def _explain(fault: Any, file: str, flags: Set[str]) -> str:
     location = ".".join(str(part) for part in fault["loc"])
     if fault["type"] != "extra_forbidden":
         where = "--" + location.split(".")[-1].replace("_", "-") if location in flags else f"{file}: {location}"
-        return f"{where}: {fault['msg']} (given: {fault['input']!r})"
+        return f"{where}: {fault['msg'].removeprefix('Value error, ')} (given: {fault['input']!r})"
     known = _keys_at(fault["loc"][:-1])
     nearest = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
     hint = f"did you mean `{nearest[0]}`?" if nearest else f"known: {', '.join(sorted(known))}"
