@@ -27,7 +27,7 @@ RUNS = {
     "cmrc2018": "--data $BESSEMER_DATA/beir/cmrc2018 --model $BESSEMER_DATA/models/zh-char-static",
 }
 FIGURES = ("weight", "norm", "variance", "signal", "shared", "suspected")
-WRITTEN = {"weight": ".4f", "shared": ".2%", "suspected": ".1%"}
+WRITTEN = {"weight": ".4f", "shared": "z.2%", "suspected": ".1%"}
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def table(name: str, runs: list[dict[str, Any]]) -> list[str]:
         rows = [row for run in runs for row in run["rows"] if row["strategy"] == strategy]
         cells = [f"{median(row[key] for row in rows):{WRITTEN.get(key, '.3f')}}" for key in FIGURES]
         shares = [row["shared"] for row in rows]
-        cells[FIGURES.index("shared")] += f" [{min(shares):.2%}, {max(shares):.2%}]"
+        cells[FIGURES.index("shared")] += f" [{min(shares):z.2%}, {max(shares):z.2%}]"
         lines.append(f"| {strategy} | " + " | ".join(cells) + " |")
     notes = sorted({note for run in runs for note in run["notes"]})
     return [*lines, *(["", "Left out: " + "; ".join(notes) + "."] if notes else [])]

@@ -41,9 +41,9 @@ def test_bars_share_a_scale_within_their_panel() -> None:
 
 
 def test_what_is_negative_or_unknown_has_a_number_and_no_bar() -> None:
-    tree = drawn(row("a", shared=-0.0012, variance=math.nan), row("b", shared=-0.01, variance=math.nan))
+    tree = drawn(row("a", shared=-0.0012, variance=math.nan), row("b", shared=-0.00001, variance=math.nan))
     assert bars(tree, "shared") == bars(tree, "variance") == [0, 0]
-    assert {"−0.12%", "–"} <= set(texts(tree))
+    assert {"−0.12%", "0.00%", "–"} <= set(texts(tree))
 
 
 def test_no_text_runs_into_the_next_panel_or_over_the_edge() -> None:

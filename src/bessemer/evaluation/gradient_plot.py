@@ -23,7 +23,7 @@ PANELS = (
     Panel("norm", "length of a gradient, mean"),
     Panel("variance", "squared distance from the mean"),
     Panel("signal", "length of the expected gradient"),
-    Panel("shared", "signal² in the mean square", lambda value: percent(value, 2)),
+    Panel("shared", "signal² in the mean square", lambda value: percent(round(value, 4) + 0.0, 2)),
     Panel("suspected", "share above 0.95 × the positive", percent),
 )
 PER_LINE = 3

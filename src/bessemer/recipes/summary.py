@@ -111,7 +111,7 @@ def _gradients_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     for row in rows:
         figures = f"{row['weight']:9.4f}{row['norm']:9.3f}{row['variance']:11.3f}{row['signal']:9.3f}"
-        lines.append(f"{row['strategy']:18}{figures}{row['shared']:9.2%}{row['suspected']:11.1%}")
+        lines.append(f"{row['strategy']:18}{figures}{row['shared']:z9.2%}{row['suspected']:11.1%}")
     return [*lines, *GRADIENTS_LEGEND]
 
 
