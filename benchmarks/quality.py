@@ -174,7 +174,7 @@ def sentence_transformers(config: Config, folder: Path) -> tuple[dict[str, Path]
     from sentence_transformers.util import mine_hard_negatives
 
     from bessemer.recipes.data import load_judged, open_encoder
-    from bessemer.training.trainer import LEARNING_RATE
+    from bessemer.training.arguments import LEARNING_RATE
 
     collection = load_judged(config, require=("train", "test")).collection
     texts = {passage.passage_id: passage.indexed_text for passage in collection.passages}

@@ -64,7 +64,7 @@ def bessemer(job: Job, *, cpu_path: bool = True) -> dict[str, Any]:
     from bessemer.encoders.load import load_encoder
     from bessemer.training.batches import TrainingData
     from bessemer.training.cpu import fast_training
-    from bessemer.training.trainer import open_trainer
+    from bessemer.training.open_trainer import open_trainer
 
     encoder = load_encoder(str(job.base), device="cpu", max_length=LENGTH)
     names = ("max_steps", "per_device_train_batch_size", "learning_rate", "weight_decay", "warmup_steps")

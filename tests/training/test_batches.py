@@ -15,7 +15,7 @@ from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.training.batches import Collator, Row, TrainingData, TrainingSet
 from bessemer.training.losses import info_nce
-from bessemer.training.trainer import open_trainer
+from bessemer.training.open_trainer import open_trainer
 from bessemer.types import HardNegatives, Judged, Passage, Query
 
 LONG = "The furnace is lined with brick, and air is blown through the molten iron from below until the flame drops. "

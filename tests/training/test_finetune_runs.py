@@ -22,11 +22,13 @@ from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.load import load_encoder
 from bessemer.errors import BessemerError, ConfigError, DataError
 from bessemer.formats.jsonl import read_bge_jsonl
+from bessemer.training.arguments import training_arguments
 from bessemer.training.batches import TrainingData
 from bessemer.training.dev_pool import EvaluationPool
 from bessemer.training.finetune import Selection, Tuned, finetune
+from bessemer.training.open_trainer import open_trainer
 from bessemer.training.sampling import Share
-from bessemer.training.trainer import ContrastiveTrainer, open_trainer, training_arguments
+from bessemer.training.trainer import ContrastiveTrainer
 from bessemer.types import Judged, Passage, Query
 
 CAPITALS = {

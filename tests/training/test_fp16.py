@@ -16,11 +16,13 @@ from torch import nn
 from bessemer.config import FinetuneConfig, load_config
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import BessemerError, ConfigError
+from bessemer.training.arguments import training_arguments
 from bessemer.training.batches import TrainingData
 from bessemer.training.callbacks import FiniteGradient
 from bessemer.training.finetune import finetune
 from bessemer.training.grad_cache import cached_backward
-from bessemer.training.trainer import ContrastiveTrainer, open_trainer, training_arguments
+from bessemer.training.open_trainer import open_trainer
+from bessemer.training.trainer import ContrastiveTrainer
 
 DATA = [TrainingData(tiny_world.train(), tiny_world.passages())]
 

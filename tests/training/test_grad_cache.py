@@ -13,7 +13,7 @@ from bessemer.encoders.load import load_encoder
 from bessemer.training.batches import TrainingData
 from bessemer.training.cpu import fast_training
 from bessemer.training.grad_cache import cached_backward
-from bessemer.training.trainer import open_trainer
+from bessemer.training.open_trainer import open_trainer
 from bessemer.types import HardNegatives, Judged, Passage, Query
 
 

@@ -17,8 +17,8 @@ from bessemer.errors import ConfigError
 from bessemer.training.batches import Row, TrainingData, TrainingSet
 from bessemer.training.finetune import finetune
 from bessemer.training.guide import Guide
+from bessemer.training.open_trainer import open_trainer
 from bessemer.training.tasks import RetrievalTask
-from bessemer.training.trainer import open_trainer
 from bessemer.types import HardNegatives, Judged, Passage, Query
 from fixed_vectors import FixedVectors
 

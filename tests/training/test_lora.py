@@ -18,10 +18,10 @@ from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.load import load_encoder
 from bessemer.errors import ArtifactError, ConfigError
+from bessemer.training.arguments import training_arguments
 from bessemer.training.batches import TrainingData
 from bessemer.training.finetune import Selection, Tuned, finetune
 from bessemer.training.lora import lora, merged
-from bessemer.training.trainer import training_arguments
 from bessemer.types import HardNegatives
 
 TEXTS = [passage.text for passage in tiny_world.passages()]

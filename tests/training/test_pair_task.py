@@ -20,9 +20,9 @@ from bessemer.training.batches import TrainingData
 from bessemer.training.dev_pool import NamedPool, TaskPools
 from bessemer.training.finetune import Selection, Tuned, finetune
 from bessemer.training.losses import cosent
+from bessemer.training.open_trainer import open_trainer
 from bessemer.training.pair_pool import PairPool
 from bessemer.training.pair_task import PairData, PairTask
-from bessemer.training.trainer import open_trainer
 
 TEXTS = [f"w{i} w{60 + i}" for i in range(10)]
 

@@ -31,12 +31,14 @@ from bessemer.processes import Processes
 from bessemer.training import lora
 from bessemer.training import trainer as trainer_module
 from bessemer.training.batches import Miner, TrainingData
+from bessemer.training.checkpoints import last_whole_checkpoint
 from bessemer.training.dev_pool import EvaluationPool
 from bessemer.training.distributed import joined_processes
 from bessemer.training.finetune import Selection, finetune
+from bessemer.training.open_trainer import open_trainer
 from bessemer.training.pair_task import PairData
 from bessemer.training.shares import n_texts, own_share
-from bessemer.training.trainer import ContrastiveTrainer, last_whole_checkpoint, open_trainer
+from bessemer.training.trainer import ContrastiveTrainer
 from bessemer.types import HardNegatives, Judged, Passage, Query
 
 N_QUERIES = 32

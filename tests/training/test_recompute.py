@@ -17,8 +17,8 @@ from bessemer.errors import ConfigError
 from bessemer.training.batches import TrainingData
 from bessemer.training.cpu import fast_training
 from bessemer.training.lora import lora
+from bessemer.training.open_trainer import open_trainer
 from bessemer.training.recompute import gradient_checkpointing
-from bessemer.training.trainer import open_trainer
 from bessemer.types import Judged, Passage, Query
 
 PASSAGES = [Passage(f"p{i}", "d", f"text number {i} about " + "iron and steel " * i) for i in range(6)]

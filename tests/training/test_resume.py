@@ -20,9 +20,9 @@ from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.encoder import Encoder
 from bessemer.training.batches import Miner, TrainingData
+from bessemer.training.checkpoints import last_whole_checkpoint
 from bessemer.training.dev_pool import EvaluationPool
 from bessemer.training.finetune import Selection, Tuned, finetune
-from bessemer.training.trainer import last_whole_checkpoint
 from bessemer.types import HardNegatives
 
 Fresh = Callable[[], DenseEncoder]

@@ -1,9 +1,10 @@
-"""What our checkpoints hold beside the library's own files: negatives that were mined while training."""
+"""Checkpoints: which one is whole, and what ours hold beside the library's files, negatives mined while training."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from bessemer.errors import ArtifactError
 from bessemer.types import HardNegatives
 
 NEGATIVES_FILE = "negatives.json"
+STATE_FILE = "trainer_state.json"
 
 
 def write_negatives(of_tasks: Sequence[Sequence[HardNegatives]], file: Path) -> None:
@@ -34,3 +36,15 @@ def _row(row: dict[str, Any]) -> HardNegatives:
         | {key: tuple(row[key]) for key in ("passage_ids", "scores")}
         | {"probabilities": None if row["probabilities"] is None else tuple(row["probabilities"])}
     )
+
+
+def last_whole_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end: the trainer's state is its last file."""
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    for checkpoint in checkpoints:
+        try:
+            json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        return os.fspath(checkpoint)
+    return None

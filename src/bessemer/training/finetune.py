@@ -16,15 +16,17 @@ from bessemer.encoders.two_towers import TwoTowerEncoder, join_towers, untrainab
 from bessemer.processes import Processes
 from bessemer.training.adore import FrozenPool
 from bessemer.training.batches import TrainingData
+from bessemer.training.checkpoints import last_whole_checkpoint
 from bessemer.training.cpu import fast_training
 from bessemer.training.dev_pool import DevPool, ScoredByFirst
 from bessemer.training.distributed import joined_processes
 from bessemer.training.hardware import claim_checkpoints, peak_memory_bytes, require_room_for_checkpoints
 from bessemer.training.interpolation import Interpolation, choose_alpha
 from bessemer.training.lora import lora
+from bessemer.training.open_trainer import open_trainer
 from bessemer.training.pair_task import PairData
 from bessemer.training.recompute import gradient_checkpointing
-from bessemer.training.trainer import ContrastiveTrainer, last_whole_checkpoint, open_trainer
+from bessemer.training.trainer import ContrastiveTrainer
 from bessemer.workspace import in_all_processes
 
 log = logging.getLogger("bessemer")

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
-import os
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -26,10 +22,10 @@ from transformers.trainer_callback import PrinterCallback
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
-from bessemer.errors import ArtifactError, ConfigError
+from bessemer.errors import ArtifactError
 from bessemer.training import shares
-from bessemer.training.adore import FrozenPassagesTask
-from bessemer.training.batches import Examples, TrainingData
+from bessemer.training.arguments import count_of
+from bessemer.training.batches import Examples
 from bessemer.training.callbacks import (
     EpochDraws,
     FiniteGradient,
@@ -38,25 +34,20 @@ from bessemer.training.callbacks import (
     TrainingClock,
     not_finite,
 )
-from bessemer.training.checkpoints import NEGATIVES_FILE, read_negatives, write_negatives
+from bessemer.training.checkpoints import NEGATIVES_FILE, STATE_FILE, read_negatives, write_negatives
 from bessemer.training.dev_pool import DevPool
 from bessemer.training.distributed import joined_processes
 from bessemer.training.grad_cache import cached_backward
-from bessemer.training.hardware import mini_batch_tokens, whole_graph_tokens
-from bessemer.training.lora import LORA_LEARNING_RATE, merged
+from bessemer.training.hardware import whole_graph_tokens
+from bessemer.training.lora import merged
 from bessemer.training.mini_batches import Features
-from bessemer.training.pair_task import PairData, PairTask
-from bessemer.training.sampling import Share, TaskBatches
+from bessemer.training.sampling import TaskBatches
 from bessemer.training.tasks import Batch, RetrievalTask, Task
 from bessemer.training.trackers import open_trackers
 
 log = logging.getLogger("bessemer")
 
-STATE_FILE = "trainer_state.json"
 WEIGHTS_FILE = "model.safetensors"
-LEARNING_RATE = 5e-5
-STATIC_LEARNING_RATE = 1e-2
-"""A table of token vectors has no layers to multiply a small step: it needs far larger ones (not swept yet)."""
 
 
 class ContrastiveTrainer(Trainer):  # type: ignore[misc]
@@ -260,127 +251,5 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         return {name for name, parameter in self.model.named_parameters() if not parameter.requires_grad}
 
 
-def open_trainer(
-    data: Sequence[TrainingData | PairData],
-    encoder: DenseEncoder,
-    dev_pool: DevPool | None,
-    config: FinetuneConfig,
-    seed: int,
-    folder: Path,
-) -> ContrastiveTrainer:
-    """Ready to train ``encoder`` on ``data``, with checkpoints in ``folder``. Raises DataError, ConfigError."""
-    processes = joined_processes()
-    shares.same_weights(encoder.model, processes)
-    with merged(encoder):  # some encode their passages when they are made
-        tasks = [_task(part, encoder, config, seed, processes.n) for part in data]
-    batches = TaskBatches([Share(len(task), task.batch_size) for task in tasks], config.sampling_alpha, seed)
-    if batches.least < processes.n:
-        raise ConfigError(f"{processes.n} processes for a batch of {batches.least} examples: start fewer of them")
-    own_size = -(-max(task.batch_size for task in tasks) // processes.n)
-    settled = config.model_copy(update={"per_device_train_batch_size": own_size})
-    measure = None if dev_pool is None else dev_pool.measure
-    arguments = training_arguments(settled, len(batches), folder, encoder, seed=seed, measure=measure)
-    if arguments.world_size != processes.n:
-        raise ConfigError(f"{arguments.world_size} processes: `finetune` is what several of them run together")
-    return ContrastiveTrainer(encoder, tasks, batches, dev_pool, config, arguments)
-
-
-def _task(
-    data: TrainingData | PairData, encoder: DenseEncoder, config: FinetuneConfig, seed: int, n_processes: int
-) -> Task:
-    """With the whole batches of all processes."""
-    config = _of_all(n_processes, config, encoder)
-    if data.settings is not None:
-        data = replace(data, settings=_of_all(n_processes, data.settings, encoder))
-    if isinstance(data, PairData):
-        return PairTask(data, encoder, config)
-    return (FrozenPassagesTask if config.frozen_passages else RetrievalTask)(data, encoder, config, seed)
-
-
-def _of_all(n_processes: int, config: FinetuneConfig, encoder: DenseEncoder) -> FinetuneConfig:
-    """What is asked for per process, as the whole batch has it; ``auto`` chooses the size of a whole batch.
-
-    Each process encodes its share of every mini-batch. A GPU wants its fill of tokens; on a CPU it is the width of a
-    mini-batch that counts, since narrow ones waste less padding and half of 1,024 tokens are as fast (docs/log.md).
-    """
-    size = config.per_device_train_batch_size
-    tokens = config.mini_batch_tokens or mini_batch_tokens(encoder)
-    return config.model_copy(
-        update={
-            "per_device_train_batch_size": size if size == "auto" else n_processes * size,
-            "mini_batch_tokens": tokens if encoder.device == "cpu" else n_processes * tokens,
-        }
-    )
-
-
 def _had_ended(state: TrainerState) -> bool:
     return bool(state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"])
-
-
-def training_arguments(
-    config: FinetuneConfig, per_epoch: int, folder: Path, encoder: DenseEncoder, *, seed: int, measure: str | None
-) -> TrainingArguments:
-    """Our configuration in Hugging Face's terms; shares of all steps become counts. ``per_epoch``: batches;
-    ``measure``: what checkpoints are chosen by, if they are. Raises ConfigError for fp16 on a CPU.
-    """
-    on_cpu = encoder.device == "cpu"
-    if config.fp16 and on_cpu:
-        raise ConfigError("--fp16: the CPU trains in fp32, or in bf16 with --bf16; fp16 needs a GPU")
-    total = config.max_steps if config.max_steps > 0 else max(1, round(per_epoch * config.num_train_epochs))
-    every = count_of(config.eval_steps, total)
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        learning_rate=config.learning_rate or _usual_learning_rate(config, encoder),
-        max_steps=total,
-        per_device_train_batch_size=config.per_device_train_batch_size,
-        warmup_steps=config.warmup_steps,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        lr_scheduler_type=config.lr_scheduler_type,
-        bf16=(encoder.bf16 and not config.fp16) if config.bf16 is None else config.bf16,
-        fp16=config.fp16,
-        use_cpu=on_cpu,
-        seed=seed,
-        data_seed=seed,
-        eval_strategy="steps" if measure else "no",
-        eval_steps=every,
-        save_strategy="steps",
-        save_steps=every,
-        save_total_limit=config.save_total_limit,
-        load_best_model_at_end=measure is not None,
-        metric_for_best_model=measure,
-        greater_is_better=True,
-        restore_callback_states_from_checkpoint=True,
-        logging_steps=count_of(config.logging_steps, total) if config.logging_steps else max(1, total // 50),
-        run_name=config.run_name,
-        logging_nan_inf_filter=False,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,  # batches are made on the device
-        disable_tqdm=True,
-        report_to="none",  # `open_trackers` makes them, with errors of our kind
-    )
-    arguments._n_gpu = 1  # one process drives one device: DataParallel would cut our batches apart
-    return arguments
-
-
-def _usual_learning_rate(config: FinetuneConfig, encoder: DenseEncoder) -> float:
-    if config.lora_rank:
-        return LORA_LEARNING_RATE
-    return STATIC_LEARNING_RATE if encoder.is_static else LEARNING_RATE
-
-
-def count_of(steps: float, total: int) -> int:
-    """A share of all steps, so that the last one ends with the run, or a count as it is."""
-    return math.ceil(steps * total - 1e-9) if steps < 1 else int(steps)
-
-
-def last_whole_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end: the trainer's state is its last file."""
-    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
-    for checkpoint in checkpoints:
-        try:
-            json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        return os.fspath(checkpoint)
-    return None
