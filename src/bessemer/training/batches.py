@@ -142,7 +142,8 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
             notes.append(f"{n_unused} train queries without a relevant passage were not trained on")
         n_bare = sum(1 for query, _ in self.pairs if len(self.mined[query]) < self.n_negatives)
         if n_bare:
-            notes.append(f"{n_bare} of {len(self.pairs)} examples have fewer than {self.n_negatives} hard negatives")
+            few = "no hard negative" if self.n_negatives == 1 else f"fewer than {self.n_negatives} hard negatives"
+            notes.append(f"{n_bare} of {len(self.pairs)} examples have {few}")
         if len(self.pairs) < batch_size:
             notes.append(f"batch size {len(self.pairs)}: there are no more examples")
         return tuple(notes)
