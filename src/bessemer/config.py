@@ -156,7 +156,7 @@ class FinetuneConfig(Section):
     max_train_queries: int | None = Field(None, ge=1, description="a seeded sample of the train queries; stated")
     bf16: bool | None = Field(None, description="unset: where the hardware has it")
     fp16: bool = Field(False, description="on a GPU without bf16: half precision with a scaled loss")
-    gradient_checkpointing: bool = Field(False, description="less memory for a third more time")
+    gradient_checkpointing: bool = Field(False, description="less memory for one forward pass more")
     lora_rank: int = Field(0, ge=0, description="train adapters of this rank, not the weights (needs peft); 0: off")
     lora_alpha: int | None = Field(None, ge=1, description="adapters count alpha / rank times; unset: 2 * rank")
     eval_steps: float = Field(0.25, gt=0, description="a count, or a share of all steps when below 1")

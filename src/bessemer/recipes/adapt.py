@@ -46,7 +46,6 @@ def adapt(config: Config, material: Material | None = None) -> Mapping[str, Any]
     """
     if material is None:
         require_one_input(config)
-    require_prompts(config.task, config)
     out = claim_folder(config.out)
     with Workspace(config.workspace, seed=config.seed) as workspace:
         return _adapt(config, material, workspace, out, Plan())
@@ -68,6 +67,7 @@ def plan(config: Config, material: Material | None = None) -> Mapping[str, Any]:
 def _adapt(
     config: Config, material: Material | None, workspace: Workspace, out: Path, planned: Plan
 ) -> Mapping[str, Any]:
+    require_prompts(config.task, config)
     step, embeddings = workspace.step, workspace.root / "embeddings"
     evaluation, seed = config.evaluation, config.seed
     base = planned.encoder = open_encoder(config, config.model)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 MARGIN = 16
@@ -73,6 +72,8 @@ def top_k(
 
 def _candidates(queries: Scores, passages: Scores, m: int, blocks: list[slice]) -> Indices:
     """(Q, m) the rows of the m best passages per query, unordered, as far as float32 products tell."""
+    import torch  # here, since `compare` imports this file and never searches
+
     best = torch.empty(len(queries), 0)
     rows = torch.empty(len(queries), 0, dtype=torch.long)
     for block in blocks:
