@@ -19,7 +19,7 @@ from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.encoder import Encoded, Side, Similarity
 from bessemer.training.batches import Row, TrainingData, TrainingSet, require_examples, write_batch
-from bessemer.training.dev_pool import DevPool, Tunable
+from bessemer.training.dev_pool import OverPool, Tunable
 from bessemer.training.hardware import mini_batch_tokens
 from bessemer.training.losses import batch_loss
 from bessemer.training.mini_batches import Features, MiniBatches
@@ -141,30 +141,11 @@ class OtherPassages:
 
 
 @dataclass(frozen=True)
-class FrozenPool:
+class FrozenPool(OverPool):
     """``pool`` whose passages are encoded by ``passages``, whatever the encoder of the queries has become."""
 
-    pool: DevPool
     passages: DenseEncoder
     known: Known = field(default_factory=dict)
-
-    @property
-    def measure(self) -> str:
-        return self.pool.measure
-
-    def __len__(self) -> int:
-        return len(self.pool)
-
-    @property
-    def statement(self) -> str:
-        return self.pool.statement
-
-    @property
-    def base(self) -> Sequence[float] | None:
-        return self.pool.base
-
-    def by_task(self, scores: NDArray[np.float64]) -> dict[str, float]:
-        return self.pool.by_task(scores)
 
     def scores(self, encoder: Tunable) -> NDArray[np.float64]:
         return self.pool.scores(OtherPassages(encoder, self.passages, self.known))

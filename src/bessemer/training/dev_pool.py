@@ -133,11 +133,10 @@ class TaskPools:
 
 
 @dataclass(frozen=True)
-class ScoredByFirst:
-    """A pool that the first of several processes searches for all of them, so that they agree to the last digit."""
+class OverPool:
+    """A pool that is measured in a way of its own; all else is the pool's."""
 
     pool: DevPool
-    processes: Processes
 
     @property
     def measure(self) -> str:
@@ -156,6 +155,13 @@ class ScoredByFirst:
 
     def by_task(self, scores: NDArray[np.float64]) -> dict[str, float]:
         return self.pool.by_task(scores)
+
+
+@dataclass(frozen=True)
+class ScoredByFirst(OverPool):
+    """A pool that the first of several processes searches for all of them, so that they agree to the last digit."""
+
+    processes: Processes
 
     def scores(self, encoder: Tunable) -> NDArray[np.float64]:
         return np.array(self.processes.from_first(lambda: self.pool.scores(encoder).tolist()))
