@@ -52,7 +52,7 @@ def test_layout_each_distinct_text_once_and_the_rows_of_both_sides(tiny_bert: De
     assert features["input_ids"].shape == (3, 5)
     assert (batch["left"].tolist(), batch["right"].tolist()) == ([0, 1, 0], [1, 2, 2])
     assert batch["targets"].tolist() == [1.0, 0.25, 0.5]  # of 0 to 4
-    assert (batch["n_tokens"], task.n_tokens, task.n_padded_tokens) == (15, 12, 15)
+    assert (batch["n_tokens"], task.pieces.n_tokens, task.pieces.n_padded_tokens) == (15, 12, 15)
     assert task.notes() == ("batch size 4: there are no more pairs", "scores from 0 to 4 were brought to 0 to 1")
 
 
@@ -167,7 +167,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     plain = PairTask.batch
 
     def dying(self: PairTask, examples: list[int]) -> object:
-        if self.n_tokens > limit:
+        if self.pieces.n_tokens > limit:
             raise KeyboardInterrupt
         return plain(self, examples)
 
@@ -202,7 +202,7 @@ def test_a_step_by_grad_cache_has_the_plain_step_s_gradient(
     trainer = open_trainer([PairData(scored(120))], tiny_bert, None, config, 42, tmp_path)
     (task,) = trainer.tasks
     trainer.current_gradient_accumulation_steps = 1  # what train() sets
-    task._mini_batches.budget = 12  # three texts of [CLS] w w [SEP]
+    task.pieces.budget = 12  # three texts of [CLS] w w [SEP]
 
     def step(whole_graph: int) -> tuple[float, torch.Tensor]:
         monkeypatch.setattr("bessemer.training.trainer.whole_graph_tokens", lambda _: whole_graph)

@@ -40,8 +40,8 @@ class FrozenPassagesTask:
         self.examples = TrainingSet(data.judged, data.passages, (), 0, seed)
         require_examples(self.examples, data.name)
         self._n_negatives = config.n_negatives
-        self._pieces = MiniBatches(encoder, config.mini_batch_tokens or mini_batch_tokens(encoder))
-        self._query_tokens = self._pieces.tokenize([query.text for query in data.judged.queries], "query")
+        self.pieces = MiniBatches(encoder, config.mini_batch_tokens or mini_batch_tokens(encoder))
+        self._query_tokens = self.pieces.tokenize([query.text for query in data.judged.queries], "query")
         n_tokens = float(np.mean([len(ids) for ids in self._query_tokens]))
         self._asked_batch_size = settled_batch_size(config, encoder, len(self.examples), n_tokens, self.name)
         self.batch_size = min(self._asked_batch_size, len(self.examples))
@@ -53,21 +53,13 @@ class FrozenPassagesTask:
     def __len__(self) -> int:
         return len(self.examples)
 
-    @property
-    def n_tokens(self) -> int:
-        return self._pieces.n_tokens
-
-    @property
-    def n_padded_tokens(self) -> int:
-        return self._pieces.n_padded_tokens
-
     def batch(self, examples: Sequence[int]) -> Batch:
         pairs = [self.examples.pairs[i] for i in examples]
-        before = self.n_padded_tokens
-        found = self._pieces([self._query_tokens[query] for query, _ in pairs], "query")
+        before = self.pieces.n_padded_tokens
+        found = self.pieces([self._query_tokens[query] for query, _ in pairs], "query")
         never = [torch.tensor(self._never[query]) for query, _ in pairs]
         positives = torch.tensor([positive for _, positive in pairs])
-        return {**found, "n_tokens": self.n_padded_tokens - before, "positives": positives, "never": never}
+        return {**found, "n_tokens": self.pieces.n_padded_tokens - before, "positives": positives, "never": never}
 
     def mini_batches(self, batch: Batch) -> list[Features]:
         features: list[Features] = batch["features"]
@@ -97,17 +89,13 @@ class FrozenPassagesTask:
             found = where.gather(1, order)
         return found
 
-    def halve(self) -> bool:
-        return self._pieces.halve()
-
     def write(self, examples: Sequence[int], folder: Path) -> Path:
         rows = [Row(*self.examples.pairs[i], ()) for i in examples]
         return write_batch(self.examples, rows, folder)
 
     def notes(self) -> tuple[str, ...]:
         own = f"only the query side was trained, against {self._n_negatives} live negatives per query"
-        notes = (*self.examples.notes(self._asked_batch_size), *self._pieces.notes(), own)
-        return tuple(f"{self.name}: {note}" for note in notes) if self.name else notes
+        return (*self.examples.notes(self._asked_batch_size), own)
 
 
 Known = dict[tuple[str, tuple[str, ...]], Encoded]

@@ -26,6 +26,7 @@ from bessemer.training.lora import lora
 from bessemer.training.open_trainer import open_trainer
 from bessemer.training.pair_task import PairData
 from bessemer.training.recompute import gradient_checkpointing
+from bessemer.training.tasks import Task
 from bessemer.training.trainer import ContrastiveTrainer
 from bessemer.workspace import in_all_processes
 
@@ -156,7 +157,7 @@ def _report(
         dev.insert(0, {"step": 0, trainer.measure: interpolation.base.dev, **_base_by_task(selection)})
     seconds = trainer.seconds
     n_examples = trainer.batches.n_examples(state.global_step)
-    n_tokens = sum(task.n_tokens for task in trainer.tasks)
+    n_tokens = sum(task.pieces.n_tokens for task in trainer.tasks)
     return TrainingReport(
         examples=n_examples,
         n_processes=joined_processes().n,
@@ -168,7 +169,7 @@ def _report(
         examples_per_second=n_examples / seconds if seconds else 0.0,
         final_loss=losses[-1]["loss"] if losses else float("nan"),
         peak_memory_bytes=peak_memory_bytes(),
-        token_waste=sum(task.n_padded_tokens for task in trainer.tasks) / n_tokens - 1 if n_tokens else 0.0,
+        token_waste=sum(task.pieces.n_padded_tokens for task in trainer.tasks) / n_tokens - 1 if n_tokens else 0.0,
         learning_rate=arguments.learning_rate,
         loss_curve=tuple(losses),
         dev_curve=tuple(dev),
@@ -177,7 +178,7 @@ def _report(
         stopped_early=state.global_step < state.max_steps,
         dev_pool=selection.dev.statement if selection else "no dev queries or pairs: the last weights were kept",
         interpolation=interpolation,
-        notes=tuple(note for task in trainer.tasks for note in task.notes()),
+        notes=tuple(note for task in trainer.tasks for note in _notes(task)),
     )
 
 
@@ -191,3 +192,8 @@ def _base_by_task(selection: Selection | None) -> dict[str, float]:
     if selection is None or selection.dev.base is None:
         return {}
     return selection.dev.by_task(np.array(selection.dev.base))
+
+
+def _notes(task: Task) -> list[str]:
+    """Of a task, by its name where it has one."""
+    return [f"{task.name}: {note}".removeprefix(": ") for note in (*task.notes(), *task.pieces.notes())]

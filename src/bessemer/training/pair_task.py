@@ -51,8 +51,8 @@ class PairTask:
         texts = list(dict.fromkeys(text for pair in data.pairs for text in (pair.left, pair.right)))
         row = {text: i for i, text in enumerate(texts)}
         self._sides = [(row[pair.left], row[pair.right]) for pair in data.pairs]
-        self._mini_batches = MiniBatches(encoder, config.mini_batch_tokens or mini_batch_tokens(encoder))
-        self._tokens = self._mini_batches.tokenize(texts, "passage")
+        self.pieces = MiniBatches(encoder, config.mini_batch_tokens or mini_batch_tokens(encoder))
+        self._tokens = self.pieces.tokenize(texts, "passage")
         n_tokens = 2 * float(np.mean([len(ids) for ids in self._tokens]))
         self._asked_batch_size = settled_batch_size(config, encoder, len(data.pairs), n_tokens, self.name)
         self.batch_size = min(self._asked_batch_size, len(data.pairs))
@@ -67,23 +67,15 @@ class PairTask:
     def __len__(self) -> int:
         return len(self._pairs)
 
-    @property
-    def n_tokens(self) -> int:
-        return self._mini_batches.n_tokens
-
-    @property
-    def n_padded_tokens(self) -> int:
-        return self._mini_batches.n_padded_tokens
-
     def batch(self, examples: Sequence[int]) -> Batch:
         """``left`` and ``right`` (n,): rows of the distinct texts; ``targets`` (n,): scores from 0 to 1."""
         texts = list(dict.fromkeys(text for i in examples for text in self._sides[i]))
         row = {text: i for i, text in enumerate(texts)}
-        before = self.n_padded_tokens
+        before = self.pieces.n_padded_tokens
         low, high = self._scale
         return {
-            "texts": self._mini_batches([self._tokens[text] for text in texts], "passage"),
-            "n_tokens": self.n_padded_tokens - before,
+            "texts": self.pieces([self._tokens[text] for text in texts], "passage"),
+            "n_tokens": self.pieces.n_padded_tokens - before,
             "left": torch.tensor([row[self._sides[i][0]] for i in examples]),
             "right": torch.tensor([row[self._sides[i][1]] for i in examples]),
             "targets": torch.tensor([(self._pairs[i].score - low) / (high - low) for i in examples]),
@@ -97,9 +89,6 @@ class PairTask:
         vectors = torch.cat(list(embeddings))[batch["texts"]["order"]]
         return self._loss(vectors[batch["left"]], vectors[batch["right"]], batch["targets"])
 
-    def halve(self) -> bool:
-        return self._mini_batches.halve()
-
     def write(self, examples: Sequence[int], folder: Path) -> Path:
         """The batch's pairs as tab-separated lines."""
         file = folder / "failed_batch.tsv"
@@ -109,12 +98,12 @@ class PairTask:
         return file
 
     def notes(self) -> tuple[str, ...]:
-        notes = [*self._mini_batches.notes()]
+        notes = []
         if len(self) < self._asked_batch_size:
             notes.append(f"batch size {len(self)}: there are no more pairs")
         if self._scale != (0.0, 1.0):
             notes.append("scores from {:g} to {:g} were brought to 0 to 1".format(*self._scale))
-        return tuple(f"{self.name}: {note}" for note in notes) if self.name else tuple(notes)
+        return tuple(notes)
 
 
 def require_difference(pairs: JudgedPairs, where: str) -> None:

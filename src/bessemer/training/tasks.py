@@ -18,7 +18,7 @@ from bessemer.training.guide import Guide
 from bessemer.training.hardware import auto_batch_size, mini_batch_tokens
 from bessemer.training.lora import merged
 from bessemer.training.losses import batch_loss
-from bessemer.training.mini_batches import Features
+from bessemer.training.mini_batches import Features, MiniBatches
 from bessemer.types import HardNegatives
 
 log = logging.getLogger("bessemer")
@@ -34,12 +34,8 @@ class Task(Protocol):
     epoch: int
 
     @property
-    def n_tokens(self) -> int:
-        """Encoded so far."""
-
-    @property
-    def n_padded_tokens(self) -> int:
-        """The same with padding."""
+    def pieces(self) -> MiniBatches:
+        """What cuts its texts, and counts their tokens."""
 
     def __len__(self) -> int: ...
 
@@ -51,9 +47,6 @@ class Task(Protocol):
 
     def loss(self, embeddings: Sequence[Tensor], batch: Batch) -> Tensor:
         """Of the embeddings (n, d) of all mini-batches, in their order; the mean over the batch's examples."""
-
-    def halve(self) -> bool:
-        """Make mini-batches of half the size from now on; False where they cannot be smaller."""
 
     def write(self, examples: Sequence[int], folder: Path) -> Path:
         """A batch as a file for a person to read."""
@@ -129,12 +122,8 @@ class RetrievalTask:
         self.examples.epoch = epoch
 
     @property
-    def n_tokens(self) -> int:
-        return self.collator.mini_batches.n_tokens
-
-    @property
-    def n_padded_tokens(self) -> int:
-        return self.collator.mini_batches.n_padded_tokens
+    def pieces(self) -> MiniBatches:
+        return self.collator.mini_batches
 
     def batch(self, examples: Sequence[int]) -> Batch:
         return self.collator([self.examples[i] for i in examples])
@@ -162,12 +151,8 @@ class RetrievalTask:
     def negatives(self) -> Sequence[HardNegatives]:
         return self.examples.negatives
 
-    def halve(self) -> bool:
-        return self.collator.mini_batches.halve()
-
     def write(self, examples: Sequence[int], folder: Path) -> Path:
         return write_batch(self.examples, [self.examples[i] for i in examples], folder)
 
     def notes(self) -> tuple[str, ...]:
-        notes = (*self.examples.notes(self._asked_batch_size), *self.collator.mini_batches.notes())
-        return tuple(f"{self.name}: {note}" for note in notes) if self.name else notes
+        return self.examples.notes(self._asked_batch_size)

@@ -149,7 +149,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
                 if not isinstance(error, shares.OutOfMemoryElsewhere):
                     shares.out_of_memory(self._encoder.device, self._processes)
                 model.zero_grad()
-                if not task.halve():
+                if not task.pieces.halve():
                     raise
                 self._was_halved = True
         if not torch.isfinite(loss):
@@ -205,7 +205,8 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """With a loss also the speed and the share of padding since the last one, under their names in the report."""
         if "loss" in logs:
-            counts = (self._n_examples, sum(t.n_tokens for t in self.tasks), sum(t.n_padded_tokens for t in self.tasks))
+            pieces = [task.pieces for task in self.tasks]
+            counts = (self._n_examples, sum(p.n_tokens for p in pieces), sum(p.n_padded_tokens for p in pieces))
             examples, tokens, padded = (now - before for now, before in zip(counts, self._logged, strict=True))
             self._logged = counts
             seconds = sum(clock.lap() for clock in self._clocks)
