@@ -36,6 +36,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pairs import relevant_pairs
 from processes import alone
 from results import with_section
 
@@ -177,21 +178,14 @@ def sentence_transformers(config: Config, folder: Path) -> tuple[dict[str, Path]
     from bessemer.training.arguments import LEARNING_RATE
 
     collection = load_judged(config, require=("train", "test")).collection
-    texts = {passage.passage_id: passage.indexed_text for passage in collection.passages}
-    train = collection.splits["train"]
-    pairs = [
-        (query.text, texts[passage_id])
-        for query in train.queries
-        for passage_id, grade in train.qrels.get(query.query_id, {}).items()
-        if grade > 0 and passage_id in texts
-    ]
+    pairs = relevant_pairs(collection)
     encoder, settings = open_encoder(config, config.model), config.finetune
     model = encoder.model
     columns = dict(zip(("anchor", "positive"), map(list, zip(*pairs, strict=True)), strict=True))
     triplets = mine_hard_negatives(
         Dataset.from_dict(columns),
         model,
-        corpus=list(texts.values()),
+        corpus=[passage.indexed_text for passage in collection.passages],
         num_negatives=1,
         relative_margin=RELATIVE_MARGIN,
     )

@@ -43,6 +43,7 @@ from typing import Any
 
 import torch
 
+from pairs import relevant_pairs
 from processes import alone
 from trainers import CONTESTANTS, LEARNING_RATE, LENGTH, TEMPERATURE, Job, bessemer, bessemer_by_grad_cache
 
@@ -152,16 +153,9 @@ def write_without_dropout(base: Path, copy: Path) -> None:
 
 def train_pairs(collection: Any) -> tuple[list[tuple[str, str]], list[str]]:
     """(query, positive) of the train split, shuffled, and the texts of all passages."""
-    texts = {passage.passage_id: passage.indexed_text for passage in collection.passages}
-    train = collection.splits["train"]
-    pairs = [
-        (query.text, texts[passage_id])
-        for query in train.queries
-        for passage_id, grade in train.qrels.get(query.query_id, {}).items()
-        if grade > 0 and passage_id in texts
-    ]
+    pairs = relevant_pairs(collection)
     random.Random(0).shuffle(pairs)
-    return pairs, list(dict.fromkeys(texts.values()))
+    return pairs, list(dict.fromkeys(passage.indexed_text for passage in collection.passages))
 
 
 def distinct_triples(pairs: Sequence[tuple[str, str]], texts: Sequence[str], n: int) -> list[tuple[str, str, str]]:
