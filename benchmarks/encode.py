@@ -29,7 +29,7 @@ from bessemer.encoders.precision import lowest_cosine
 from bessemer.encoders.runtime import has_native_bf16
 from bessemer.formats.beir import read_beir
 from bessemer.measures import per_query
-from bessemer.search.exact import top_k
+from bessemer.search.exact import ExactSearch
 from bessemer.types import Collection
 
 
@@ -47,7 +47,7 @@ def mean_ndcg(collection: Collection, queries: np.ndarray, passages: np.ndarray,
         for query_id, grades in test.qrels.items()
     }
     judged = [query.query_id for query in test.queries if any(grade > 0 for grade in qrels[query.query_id].values())]
-    scores, rows = top_k(queries, passages, 10)
+    scores, rows = ExactSearch(passages).top_k(queries, 10)
     results = {
         query.query_id: [(ids[row], float(score)) for row, score in zip(rows[i], scores[i], strict=True)]
         for i, query in enumerate(test.queries)

@@ -5,8 +5,8 @@
 Random unit vectors, passage i relevant to query i, no encoding. "retrieval" is the search alone, "mining" all of
 `mine_hard_negatives`: 4 negatives per query out of the 100, no margin.
 
-- "bessemer": `bessemer.search.exact.top_k`, and `bessemer.negatives.mine_hard_negatives` with an encoder that gives
-  the vectors.
+- "bessemer": `bessemer.search.exact.ExactSearch`, and `bessemer.negatives.mine_hard_negatives` with an encoder that
+  gives the vectors.
 - "sentence-transformers": its `mine_hard_negatives` with a model that gives the vectors; retrieval is its part from the
   first product to the last selection. Without faiss, which is its default.
 - "plain": one whole product and argpartition per 500 queries, run on a tenth of the queries.
@@ -104,13 +104,13 @@ def plain(size: Size) -> dict[str, Any]:
 
 
 def bessemer(size: Size) -> dict[str, Any]:
-    from bessemer.search.exact import top_k
+    from bessemer.search.exact import ExactSearch
 
     queries, passages = size.vectors()
-    top_k(queries[:600], passages[:9000], size.top_k)  # threads and buffers of the linear algebra are there
+    ExactSearch(passages[:9000]).top_k(queries[:600], size.top_k)  # threads and buffers of the linear algebra are there
     with PeakMemory() as memory:
         started = time.perf_counter()
-        _, found = top_k(queries, passages, size.top_k)
+        _, found = ExactSearch(passages).top_k(queries, size.top_k)
         seconds = time.perf_counter() - started
     return {"retrieval_seconds": seconds, "retrieval_mib": memory.above_start, "first": found[: size.tenth]}
 
@@ -119,7 +119,7 @@ def bessemer_mining(size: Size) -> dict[str, Any]:
     from bessemer.config import NegativesConfig
     from bessemer.encoders.encoder import Encoded
     from bessemer.negatives import mine_hard_negatives
-    from bessemer.search.exact import top_k
+    from bessemer.search.exact import ExactSearch
     from bessemer.types import Judged, Passage, Query
 
     class Precomputed:
@@ -132,7 +132,7 @@ def bessemer_mining(size: Size) -> dict[str, Any]:
             return Encoded(dense=passages)
 
     queries, passages = size.vectors()
-    top_k(queries[:600], passages[:9000], size.top_k)
+    ExactSearch(passages[:9000]).top_k(queries[:600], size.top_k)
     corpus = [Passage(f"p{i}", f"p{i}", f"passage {i}") for i in range(size.n_passages)]
     numbers = range(size.n_queries)
     judged = Judged(tuple(Query(f"q{i}", f"query {i}") for i in numbers), {f"q{i}": {f"p{i}": 1} for i in numbers})

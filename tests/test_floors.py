@@ -31,7 +31,7 @@ PARTS = {"artifacts": "workspace", "content_hash": "workspace", "source_hash": "
 FLOOR = {unit: floor for floor, units in FLOORS.items() for unit in units}
 
 HEAVY = {"torch", "transformers", "sentence_transformers", "accelerate", "peft"}
-MAY_BE_HEAVY = ("encoders.", "training.", "llm.local", "search.exact", "search.rerank")
+MAY_BE_HEAVY = ("encoders.", "training.", "llm.local", "search.approximate", "search.rerank")
 MAX_LINES = 400
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))

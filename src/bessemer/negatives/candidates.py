@@ -25,7 +25,7 @@ class Pool:
     """Queries (Q, d) and passages (P, d) of the mining model, with the relevant passages of each query by position.
 
     ``excluded[i]`` holds ``positives[i]`` and whatever shares a text with one of them, or is relevant to another
-    query of the same text: positives of a query are out of bounds across all rows.
+    query of the same text: positives of a query are out of bounds across all rows. It is sorted.
     """
 
     queries: tuple[Query, ...]
@@ -39,9 +39,22 @@ class Pool:
         """Similarities of one query to some passages, as the mining model gives them."""
         return np.asarray(self.passage_vectors[passages] @ self.query_vectors[query], dtype=np.float32)
 
-    def allowed(self, query: int, passages: Positions) -> Positions:
-        """``passages`` without those that must not be negatives of the query, in their order."""
-        return passages[~np.isin(passages, self.excluded[query])]
+    def is_allowed(self, query: int, passages: Positions) -> NDArray[np.bool_]:
+        """(n,) which of ``passages`` may be negatives of the query."""
+        excluded = self.excluded[query]  # never empty
+        nearest = excluded[np.searchsorted(excluded[:-1], passages)]
+        return np.asarray(nearest != passages, dtype=np.bool_)
+
+    @cached_property
+    def lengths(self) -> Vectors:
+        """(P,) L2 norms of the passages."""
+        squares: Vectors = np.einsum("nd,nd->n", self.passage_vectors, self.passage_vectors)
+        return np.sqrt(squares)
+
+    @cached_property
+    def positive_scores(self) -> list[Vectors]:
+        """Per query the similarities of its positives: every strategy is held against them."""
+        return [self.scores(i, positives) for i, positives in enumerate(self.positives)]
 
     @cached_property
     def position(self) -> Mapping[str, int]:

@@ -58,9 +58,7 @@ def near_duplicates(pool: Pool, query: int, candidates: Positions) -> Mask:
     Vectors alone would drop what merely speaks of the same thing, which is what a hard negative does.
     """
     positives = pool.positives[query]
-    lengths = np.linalg.norm(pool.passage_vectors[candidates], axis=1)[:, None] * np.linalg.norm(
-        pool.passage_vectors[positives], axis=1
-    )
+    lengths = pool.lengths[candidates][:, None] * pool.lengths[positives]
     products = pool.passage_vectors[candidates] @ pool.passage_vectors[positives].T
     found = np.zeros(len(candidates), dtype=np.bool_)
     for i, j in zip(*np.nonzero(products > LOOKS_ALIKE * lengths), strict=True):

@@ -102,7 +102,7 @@ def _screen(
     """Every rule in turn, the dearest last and only on what it may matter for."""
     reasons = np.full(len(proposal.passages), "", dtype=object)
     margin = relative_margin_of(name, config)
-    close, rule = too_close(proposal.scores, pool.scores(i, pool.positives[i]), margin, config.absolute_margin)
+    close, rule = too_close(proposal.scores, pool.positive_scores[i], margin, config.absolute_margin)
     reasons[close] = rule
     left = (~close).nonzero()[0]
     reasons[left[near_duplicates(pool, i, proposal.passages[left])]] = "near-duplicate of a positive"
@@ -132,7 +132,7 @@ def _choose(
         scores=tuple(pool.scores(i, found).tolist()),
         positive_scores={
             pool.passages[p].passage_id: float(score)
-            for p, score in zip(pool.positives[i], pool.scores(i, pool.positives[i]), strict=True)
+            for p, score in zip(pool.positives[i], pool.positive_scores[i], strict=True)
         },
         strategy=config.strategy,
         probabilities=probabilities,

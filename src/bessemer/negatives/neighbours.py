@@ -8,7 +8,7 @@ import numpy as np
 
 from bessemer.config import NegativesConfig
 from bessemer.negatives.candidates import Pool, Positions, Vectors
-from bessemer.search.exact import longest_norm, top_k
+from bessemer.search.exact import ExactSearch
 from bessemer.search.fusion import reciprocal_rank_fusion
 from bessemer.types import Hits
 
@@ -17,31 +17,33 @@ QUERIES_PER_BLOCK = 2048
 Ranking = tuple[Positions, Vectors]
 
 
-def neighbours(pool: Pool, config: NegativesConfig) -> Iterator[Positions]:
+def neighbours(pool: Pool, config: NegativesConfig) -> Iterator[Ranking]:
     """Per query the passages of ranks ``[range_min, range_max)``, nearest first, counted after all that must not be
-    negatives is taken out.
+    negatives is taken out; and their similarities to the query.
 
     ``candidates: hybrid`` joins the two rankings by reciprocal rank; ``anchor: positive`` takes the neighbours of every
     positive of the query, each passage at the best score that one of them gives it.
     """
-    longest = longest_norm(pool.passage_vectors)
+    exact = ExactSearch(pool.passage_vectors)
     for start in range(0, len(pool.queries), QUERIES_PER_BLOCK):
         rows = range(start, min(start + QUERIES_PER_BLOCK, len(pool.queries)))
         depth = config.range_max + max(len(pool.excluded[i]) for i in rows)
-        dense = _dense(pool, rows, config.anchor, depth, longest) if config.candidates != "bm25" else []
+        dense = _dense(pool, rows, config.anchor, depth, exact) if config.candidates != "bm25" else []
         lexical = _lexical(pool, rows, config.anchor, depth) if config.candidates != "dense" else []
         for row, i in enumerate(rows):
             lanes = [lane[row] for lane in (dense, lexical) if lane]
-            ranked = lanes[0][0] if len(lanes) == 1 else _fused(pool, lanes)
-            yield pool.allowed(i, ranked)[config.range_min : config.range_max]
+            ranked, scores = lanes[0] if len(lanes) == 1 else _fused(pool, lanes)
+            chosen = np.flatnonzero(pool.is_allowed(i, ranked))[config.range_min : config.range_max]
+            of_query = config.candidates == "dense" and config.anchor == "query"
+            yield ranked[chosen], scores[chosen] if of_query else pool.scores(i, ranked[chosen])
 
 
-def _dense(pool: Pool, rows: range, anchor: str, depth: int, longest: float) -> list[Ranking]:
+def _dense(pool: Pool, rows: range, anchor: str, depth: int, exact: ExactSearch) -> list[Ranking]:
     if anchor == "query":
         vectors = pool.query_vectors[rows.start : rows.stop]
     else:
         vectors = pool.passage_vectors[np.concatenate([pool.positives[i] for i in rows])]
-    scores, found = top_k(vectors, pool.passage_vectors, depth, longest=longest)
+    scores, found = exact.top_k(vectors, depth)
     return _by_query(pool, rows, anchor, list(zip(found, scores, strict=True)))
 
 
@@ -69,9 +71,9 @@ def _by_query(pool: Pool, rows: range, anchor: str, lists: Sequence[Ranking]) ->
     return joined
 
 
-def _fused(pool: Pool, lanes: Sequence[Ranking]) -> Positions:
+def _fused(pool: Pool, lanes: Sequence[Ranking]) -> Ranking:
     lists = [[(pool.passages[p].passage_id, float(s)) for p, s in zip(*lane, strict=True)] for lane in lanes]
-    return _positions(pool, reciprocal_rank_fusion(lists))[0]
+    return _positions(pool, reciprocal_rank_fusion(lists))
 
 
 def _positions(pool: Pool, hits: Hits) -> Ranking:

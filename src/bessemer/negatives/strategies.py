@@ -24,15 +24,16 @@ def random_passages(pool: Pool, config: NegativesConfig, seed: int) -> Iterator[
     for i, query in enumerate(pool.queries):
         n_drawn = min(n_passages, RANDOM_OVERSAMPLING * config.n_negatives + len(pool.excluded[i]))
         drawn = generator(seed, query.query_id).choice(n_passages, size=n_drawn, replace=False, shuffle=True)
-        chosen = pool.allowed(i, drawn.astype(np.int64))
+        chosen = drawn.astype(np.int64)
+        chosen = chosen[pool.is_allowed(i, chosen)]
         yield Proposal(chosen, pool.scores(i, chosen))
 
 
 def top_k(pool: Pool, config: NegativesConfig, seed: int) -> Iterator[Proposal]:
     """The nearest passages, ranks ``[range_min, range_max)`` counted after the positives are taken out."""
     del seed  # nothing is drawn
-    for i, found in enumerate(neighbours(pool, config)):
-        yield Proposal(found, pool.scores(i, found))
+    for found, scores in neighbours(pool, config):
+        yield Proposal(found, scores)
 
 
 def bm25(pool: Pool, config: NegativesConfig, seed: int) -> Iterator[Proposal]:
@@ -46,7 +47,7 @@ def same_document(pool: Pool, config: NegativesConfig, seed: int) -> Iterator[Pr
     for i, positives in enumerate(pool.positives):
         documents = {pool.passages[p].doc_id for p in positives}
         members = np.unique(np.concatenate([pool.of_document[doc_id] for doc_id in documents]))
-        members = pool.allowed(i, members)
+        members = members[pool.is_allowed(i, members)]
         scores = pool.scores(i, members)
         order = np.argsort(-scores, kind="stable")
         yield Proposal(members[order], scores[order])

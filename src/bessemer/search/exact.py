@@ -1,104 +1,108 @@
-"""Exact nearest neighbours by blocked matrix products: the reference for every engine, and what evaluation uses.
+"""Exact nearest neighbours by matrix products: the reference for every engine, and what evaluation uses.
 
-The product is numpy's and the selection torch's: on two CPU cores each was the faster of the two (docs/log.md). Blocks
-are long on the side of the passages, so that few partial rankings are to be joined. Two steps make the result the same
-for every block size, on every machine:
+Two steps make the result the same for every block size, on every machine:
 
-1. blocks of float32 scores keep, per query, the best ``k + MARGIN`` candidates so far;
-2. the candidates' scores are computed again in float64 (rounded to float32 once) and sorted by score, then priority.
-
-The first step may mis-order scores that differ by less than float32 rounding. Where the k-th score is that close to
-the last candidate's, more passages than the margin may tie for the last places (copies of one text, say): such a
-query is scored against all passages in float64, so that ties at the edge are decided by priority as well.
+1. fast products tell which passages may be among the k best of a query, ties with the last of them included
+   (`bessemer.search.approximate`);
+2. their scores are computed again in float64 (rounded to float32 once) and sorted by score, then priority.
 """
 
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-MARGIN = 16
-_ROUNDING = 1e-5  # relative to |query| * |passage|; float32 products of width 384 stay below 1e-6
+MOST_CANDIDATES = 1 << 23
+"""Of one block of queries. Where there are more (copies of one text without end, say), the block is halved."""
+RESCORED_AT_ONCE = 4096
 
 Scores = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
 
-def top_k(
-    queries: NDArray[np.float32],
-    passages: NDArray[np.float32],
-    k: int,
-    *,
-    priority: NDArray[np.int64] | None = None,
-    longest: float | None = None,
-    query_block: int = 256,
-    passage_block: int = 65_536,
-) -> tuple[Scores, Indices]:
-    """The ``k`` largest dot products of each query: (Q, k) scores and (Q, k) passage rows, best first.
+class ExactSearch:
+    """The largest dot products with ``passages`` (N, d), float32, possibly a memory map.
 
-    ``queries`` (Q, d) and ``passages`` (N, d) may be memory maps; k is cut to N. Equal scores: lower ``priority``
-    first (default: lower row). ``longest``: `longest_norm` of the passages, where it is known already. Memory above the
-    inputs and the result is a few times ``4 * query_block * passage_block`` bytes.
-    Raises ValueError on shapes that do not fit and on NaN or infinite input.
+    Equal scores: lower ``priority`` first (default: lower row). Raises ValueError on NaN or infinite values.
     """
-    if queries.ndim != 2 or passages.ndim != 2 or queries.shape[1] != passages.shape[1]:
-        raise ValueError(f"queries {queries.shape} and passages {passages.shape} must be (Q, d) and (N, d)")
-    if k < 1:
-        raise ValueError(f"k must be at least 1, not {k}")
-    n_queries, n_passages = len(queries), len(passages)
-    k = min(k, n_passages)
-    priority = np.arange(n_passages) if priority is None else priority
-    blocks = [slice(start, start + passage_block) for start in range(0, n_passages, passage_block)]
-    longest = longest_norm(passages) if longest is None else longest
-    scores = np.empty((n_queries, k), dtype=np.float32)
-    indices = np.empty((n_queries, k), dtype=np.int64)
-    for start in range(0, n_queries, query_block):
-        some = np.asarray(queries[start : start + query_block], dtype=np.float32)
-        noise = _ROUNDING * longest_norm(some, "queries") * longest
+
+    def __init__(self, passages: Scores, *, priority: Indices | None = None) -> None:
+        if passages.ndim != 2:
+            raise ValueError(f"passages must be (N, d), not {passages.shape}")
+        self.passages = passages
+        self._priority = np.arange(len(passages)) if priority is None else priority
+        self._longest = _longest_norm(passages, "passages")
+
+    @cached_property
+    def _residual(self) -> float:
+        from bessemer.search.approximate import bf16_residual
+
+        return bf16_residual(self.passages)
+
+    def top_k(
+        self, queries: Scores, k: int, *, query_block: int = 512, passage_block: int = 16_384
+    ) -> tuple[Scores, Indices]:
+        """The ``k`` best passages for ``queries`` (Q, d): (Q, k) scores and (Q, k) rows, best first; k is cut to N.
+
+        Memory above the inputs and the result: about ``4 * query_block * passage_block`` bytes for each of at most
+        eight threads. Raises ValueError on shapes that do not fit and on NaN or infinite values.
+        """
+        if queries.ndim != 2 or queries.shape[1] != self.passages.shape[1]:
+            raise ValueError(f"queries must be (Q, d) with the passages' d: {queries.shape}, {self.passages.shape}")
+        if k < 1:
+            raise ValueError(f"k must be at least 1, not {k}")
+        _longest_norm(queries, "queries")
+        k = min(k, len(self.passages))
+        scores = np.empty((len(queries), k), dtype=np.float32)
+        rows = np.empty((len(queries), k), dtype=np.int64)
         if k == 0:
-            continue
-        candidates = _candidates(some, passages, min(k + MARGIN, n_passages), blocks)
-        for row, (query, found) in enumerate(zip(some, candidates, strict=True), start=start):
-            exact = _exact_scores(query, passages[found])
-            if len(found) < n_passages and _tied_at_the_edge(exact, k, noise):
-                found = np.arange(n_passages)
-                exact = np.concatenate([_exact_scores(query, passages[block]) for block in blocks])
-            order = np.lexsort((priority[found], -exact))[:k]
-            scores[row], indices[row] = exact[order], found[order]
-    return scores, indices
+            return scores, rows
+        from bessemer.encoders.runtime import map_batches
+
+        blocks = [slice(start, start + query_block) for start in range(0, len(queries), query_block)]
+        found = map_batches(lambda some: self._best(queries[some], k, passage_block), blocks, "cpu")
+        for some, best in zip(blocks, found, strict=True):
+            scores[some], rows[some] = best
+        return scores, rows
+
+    def _best(self, queries: Scores, k: int, passage_block: int) -> tuple[Scores, Indices]:
+        """`top_k` of one block."""
+        from bessemer.search.approximate import candidates  # here: `compare` imports this file and never searches
+
+        found = candidates(
+            queries,
+            self.passages,
+            k,
+            longest=self._longest,
+            residual=self._residual,
+            block=passage_block,
+            most=max(MOST_CANDIDATES, len(self.passages)),
+        )
+        if found is None:
+            halves = [self._best(half, k, passage_block) for half in np.array_split(queries, 2)]
+            scores, rows = (np.concatenate(part) for part in zip(*halves, strict=True))
+            return scores, rows
+        of_query, rows = found
+        starts = np.searchsorted(of_query, np.arange(len(queries) + 1))
+        scores = np.concatenate(
+            [self._exact_scores(query, some) for query, some in zip(queries, np.split(rows, starts[1:-1]), strict=True)]
+        )
+        best = np.lexsort((self._priority[rows], -scores, of_query))[starts[:-1, None] + np.arange(k)]
+        return scores[best], rows[best]
+
+    def _exact_scores(self, query: Scores, rows: Indices) -> Scores:
+        """(n,) dot products in float64, rounded once: the same for a passage wherever it stands."""
+        scores = np.empty(len(rows), dtype=np.float32)
+        for start in range(0, len(rows), RESCORED_AT_ONCE):
+            some = slice(start, start + RESCORED_AT_ONCE)
+            scores[some] = np.vecdot(self.passages[rows[some]].astype(np.float64), query.astype(np.float64))
+        return scores
 
 
-def _candidates(queries: Scores, passages: Scores, m: int, blocks: list[slice]) -> Indices:
-    """(Q, m) the rows of the m best passages per query, unordered, as far as float32 products tell."""
-    import torch  # here, since `compare` imports this file and never searches
-
-    best = torch.empty(len(queries), 0)
-    rows = torch.empty(len(queries), 0, dtype=torch.long)
-    for block in blocks:
-        scores = torch.from_numpy(queries @ np.asarray(passages[block], dtype=np.float32).T)
-        found, columns = scores.topk(min(m, scores.shape[1]), dim=1, sorted=False)
-        best, rows = torch.cat([best, found], dim=1), torch.cat([rows, columns + block.start], dim=1)
-        if best.shape[1] > m:
-            best, kept = best.topk(m, dim=1, sorted=False)
-            rows = rows.gather(1, kept)
-    return rows.numpy()
-
-
-def _exact_scores(query: Scores, passages: Scores) -> Scores:
-    """(n,) dot products in float64, rounded once: the same for a passage wherever it stands."""
-    products: NDArray[np.float64] = np.einsum("nd,d->n", passages.astype(np.float64), query.astype(np.float64))
-    return products.astype(np.float32)
-
-
-def _tied_at_the_edge(scores: Scores, k: int, noise: float) -> bool:
-    """Whether a passage that is no candidate may score as much as the k-th candidate."""
-    kth = np.partition(scores, -k)[-k]
-    return bool(kth - scores.min() <= noise)
-
-
-def longest_norm(vectors: Scores, name: str = "passages") -> float:
+def _longest_norm(vectors: Scores, name: str) -> float:
     """The largest L2 norm of the rows; 0 without rows. Raises ValueError on NaN or infinite values."""
     longest = 0.0
     for start in range(0, len(vectors), 8192):

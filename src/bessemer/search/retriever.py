@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from bessemer.encoders.encoder import Encoder
 from bessemer.search.bm25 import BM25
-from bessemer.search.exact import longest_norm
-from bessemer.search.exact import top_k as exact_top_k
+from bessemer.search.exact import ExactSearch
 from bessemer.search.fusion import reciprocal_rank_fusion
 from bessemer.search.ranking import tie_priority
 from bessemer.types import Hits
@@ -48,8 +47,7 @@ class DenseRetriever:
         self.passage_ids = list(passage_ids)
         self.similarity = similarity or encoder.similarity
         self.vectors = unit_length(vectors) if self.similarity == "cosine" else vectors
-        self._priority = tie_priority(self.passage_ids)
-        self._longest = longest_norm(self.vectors)
+        self._exact = ExactSearch(self.vectors, priority=tie_priority(self.passage_ids))
 
     def search(self, texts: Sequence[str], top_k: int) -> list[Hits]:
         if not texts or not self.passage_ids:
@@ -59,7 +57,7 @@ class DenseRetriever:
             raise ValueError("the encoder gives no dense vectors")
         if self.similarity == "cosine":
             queries = unit_length(queries)
-        scores, indices = exact_top_k(queries, self.vectors, top_k, priority=self._priority, longest=self._longest)
+        scores, indices = self._exact.top_k(queries, top_k)
         rows = zip(scores.tolist(), indices.tolist(), strict=True)
         return [[(self.passage_ids[i], s) for s, i in zip(*row, strict=True)] for row in rows]
 

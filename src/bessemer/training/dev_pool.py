@@ -14,7 +14,7 @@ from bessemer.encoders.encoder import Encoder
 from bessemer.errors import ArtifactError
 from bessemer.measures import per_query
 from bessemer.processes import Processes
-from bessemer.search.exact import top_k
+from bessemer.search.exact import ExactSearch
 from bessemer.search.ranking import tie_priority
 from bessemer.types import Hits, Judged, Passage, Qrels, Query
 
@@ -49,7 +49,7 @@ class EvaluationPool:
         if queries is None or passages is None:
             raise ArtifactError("the evaluation pool needs dense vectors, which this encoder does not give")
         priority = tie_priority([passage.passage_id for passage in self.passages])
-        scores, found = top_k(queries, passages, min(10, len(self.passages)), priority=priority)
+        scores, found = ExactSearch(passages, priority=priority).top_k(queries, 10)
         results: dict[str, Hits] = {
             query.query_id: [(self.passages[p].passage_id, float(s)) for p, s in zip(found[i], scores[i], strict=True)]
             for i, query in enumerate(self.queries)
