@@ -1,0 +1,153 @@
+"""The configuration: one strict pydantic model per stage, read from YAML with command-line flags on top.
+
+Flags win over the file. An unknown key is an error that names the nearest known one; all errors are reported at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Set
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from bessemer.config.documents import ChunkingConfig, ColumnsConfig, SplitConfig
+from bessemer.config.finetune import FinetuneConfig
+from bessemer.config.negatives import NegativesConfig
+from bessemer.config.questions import QuestionsConfig
+from bessemer.config.section import Section
+from bessemer.config.tasks import PromptsConfig, TaskConfig
+from bessemer.errors import ConfigError
+
+__all__ = [
+    "ChunkingConfig",
+    "ColumnsConfig",
+    "Config",
+    "EvaluationConfig",
+    "FinetuneConfig",
+    "NegativesConfig",
+    "PromptsConfig",
+    "QuestionsConfig",
+    "Section",
+    "SplitConfig",
+    "TaskConfig",
+    "load_config",
+]
+
+
+class EvaluationConfig(Section):
+    measures: tuple[str, ...] = (
+        *(f"{name}@{k}" for name in ("Success", "P", "R") for k in (1, 3, 5, 10)), "R@100",
+        "RR@10", "nDCG@10", "AP@100",
+    )  # fmt: skip
+    general: str | None = Field(None, description="BEIR folder of the general set; unset: docstring pairs of the demo")
+    general_margin: float = Field(0.01, ge=0, description="nDCG@10 that the tuned model may lose on the general set")
+    top_k: int = Field(100, ge=1, description="passages retrieved per query")
+    bootstrap_samples: int = Field(10_000, ge=100, description="resamples behind each interval")
+
+
+class Config(Section):
+    """Everything that ``bessemer adapt`` and its parts can be told."""
+
+    source: str | None = Field(None, description="file or folder of documents")
+    data: str | None = Field(None, description="BEIR folder, BGE JSONL, TSV of pairs, Parquet, ... or hf:NAME[:SUBSET]")
+    columns: ColumnsConfig | None = Field(
+        None, description="column mapping of a dataset, as {query: question, positives: context.contexts}"
+    )
+    task: str = Field("", description="whose prompts stand before the texts (docs/tasks.md); unset: the model's own")
+    tasks: tuple[TaskConfig, ...] = Field(
+        (), description="finetune: several datasets in place of data, as [{data: a, task: qa}, {data: b}]"
+    )
+    prompts: Mapping[str, PromptsConfig] = Field(
+        {}, description="your own tasks, as {faq: {query: 'Question: ', passage: 'Answer: '}}"
+    )
+    queries: str | None = Field(None, description="JSONL of your own queries for --source")
+    model: str = Field("minilm", description="name, alias or folder of the base model")
+    out: str = Field("out", description="folder to write to")
+    workspace: str = Field(".bessemer", description="folder of finished steps and caches")
+    seed: int = Field(42, description="of splits, draws and training")
+    device: str | None = Field(None, description="cpu, cuda, mps; unset: the best there is")
+    trust_remote_code: str | None = Field(None, description="the revision whose remote code may run; unset: none")
+    final_fit: bool = Field(False, description="after a `ship`, train once more on all passages with the same settings")
+    chunking: ChunkingConfig = ChunkingConfig()
+    split: SplitConfig = SplitConfig()
+    questions: QuestionsConfig = QuestionsConfig()
+    negatives: NegativesConfig = NegativesConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Config:
+        if self.final_fit and self.finetune.frozen_passages:
+            raise ValueError("final_fit mixes whole models; it does not go with finetune.frozen_passages")
+        return self
+
+
+def load_config(path: str | Path | None = None, flags: Mapping[str, Any] | None = None) -> Config:
+    """Read ``path`` (YAML) and lay ``flags`` over it; dotted flag names reach into sections.
+
+    Flags whose value is None were not given. Raises ConfigError naming file, key and fix for every fault.
+    """
+    values: dict[str, Any] = _read_yaml(Path(path)) if path else {}
+    for name, value in (flags or {}).items():
+        if value is not None:
+            _set(values, name.split("."), value, str(path))
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        given = {name for name, value in (flags or {}).items() if value is not None}
+        raise ConfigError("\n".join(_explain(fault, str(path or "flags"), given) for fault in error.errors())) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check --config") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: bad UTF-8, and dates like 2026-13-45
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: the top level must be `key: value` lines, not {type(values).__name__}")
+    return {key: _filled(key, value) for key, value in values.items()}
+
+
+def _filled(key: Any, value: Any) -> Any:
+    """A section whose every line is commented out reads as null: it has no keys."""
+    field = Config.model_fields.get(key) if isinstance(key, str) else None
+    return {} if value is None and field and isinstance(field.default, Section) else value
+
+
+def _set(values: dict[str, Any], keys: list[str], value: Any, file: str) -> None:
+    for key in keys[:-1]:
+        values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{file}: {key}: must be a section of `key: value` lines")
+    values[keys[-1]] = value
+
+
+def _explain(fault: Any, file: str, flags: Set[str]) -> str:
+    """One fault in a line; what came from a flag is called by the flag's name."""
+    location = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] != "extra_forbidden":
+        where = "--" + location.split(".")[-1].replace("_", "-") if location in flags else f"{file}: {location}"
+        return f"{where}: {fault['msg'].removeprefix('Value error, ')} (given: {fault['input']!r})"
+    known = _keys_at(fault["loc"][:-1])
+    nearest = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
+    hint = f"did you mean `{nearest[0]}`?" if nearest else f"known: {', '.join(sorted(known))}"
+    return f"{file}: {location}: unknown key; {hint}"
+
+
+def _keys_at(location: tuple[Any, ...]) -> list[str]:
+    section: Any = Config
+    for part in location:
+        annotation = section.model_fields[part].annotation
+        if isinstance(annotation, types.UnionType):
+            annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
+        section = annotation
+    return list(section.model_fields)

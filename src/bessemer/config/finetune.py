@@ -1,0 +1,123 @@
+"""Of training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from bessemer.config.section import Section
+
+
+def _number_or_auto(value: Any) -> Any:
+    try:
+        if value == "auto" or (int(value) == float(value) and int(value) >= 2):
+            return value if value == "auto" else int(value)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError("give auto, or a whole number from 2 up")
+
+
+BatchSize = Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)]
+SAMPLING = {"size": 1.0, "round_robin": 0.0}
+
+
+class FinetuneConfig(Section):
+    """Training; names as in Hugging Face's TrainingArguments where they exist there."""
+
+    learning_rate: float | None = Field(None, gt=0, description="unset: 5e-5; 5e-4 with LoRA; 1e-2 for static models")
+    num_train_epochs: float = Field(4.0, gt=0, description="upper bound; early stopping ends sooner")
+    max_steps: int = Field(-1, ge=-1, description="total steps; -1 = by epochs")
+    per_device_train_batch_size: BatchSize = Field(
+        64, description="queries per step, whose passages are negatives; auto: by the data and the device"
+    )
+    warmup_steps: float = Field(0.1, ge=0, description="a count, or a share when below 1")
+    weight_decay: float = Field(0.01, ge=0, description="of AdamW")
+    max_grad_norm: float = Field(1.0, gt=0, description="longer gradients are cut to this norm")
+    lr_scheduler_type: Literal["linear", "cosine", "polynomial", "constant", "constant_with_warmup"] = "linear"
+    loss: str | None = Field(
+        None, description="docs/losses.md; unset: info_nce, for scored pairs cosent, for labelled ones contrastive"
+    )
+    temperature: float = Field(0.05, gt=0, description="logits = score / temperature")
+    symmetric: bool = Field(False, description="info_nce: also from each positive to the queries")
+    same_tower_negatives: bool = Field(False, description="info_nce: other queries and passages, too")
+    hardness_beta: float = Field(1.0, ge=0, description="hardness: weight of a negative grows as exp(beta * score)")
+    class_prior: float = Field(0.0, ge=0, lt=1, description="hardness: share of negatives that are false ones")
+    n_synthetic: int = Field(8, ge=0, description="mochi: negatives mixed from two hard ones, per query")
+    n_synthetic_with_query: int = Field(4, ge=0, description="mochi: negatives mixed from a hard one and the query")
+    loss_margin: float = Field(
+        0.5, gt=0, description="contrastive, triplet: cosine distance that is enough between what does not belong"
+    )
+    exclude_same_document: bool = Field(False, description="passages of the positive's document are no negatives")
+    batch_margin: float | None = Field(
+        None, description="no negative in a batch scores above its query's positive less this; unset: off"
+    )
+    guide: str | None = Field(
+        None, description="model by whose scores batch_margin (then 0 if unset) goes, in place of the trained one's"
+    )
+    matryoshka_dims: tuple[int, ...] = Field((), description="further widths at which the vectors shall serve")
+    n_negatives: int = Field(1, ge=0, description="hard negatives per query and batch")
+    refresh_steps: float = Field(
+        0, ge=0, description="mine anew with the current weights every so many steps (a share below 1); 0: never"
+    )
+    frozen_passages: bool = Field(
+        False, description="train the query side alone, on n_negatives retrieved anew in each step (ADORE)"
+    )
+    max_length: int | None = Field(None, ge=8, description="tokens of a passage; unset: the model's limit, at most 512")
+    query_max_length: int | None = Field(None, ge=8, description="tokens of a query; unset: as max_length")
+    max_train_queries: int | None = Field(None, ge=1, description="a seeded sample of the train queries; stated")
+    bf16: bool | None = Field(None, description="unset: where the hardware has it")
+    fp16: bool = Field(False, description="on a GPU without bf16: half precision with a scaled loss")
+    gradient_checkpointing: bool = Field(False, description="less memory for one forward pass more")
+    lora_rank: int = Field(0, ge=0, description="train adapters of this rank, not the weights (needs peft); 0: off")
+    lora_alpha: int | None = Field(None, ge=1, description="adapters count alpha / rank times; unset: 2 * rank")
+    eval_steps: float = Field(0.25, gt=0, description="a count, or a share of all steps when below 1")
+    save_total_limit: int = Field(2, ge=1, description="checkpoints kept; the best is never the one to go")
+    early_stopping_patience: int = Field(2, ge=1, description="evaluations without a better dev figure")
+    mini_batch_tokens: int | None = Field(
+        None, ge=64, description="padded tokens encoded at once inside a batch; unset: 1024 on a CPU, 65536 on a GPU"
+    )
+    interpolation: bool = Field(True, description="mix the weights with the base's, the share chosen on dev")
+    task_sampling: str = Field(
+        "size", description="of several tasks: size, round_robin, or a number a: batches in proportion to size ** a"
+    )
+
+    logging_steps: float | None = Field(None, gt=0, description="a count, or a share below 1; unset: a fiftieth of all")
+    report_to: tuple[str, ...] = Field((), description="trackers: tensorboard, wandb, mlflow, ...")
+    run_name: str | None = Field(None, description="of this run in the trackers")
+
+    @model_validator(mode="after")
+    def _one_source_of_negatives(self) -> FinetuneConfig:
+        if self.frozen_passages and (self.refresh_steps or self.guide):
+            raise ValueError("frozen_passages retrieves negatives in every step; leave refresh_steps and guide out")
+        return self
+
+    @property
+    def sampling_alpha(self) -> float:
+        """The exponent that ``task_sampling`` names: batches of a task grow as its number of examples to this."""
+        return SAMPLING[self.task_sampling] if self.task_sampling in SAMPLING else float(self.task_sampling)
+
+    @model_validator(mode="after")
+    def _one_precision(self) -> FinetuneConfig:
+        if self.fp16 and self.bf16:
+            raise ValueError("fp16 and bf16 cannot both be on: give one")
+        return self
+
+    @field_validator("task_sampling", mode="before")
+    @classmethod
+    def _known_sampling(cls, value: Any) -> str:
+        try:
+            known = str(value) in SAMPLING or 0 <= float(value) <= 1
+        except ValueError:
+            known = False
+        if not known:
+            raise ValueError("give size, round_robin or a number from 0 to 1")
+        return str(value)
+
+    @field_validator("matryoshka_dims", "report_to", mode="before")
+    @classmethod
+    def _list_of_a_flag(cls, value: Any) -> Any:
+        """``256,128``, as a command line gives them; ``none`` is the empty one."""
+        if not isinstance(value, str):
+            return value
+        return [part.strip() for part in value.split(",")] if value != "none" else []
