@@ -68,11 +68,12 @@ class Call:
 
 
 def verb(name: str, *keys: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command. ``keys`` are configuration keys that become options, ``finetune.*`` a whole section; the
-    function's own further parameters become options or arguments as Typer reads them."""
+    """Register a command. ``keys`` are configuration keys that become options, ``finetune.*`` a whole section,
+    ``llm=llm.url`` one under another name; the function's own further parameters become options or arguments as Typer
+    reads them."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        fields = {key.rsplit(".", 1)[-1]: key for pattern in (*keys, *COMMON) for key in _expanded(pattern)}
+        fields = dict(_named(key) for pattern in (*keys, *COMMON) for key in _expanded(pattern))
         own = [p for n, p in inspect.signature(function, eval_str=True).parameters.items() if n != "call"]
 
         def command(**given: Any) -> None:
@@ -112,6 +113,12 @@ def _expanded(pattern: str) -> list[str]:
         return [pattern]
     section = pattern.removesuffix(".*")
     return [f"{section}.{field}" for field in _section(section).model_fields]
+
+
+def _named(key: str) -> tuple[str, str]:
+    """(flag, key)."""
+    flag, renamed, of = key.partition("=")
+    return (flag, of) if renamed else (key.rsplit(".", 1)[-1], key)
 
 
 def _section(name: str) -> type[Section]:

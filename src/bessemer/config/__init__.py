@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from bessemer.config.documents import ChunkingConfig, ColumnsConfig, SplitConfig
 from bessemer.config.finetune import FinetuneConfig
+from bessemer.config.llm import LLMConfig
 from bessemer.config.negatives import NegativesConfig
 from bessemer.config.questions import QuestionsConfig
 from bessemer.config.section import Section
@@ -29,6 +30,7 @@ __all__ = [
     "Config",
     "EvaluationConfig",
     "FinetuneConfig",
+    "LLMConfig",
     "NegativesConfig",
     "PromptsConfig",
     "QuestionsConfig",
@@ -75,6 +77,7 @@ class Config(Section):
     final_fit: bool = Field(False, description="after a `ship`, train once more on all passages with the same settings")
     chunking: ChunkingConfig = ChunkingConfig()
     split: SplitConfig = SplitConfig()
+    llm: LLMConfig = LLMConfig()
     questions: QuestionsConfig = QuestionsConfig()
     negatives: NegativesConfig = NegativesConfig()
     finetune: FinetuneConfig = FinetuneConfig()

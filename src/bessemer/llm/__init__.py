@@ -1,0 +1,1 @@
+"""Language models: calls over HTTP, kept and counted; what they answer, read."""

@@ -1,0 +1,260 @@
+"""Calls to any OpenAI-compatible endpoint: many at once, retried, kept on disk, within a budget."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from bessemer.config import LLMConfig
+from bessemer.errors import BessemerError, ConfigError, ServiceError
+from bessemer.llm.ledger import Ledger, Tokens, estimated_tokens
+from bessemer.llm.request_cache import Reply, Request, RequestCache
+
+logger = logging.getLogger("bessemer")
+
+KEY_VARIABLES = ("BESSEMER_LLM_API_KEY", "OPENAI_API_KEY")
+NO_KEY = "none"
+"""What servers of one's own are sent: they ask for no key, and the library insists on one."""
+MAX_BYTES = 4 << 20
+"""Of one answer: a broken server could send without end."""
+BROKEN_ANSWERS = 3
+"""How often a request is sent whose answer was cut, or was no answer."""
+IN_A_ROW = 5
+"""Failed calls with none between them that succeeded, after which the rest is not tried."""
+LOG_SECONDS = 5.0
+
+
+class _Broken(Exception):
+    """An answer that is none."""
+
+
+class Client:
+    """Asks ``config.model`` at ``config.url``. Raises ConfigError without either, or without the `openai` package."""
+
+    def __init__(self, config: LLMConfig, cache: RequestCache) -> None:
+        self._config = config
+        self._cache = cache
+        self._url, self.model = endpoint(config)
+        self._key = next((key for name in KEY_VARIABLES if (key := os.environ.get(name))), NO_KEY)
+        self.ledger = Ledger(
+            input_price=config.input_price,
+            output_price=config.output_price,
+            max_cost=config.max_cost,
+            max_tokens=config.max_tokens,
+        )
+        self._failed = self._failed_in_a_row = 0
+        self._last_fault = ""
+
+    def ask(self, requests: Sequence[Request]) -> list[Reply]:
+        """The replies in the order of the requests; each is kept as soon as it is there.
+
+        Answers that are kept already are not asked for. Raises BudgetError before the call that might pass the budget,
+        ServiceError when calls still fail after retries; either way what came back is kept, and the same call again
+        asks for the rest alone.
+        """
+        found = [self._kept(request) for request in requests]
+        open_requests = [i for i, reply in enumerate(found) if reply is None]
+        if open_requests:
+            for i, reply in asyncio.run(self._ask_all({i: requests[i] for i in open_requests})).items():
+                found[i] = reply
+        return [reply for reply in found if reply is not None]
+
+    def _kept(self, request: Request) -> Reply | None:
+        reply = self._cache.get(request.key(self.model))
+        if reply is not None:
+            self.ledger.note_kept(reply.tokens)
+        return reply
+
+    def estimate(self, requests: Sequence[Request]) -> dict[str, Any]:
+        """What `ask` would take at most: calls, tokens, cost and seconds (None where nothing is known of them)."""
+        unasked = [request for request in requests if self._cache.get(request.key(self.model)) is None]
+        tokens = Tokens(0, 0)
+        for request in unasked:
+            tokens += worst_case(request)
+        each = self._cache.seconds_per_call()
+        return {
+            "calls": len(unasked),
+            "calls_kept": len(requests) - len(unasked),
+            "input_tokens": tokens.input,
+            "output_tokens": tokens.output,
+            "cost": self.ledger.cost(tokens),
+            "seconds": None if each is None else each * len(unasked) / self._config.concurrency,
+        }
+
+    async def _ask_all(self, requests: dict[int, Request]) -> dict[int, Reply]:
+        from openai import AsyncOpenAI
+
+        replies: dict[int, Reply] = {}
+        left = iter(requests.items())
+        stop: list[BessemerError] = []
+        progress = _Progress(len(requests), self.ledger)
+        self._failed = self._failed_in_a_row = 0
+
+        async def work(service: AsyncOpenAI) -> None:
+            for i, request in left:  # one iterator for all: each takes what comes next
+                if stop:
+                    return
+                try:
+                    reply = await self._ask_one(service, request)
+                except BessemerError as error:  # the others finish what they have begun: it is paid for
+                    stop.append(error)
+                    return
+                if reply is not None:
+                    replies[i] = reply
+                progress.update()
+
+        options = {"max_retries": self._config.max_retries, "timeout": self._config.timeout}
+        async with AsyncOpenAI(api_key=self._key, base_url=self._url, **options) as service:  # type: ignore[arg-type]
+            await asyncio.gather(*(work(service) for _ in range(min(self._config.concurrency, len(requests)))))
+        if stop:
+            raise stop[0]
+        if self._failed:
+            raise ServiceError(
+                f"{self._url}: {self._failed} of {len(requests)} calls failed, the last with {self._last_fault}; the "
+                "other answers are kept: run the same command again"
+            )
+        return replies
+
+    async def _ask_one(self, service: Any, request: Request) -> Reply | None:
+        """None where the call failed in the end, which is counted."""
+        import openai
+
+        worst = worst_case(request)
+        self.ledger.reserve(worst)
+        took: Tokens | None = None
+        started = time.monotonic()
+        try:
+            reply = await self._whole_reply(service, request)
+            took = reply.tokens
+        except openai.APIStatusError as error:
+            return self._refused(error)
+        except (openai.APIError, _Broken) as error:
+            return self._note_failure(str(error) or type(error).__name__)
+        finally:
+            self.ledger.settle(worst, took)
+        self._failed_in_a_row = 0
+        self._cache.put(request.key(self.model), reply, time.monotonic() - started)
+        return reply
+
+    async def _whole_reply(self, service: Any, request: Request) -> Reply:
+        """The library sends again what was not answered; we, what was answered in part."""
+        for _ in range(BROKEN_ANSWERS - 1):
+            try:
+                return await self._sent(service, request)
+            except _Broken:
+                continue
+        return await self._sent(service, request)
+
+    async def _sent(self, service: Any, request: Request) -> Reply:
+        call = service.chat.completions.with_streaming_response.create(
+            model=self.model,
+            messages=[{"role": "system", "content": request.system}, {"role": "user", "content": request.user}],
+            max_tokens=request.max_tokens,
+            temperature=request.temperature,
+        )
+        body = bytearray()
+        async with call as response:
+            try:
+                async for chunk in response.iter_bytes():
+                    body += chunk
+                    if len(body) > MAX_BYTES:
+                        raise _Broken(f"an answer of more than {MAX_BYTES >> 20} MiB")
+            except _Broken:
+                raise
+            except Exception as error:  # of the HTTP library below: the connection was cut within the answer
+                raise _Broken(f"an answer that was cut ({type(error).__name__})") from None
+        return read_reply(bytes(body), request)
+
+    def _refused(self, error: Any) -> Reply | None:
+        """400 and 422 are about this request; 401, 403, 404 about all of them; the rest has been tried again."""
+        said = self._said(error)
+        if error.status_code in (400, 413, 422):
+            return Reply("", Tokens(0, 0), refused=said)
+        if error.status_code in (401, 403, 404):
+            names = " or ".join(KEY_VARIABLES)
+            hint = "check --llm and --llm-model" if error.status_code == 404 else f"set {names} in the environment"
+            raise ServiceError(f"{self._url}: {said}; {hint}")
+        return self._note_failure(said)
+
+    def _note_failure(self, fault: str) -> None:
+        self._failed += 1
+        self._failed_in_a_row += 1
+        self._last_fault = self._without_key(fault)
+        if self._failed_in_a_row >= IN_A_ROW:
+            raise ServiceError(
+                f"{self._url}: {IN_A_ROW} calls in a row failed, the last with {self._last_fault}; all answers so far "
+                "are kept: run the same command again when the service is back"
+            )
+
+    def _said(self, error: Any) -> str:
+        body = error.body if isinstance(error.body, dict) else {}
+        message = str(body.get("message") or error.message)
+        return self._without_key(f"{error.status_code} {' '.join(message.split())[:300]}")
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self._key, "(key)") if self._key != NO_KEY else text
+
+
+def endpoint(config: LLMConfig) -> tuple[str, str]:
+    """(base URL, model). A bare host is completed by /v1, where all servers have it."""
+    if not config.url:
+        raise ConfigError("no language model: give --llm URL of an OpenAI-compatible endpoint (docs/llm.md)")
+    parts = urlsplit(config.url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ConfigError(f"--llm {config.url}: give a URL such as http://localhost:8000/v1")
+    if not config.model:
+        raise ConfigError("--llm-model: name the model to ask, as the endpoint calls it (GET /v1/models lists them)")
+    try:
+        import openai  # noqa: F401
+    except ImportError:
+        raise ConfigError("--llm needs the openai package: pip install 'bessemer[llm]'") from None
+    url = config.url.rstrip("/")
+    return (url if parts.path.strip("/") else f"{url}/v1"), config.model
+
+
+def worst_case(request: Request) -> Tokens:
+    """Tokens that a call takes at most, but for a tokenizer much poorer than usual."""
+    return Tokens(estimated_tokens(request.system) + estimated_tokens(request.user), request.max_tokens)
+
+
+def read_reply(body: bytes, request: Request) -> Reply:
+    """The answer in a chat completion's JSON; what the service does not count is estimated."""
+    try:
+        data = json.loads(body)
+        choice = data["choices"][0]
+        text = choice["message"]["content"]
+        if not isinstance(text, str):
+            raise TypeError
+    except (ValueError, KeyError, IndexError, TypeError):
+        raise _Broken("an answer that is no chat completion") from None
+    usage = data.get("usage")
+    counts = [usage.get(name) if isinstance(usage, dict) else None for name in ("prompt_tokens", "completion_tokens")]
+    estimates = (worst_case(request).input, estimated_tokens(text))
+    known = [c if isinstance(c, int) and c >= 0 else e for c, e in zip(counts, estimates, strict=True)]
+    return Reply(text, Tokens(*known), is_whole=choice.get("finish_reason") != "length")
+
+
+class _Progress:
+    """Says how far it is, every few seconds."""
+
+    def __init__(self, n: int, ledger: Ledger) -> None:
+        self._n, self._ledger = n, ledger
+        self._done = 0
+        self._start = self._last = time.monotonic()
+
+    def update(self) -> None:
+        self._done += 1
+        now = time.monotonic()
+        if now - self._last < LOG_SECONDS or self._done >= self._n:
+            return
+        self._last = now
+        left = (now - self._start) / self._done * (self._n - self._done)
+        cost = self._ledger.cost(self._ledger.spent)
+        spent = f"{self._ledger.spent.total:,} tokens" + (f", {cost:.2f}" if cost is not None else "")
+        logger.info("language model: %d of %d calls, %s, %.0f s left", self._done, self._n, spent, left)

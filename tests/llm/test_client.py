@@ -1,0 +1,318 @@
+"""The client against a real server that misbehaves as it is told."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bessemer.config import LLMConfig
+from bessemer.errors import ArtifactError, BudgetError, ConfigError, ServiceError
+from bessemer.llm.client import MAX_BYTES, Client
+from bessemer.llm.ledger import Ledger, Tokens, estimated_tokens
+from bessemer.llm.request_cache import Reply, Request, RequestCache
+from scripted_llm import Answer, Scripted, chat, fault, serving
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[RequestCache]:
+    with RequestCache(tmp_path / "llm" / "replies.sqlite") as cache:
+        yield cache
+
+
+@pytest.fixture(autouse=True)
+def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BESSEMER_LLM_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def settings(server: Scripted, **given: Any) -> LLMConfig:
+    return LLMConfig(**{"url": server.url, "model": "m", "max_retries": 2, "timeout": 5, **given})
+
+
+def ask(n: int) -> list[Request]:
+    return [Request("be brief", f"question {i}", max_tokens=20) for i in range(n)]
+
+
+def echo(request: dict[str, Any], _: int) -> Answer:
+    return chat(f"re: {request['messages'][-1]['content']}")
+
+
+def test_replies_come_in_order_and_are_never_asked_again(cache: RequestCache) -> None:
+    def later_ones_first(request: dict[str, Any], number: int) -> Answer:
+        answer = echo(request, number)
+        answer.seconds = 0.05 if number % 2 == 0 else 0.0
+        return answer
+
+    with serving(later_ones_first) as server:
+        client = Client(settings(server, concurrency=4), cache)
+        assert [reply.text for reply in client.ask(ask(10))] == [f"re: question {i}" for i in range(10)]
+        assert 1 < server.most_at_once <= 4
+        again = Client(settings(server), cache)
+        assert [reply.text for reply in again.ask(ask(11))][10] == "re: question 10"
+        assert len(server.requests) == 11
+    assert (client.ledger.n_calls, client.ledger.spent) == (10, Tokens(100, 50))
+    assert (again.ledger.n_calls, again.ledger.n_kept, again.ledger.kept) == (1, 10, Tokens(100, 50))
+
+
+def test_what_is_sent(cache: RequestCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BESSEMER_LLM_API_KEY", "sk-secret")
+    with serving(echo) as server:
+        Client(settings(server), cache).ask([Request("be brief", "why?", max_tokens=7, temperature=0.5)])
+    (sent,) = server.requests
+    assert sent["model"] == "m"
+    assert (sent["max_tokens"], sent["temperature"]) == (7, 0.5)
+    assert [(m["role"], m["content"]) for m in sent["messages"]] == [("system", "be brief"), ("user", "why?")]
+    assert server.headers[0]["authorization"] == "Bearer sk-secret"
+
+
+@pytest.mark.parametrize("key", ["model", "system", "user", "max_tokens", "temperature"])
+def test_another_prompt_model_or_parameter_is_another_request(key: str) -> None:
+    one = Request("s", "u", 5, 0.0)
+    other = {"system": "t", "user": "v", "max_tokens": 6, "temperature": 0.1}
+    changed = Request(**{**vars(one), key: other[key]}) if key != "model" else one
+    assert changed.key("n" if key == "model" else "m") != one.key("m") == Request("s", "u", 5, 0.0).key("m")
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        fault(429, retry_after="0"),
+        fault(500),
+        fault(503),
+        Answer(chat("whole").body, cut=30),
+        Answer(b"<html>busy</html>"),
+        Answer({"choices": []}),
+        Answer({"choices": [{"message": {"content": None}}]}),
+        Answer(b""),
+        Answer(b"{" + b" " * (MAX_BYTES + 1)),
+        Answer(chat("late").body, seconds=1.5),
+    ],
+    ids=["429", "500", "503", "cut", "no JSON", "no choice", "no content", "empty", "huge", "slow"],
+)
+def test_what_goes_wrong_once_is_asked_again(first: Answer, cache: RequestCache) -> None:
+    def script(request: dict[str, Any], number: int) -> Answer:
+        return first if number == 0 else echo(request, number)
+
+    with serving(script) as server:
+        (reply,) = Client(settings(server, timeout=0.7), cache).ask(ask(1))
+    assert reply.text == "re: question 0"
+    assert len(server.requests) == 2
+
+
+def test_a_service_that_is_down_stops_the_run_and_loses_nothing(cache: RequestCache) -> None:
+    def script(request: dict[str, Any], number: int) -> Answer:
+        return echo(request, number) if number < 3 else fault(500, "out of order", x_should_retry="false")
+
+    with serving(script) as server:
+        client = Client(settings(server, concurrency=1), cache)
+        with pytest.raises(ServiceError, match="5 calls in a row failed, the last with 500 out of order; all answers"):
+            client.ask(ask(50))
+        assert len(server.requests) == 3 + 5
+        server.script = echo
+        assert len(Client(settings(server), cache).ask(ask(50))) == 50
+        assert len(server.requests) == 3 + 5 + 47
+
+
+def test_single_failures_are_reported_at_the_end(cache: RequestCache) -> None:
+    def script(request: dict[str, Any], number: int) -> Answer:
+        broken = request["messages"][-1]["content"] in ("question 3", "question 7")
+        return fault(500, x_should_retry="false") if broken else echo(request, number)
+
+    with serving(script) as server:
+        with pytest.raises(ServiceError, match="2 of 10 calls failed, the last with 500 scripted; the other answers"):
+            Client(settings(server, concurrency=1), cache).ask(ask(10))
+        server.script = echo
+        assert len(Client(settings(server), cache).ask(ask(10))) == 10
+        assert len(server.requests) == 12
+
+
+def test_a_server_that_is_not_there(cache: RequestCache) -> None:
+    with serving(echo) as server:
+        pass
+    with pytest.raises(ServiceError, match="Connection error"):
+        Client(settings(server, max_retries=0), cache).ask(ask(2))
+
+
+def test_a_request_that_is_refused_is_no_failure(cache: RequestCache) -> None:
+    def script(request: dict[str, Any], number: int) -> Answer:
+        return fault(400, "context length exceeded") if number == 0 else echo(request, number)
+
+    with serving(script) as server:
+        replies = Client(settings(server, concurrency=1), cache).ask(ask(2))
+        assert [reply.refused for reply in replies] == ["400 context length exceeded", ""]
+        Client(settings(server, concurrency=1), cache).ask(ask(2))
+        assert len(server.requests) == 3  # it is not kept: another server may take it
+
+
+@pytest.mark.parametrize(
+    ("status", "hint"), [(401, "set BESSEMER_LLM_API_KEY"), (403, "set BESSEMER"), (404, "check --llm and --llm-model")]
+)
+def test_what_fails_for_all_is_asked_once(status: int, hint: str, cache: RequestCache) -> None:
+    with serving(lambda *_: fault(status, "no")) as server:
+        with pytest.raises(ServiceError, match=f"{status} no; {hint}"):
+            Client(settings(server, concurrency=1), cache).ask(ask(20))
+        assert len(server.requests) == 1
+
+
+def test_the_key_is_in_no_message_file_or_log(
+    cache: RequestCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+
+    def script(request: dict[str, Any], number: int) -> Answer:
+        return echo(request, number) if number == 0 else fault(401, "Incorrect API key provided: sk-very-secret.")
+
+    with caplog.at_level(logging.INFO), serving(script) as server, pytest.raises(ServiceError) as caught:
+        Client(settings(server, concurrency=1), cache).ask(ask(3))
+    assert "(key)" in str(caught.value)
+    assert "secret" not in str(caught.value) + caplog.text
+    assert all(b"secret" not in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+
+
+def test_a_budget_of_tokens_is_never_passed(cache: RequestCache) -> None:
+    """Each call may take 5 + 20 tokens by the estimate and takes 15: the fourth might pass 60."""
+    (request, *_) = ask(1)
+    worst = estimated_tokens(request.system) + estimated_tokens(request.user) + 20
+    assert worst == 3 + 4 + 20
+    with serving(echo) as server:
+        client = Client(settings(server, max_tokens=60, concurrency=1), cache)
+        with pytest.raises(BudgetError, match=r"--max-tokens 60: .*\(3 calls made, 45 tokens\); all answers are kept"):
+            client.ask(ask(10))
+        assert len(server.requests) == 3
+        assert len(Client(settings(server), cache).ask(ask(10))) == 10
+        assert len(server.requests) == 10
+
+
+def test_calls_in_flight_together_keep_the_budget_too(cache: RequestCache) -> None:
+    def slow(request: dict[str, Any], number: int) -> Answer:
+        answer = echo(request, number)
+        answer.seconds = 0.1
+        return answer
+
+    with serving(slow) as server:
+        with pytest.raises(BudgetError):
+            Client(settings(server, max_tokens=60, concurrency=8), cache).ask(ask(10))
+        assert len(server.requests) == 2  # 2 x 27 <= 60 < 3 x 27
+
+
+def test_a_budget_of_money(cache: RequestCache) -> None:
+    """A call is reserved at 7 * 1 + 20 * 3 = 67 millionths and takes 10 * 1 + 5 * 3 = 25."""
+    prices = {"input_price": 1.0, "output_price": 3.0, "max_cost": 100e-6}
+    with serving(echo) as server:
+        client = Client(settings(server, concurrency=1, **prices), cache)
+        with pytest.raises(BudgetError, match=r"--max-cost 0.0001: .*\(2 calls made, 30 tokens, 0.0001\)"):
+            client.ask(ask(10))
+    assert client.ledger.account()["cost"] == pytest.approx(50e-6)
+
+
+def test_an_estimate_asks_nothing(cache: RequestCache) -> None:
+    with serving(echo) as server:
+        client = Client(settings(server, input_price=1.0, output_price=3.0, concurrency=4), cache)
+        assert client.estimate(ask(8))["seconds"] is None
+        client.ask(ask(2))
+        found = client.estimate(ask(8))
+        assert len(server.requests) == 2
+    assert (found["calls"], found["calls_kept"], found["input_tokens"], found["output_tokens"]) == (6, 2, 42, 120)
+    assert found["cost"] == pytest.approx((42 + 3 * 120) / 1e6)
+    mean = cache.seconds_per_call()
+    assert mean is not None
+    assert found["seconds"] == pytest.approx(mean * 6 / 4)
+
+
+def test_what_a_service_does_not_count_is_estimated(cache: RequestCache) -> None:
+    with serving(lambda *_: chat("abcdef", usage=None)) as server:
+        (reply,) = Client(settings(server), cache).ask(ask(1))
+    assert reply == Reply("abcdef", Tokens(7, 2))
+
+
+def test_an_answer_that_was_too_long_is_known_as_such(cache: RequestCache) -> None:
+    with serving(lambda *_: chat("[1, 2", finish="length")) as server:
+        (reply,) = Client(settings(server), cache).ask(ask(1))
+        (again,) = Client(settings(server), cache).ask(ask(1))
+    assert not reply.is_whole
+    assert again == reply
+
+
+def test_estimated_tokens() -> None:
+    assert estimated_tokens("abcdefg") == 3  # 7 / 3
+    assert estimated_tokens("检索 bm25") == 2 + 2
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "give --llm URL"),
+        ({"url": "localhost:8000", "model": "m"}, "--llm localhost:8000: give a URL such as http"),
+        ({"url": "http://localhost:8000"}, "--llm-model: name the model"),
+    ],
+)
+def test_what_must_be_given(given: dict[str, str], message: str, cache: RequestCache) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Client(LLMConfig(**given), cache)
+
+
+def test_a_bare_host_is_completed(cache: RequestCache) -> None:
+    with serving(echo) as server:
+        Client(settings(server, url=server.url.removesuffix("/v1")), cache).ask(ask(1))
+        assert len(server.requests) == 1
+
+
+def test_money_needs_prices() -> None:
+    with pytest.raises(ValueError, match="max_cost needs input_price and output_price"):
+        LLMConfig(max_cost=1.0)
+    assert Ledger().cost(Tokens(5, 5)) is None
+
+
+def test_a_file_that_is_no_cache(tmp_path: Path) -> None:
+    (tmp_path / "replies.sqlite").write_text("not a database, and long enough to be looked at as one" * 20)
+    with pytest.raises(ArtifactError, match="move it away"):
+        RequestCache(tmp_path / "replies.sqlite")
+
+
+def test_killed_midway_no_call_is_made_twice(tmp_path: Path) -> None:
+    """SIGKILL while calls are in flight; the second run asks for what the first had no answer to."""
+
+    def slow(request: dict[str, Any], number: int) -> Answer:
+        answer = echo(request, number)
+        answer.seconds = 0.05
+        return answer
+
+    with serving(slow) as server:
+        program = textwrap.dedent(f"""
+            from pathlib import Path
+            from bessemer.config import LLMConfig
+            from bessemer.llm.client import Client
+            from bessemer.llm.request_cache import Request, RequestCache
+            with RequestCache(Path({str(tmp_path / "replies.sqlite")!r})) as cache:
+                client = Client(LLMConfig(url={server.url!r}, model="m", concurrency=4), cache)
+                client.ask([Request("be brief", f"question {{i}}", max_tokens=20) for i in range(200)])
+        """)
+        process = subprocess.Popen(
+            [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": ":".join(sys.path)}
+        )
+        while len(server.requests) < 30:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        time.sleep(0.2)
+        with RequestCache(tmp_path / "replies.sqlite") as cache:
+            n_before = len(server.requests)
+            replies = Client(settings(server, concurrency=4), cache).ask(ask(200))
+        assert [reply.text for reply in replies] == [f"re: question {i}" for i in range(200)]
+        assert len(server.requests) - n_before < 200 - 20
+        asked = Counter(server.users())
+        assert max(asked.values()) <= 2
+        assert sum(n == 2 for n in asked.values()) <= 4  # those that were in flight when it died
+        assert len(asked) == 200

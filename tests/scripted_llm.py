@@ -1,0 +1,116 @@
+"""An OpenAI-compatible server whose behaviour a test writes down: real HTTP, in a process or thread of its own.
+
+A script is a function from the request (path and JSON body) and its number to an `Answer`; requests are recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass
+class Answer:
+    """``body`` is sent as it is where it is bytes; ``cut``: the connection ends after so many bytes of it."""
+
+    body: Any
+    status: int = 200
+    seconds: float = 0.0
+    cut: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+Script = Callable[[dict[str, Any], int], Answer]
+
+
+def chat(text: str, *, finish: str = "stop", usage: tuple[int, int] | None = (10, 5)) -> Answer:
+    """A chat completion."""
+    body: dict[str, Any] = {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "scripted",
+        "choices": [{"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}}],
+    }
+    if usage:
+        body["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)}
+    return Answer(body)
+
+
+def fault(status: int, message: str = "scripted", **headers: str) -> Answer:
+    return Answer({"error": {"message": message, "type": "scripted"}}, status, headers=headers)
+
+
+class Scripted:
+    """The running server: its URL, and what it was asked."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.most_at_once = 0
+        self._open = 0
+        self._lock = threading.Lock()
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
+
+    def users(self) -> list[str]:
+        """The user's part of every chat request."""
+        return [request["messages"][-1]["content"] for request in self.requests]
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with outer._lock:
+                    number = len(outer.requests)
+                    outer.requests.append(request)
+                    outer.headers.append({name.lower(): value for name, value in self.headers.items()})
+                    outer._open += 1
+                    outer.most_at_once = max(outer.most_at_once, outer._open)
+                try:
+                    self._send(outer.script(request, number))
+                finally:
+                    with outer._lock:
+                        outer._open -= 1
+
+            def _send(self, answer: Answer) -> None:
+                time.sleep(answer.seconds)
+                body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
+                self.send_response(answer.status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                for name, value in answer.headers.items():
+                    self.send_header(name.replace("_", "-"), value)
+                self.end_headers()
+                self.wfile.write(body[: answer.cut])
+                if answer.cut is not None:
+                    self.close_connection = True
+
+            def log_message(self, *_: Any) -> None: ...
+
+        return Handler
+
+
+@contextmanager
+def serving(script: Script) -> Iterator[Scripted]:
+    scripted = Scripted(script)
+    thread = threading.Thread(target=scripted.server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield scripted
+    finally:
+        scripted.server.shutdown()
+        scripted.server.server_close()
+        thread.join()
