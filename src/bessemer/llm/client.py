@@ -135,7 +135,8 @@ class Client:
         except openai.APIStatusError as error:
             return self._refused(error)
         except (openai.APIError, _Broken) as error:
-            return self._note_failure(str(error) or type(error).__name__)
+            self._note_failure(str(error) or type(error).__name__)
+            return None
         finally:
             self.ledger.settle(worst, took)
         self._failed_in_a_row = 0
@@ -180,7 +181,8 @@ class Client:
             names = " or ".join(KEY_VARIABLES)
             hint = "check --llm and --llm-model" if error.status_code == 404 else f"set {names} in the environment"
             raise ServiceError(f"{self._url}: {said}; {hint}")
-        return self._note_failure(said)
+        self._note_failure(said)
+        return None
 
     def _note_failure(self, fault: str) -> None:
         self._failed += 1

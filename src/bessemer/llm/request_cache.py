@@ -51,6 +51,7 @@ class RequestCache:
         self._connection = sqlite3.connect(file, isolation_level=None)
         try:
             self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")  # outlives the process, if not the power
             self._connection.execute(
                 "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, text TEXT NOT NULL, input INTEGER NOT NULL,"
                 " output INTEGER NOT NULL, is_whole INTEGER NOT NULL, seconds REAL NOT NULL)"
