@@ -1,0 +1,135 @@
+"""Questions out of what a language model answers, however it wraps them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+_THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+_FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_MARK = re.compile(r"^\s*(?:[-*•]|\(?\d{1,3}[.)、:：]|[Qq](?:uestion)?\s*\d*\s*[:：.]|问题?\s*\d*\s*[:：.])\s*")
+_OPENING = re.compile(
+    r"(?:sure|certainly|of course|okay|ok|here (?:are|is)|here's|below (?:are|is)|the following|these are|i have|i've"
+    r"|以下|下面|好的|当然)(?![a-z])",
+    re.IGNORECASE,
+)
+_ABOUT = re.compile(r"\bquestions?\b|\bqueries\b|问题|[:：!！.。]$", re.IGNORECASE)
+_BRACKET, _SEPARATOR = re.compile(r"[\[{]"), re.compile(r"[\s,]*")
+MOST_BROKEN = 200
+"""Brackets that open nothing, after which an answer is given up."""
+_QUESTION_KEYS, _EVIDENCE_KEYS = ("question", "query"), ("evidence", "quote")
+_DECODER = json.JSONDecoder(strict=False)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question with the words of the passage that answer it, where the model gave them."""
+
+    text: str
+    evidence: str = ""
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """``refused``: (text, reason) of what was taken for no question. ``is_cut``: the answer broke off, and what stood
+    before that was saved."""
+
+    questions: tuple[Asked, ...]
+    refused: tuple[tuple[str, str], ...] = ()
+    is_cut: bool = False
+
+
+def parse_questions(text: str) -> Parsed:
+    """The questions in an answer: a JSON list of strings; a list or lines of objects with ``question`` and perhaps
+    ``evidence``; either in a code fence or between other words; questions with ``|`` between them; or lines that end
+    in a question mark. A list that breaks off keeps its whole items. A sentence about the questions is none."""
+    text = _THOUGHTS.sub("", text)
+    body = "\n".join(_FENCE.findall(text)) or text
+    values, is_cut = _json_values(body)
+    found = [asked for value in values for asked in _asked(value)]
+    if not found:
+        is_cut = False
+        found = [Asked(part) for part in _plain(body)]
+    kept: dict[str, Asked] = {}
+    refused = []
+    for asked in found:
+        question = _MARK.sub("", " ".join(asked.text.split())).strip("\"'“” ")
+        fault = _fault(question, kept)
+        if fault:
+            refused.append((asked.text.strip(), fault))
+        else:
+            kept[question.casefold()] = Asked(question, asked.evidence.strip())
+    return Parsed(tuple(kept.values()), tuple(refused), is_cut)
+
+
+def _fault(question: str, kept: dict[str, Asked]) -> str:
+    if not any(character.isalnum() for character in question):
+        return "empty"
+    if _is_preamble(question):
+        return "a sentence about the questions"
+    return "twice in one answer" if question.casefold() in kept else ""
+
+
+def _is_preamble(text: str) -> bool:
+    """``Here are 2 questions:`` and its like."""
+    return bool(_OPENING.match(text) and _ABOUT.search(text)) and not text.endswith(("?", "？"))
+
+
+def _json_values(text: str) -> tuple[list[Any], bool]:
+    """Every JSON list and object in ``text``, in order, and whether one of them breaks off."""
+    values: list[Any] = []
+    is_cut = False
+    position = n_failed = 0
+    while n_failed < MOST_BROKEN and (match := _BRACKET.search(text, position)):
+        try:
+            value, position = _DECODER.raw_decode(text, match.start())
+            values.append(value)
+        except (ValueError, RecursionError):
+            n_failed += 1
+            items, position = _whole_items(text, match.start())
+            values += items
+            is_cut = is_cut or bool(items)
+    return values, is_cut
+
+
+def _whole_items(text: str, start: int) -> tuple[list[Any], int]:
+    """The items of a list that breaks off, and where the first one does that is not whole."""
+    items: list[Any] = []
+    position = start + 1
+    while text[start] == "[":
+        try:
+            item, position = _DECODER.raw_decode(text, _SEPARATOR.match(text, position).end())  # type: ignore[union-attr]
+        except (ValueError, RecursionError):
+            break
+        items.append(item)
+    return items, position
+
+
+def _asked(value: Any) -> Iterator[Asked]:
+    if isinstance(value, str):
+        yield Asked(value)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _asked(item)
+    elif isinstance(value, dict):
+        question = next((value[key] for key in _QUESTION_KEYS if isinstance(value.get(key), str)), None)
+        if question is None:
+            for item in value.values():
+                if isinstance(item, list | dict):
+                    yield from _asked(item)
+            return
+        evidence = next((value[key] for key in _EVIDENCE_KEYS if isinstance(value.get(key), str)), "")
+        yield Asked(question, evidence)
+
+
+def _plain(text: str) -> Iterator[str]:
+    """Without any JSON: parts between ``|``, else lines that end as questions do."""
+    if "|" in text:
+        for part in text.replace("\n", "|").split("|"):
+            head, _, rest = part.strip().replace("：", ":").partition(":")
+            yield rest if _is_preamble(f"{head}:") else part
+    else:
+        yield from (line for line in text.splitlines() if line.rstrip().endswith(("?", "？")))

@@ -1,0 +1,112 @@
+"""What models really send, and what must come of it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bessemer.llm.parse import Asked, parse_questions
+
+TWO = (Asked("What is A?"), Asked("Why B?"))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '["What is A?", "Why B?"]',
+        '[{"question": "What is A?"}, {"question": "Why B?", "evidence": ""}]',
+        '{"question": "What is A?"}\n{"question": "Why B?"}',
+        '{"questions": ["What is A?", "Why B?"]}',
+        '{"questions": [{"query": "What is A?"}, {"query": "Why B?"}], "count": 2}',
+        '```json\n["What is A?", "Why B?"]\n```',
+        '```\n{"question": "What is A?"}\n{"question": "Why B?"}\n```\nI hope this helps!',
+        'Here are 2 questions:\n\n["What is A?", "Why B?"]\n\nLet me know if you need more [or fewer].',
+        'Here are the questions [as asked]: ["What is A?", "Why B?"]',
+        '["Here are 2 questions:", "What is A?", "Why B?"]',
+        '["1. What is A?", "2) Why B?"]',
+        '["Q1: What is A?", "Question 2: Why B?"]',
+        '["What is A?", "Why B?", "what is a?"]',
+        "What is A?|Why B?",
+        "Here are 2 questions: What is A? | Why B?",
+        "Here are 2 questions:\nWhat is A?|Why B?|",
+        "1. What is A?\n2. Why B?",
+        "Here are 2 questions:\n- What is A?\n- Why B?\nThese cover the passage.",
+        '<think>The list ["Is this it?"] is a draft.</think>["What is A?", "Why B?"]',
+        '```json\n["What is A?", "Why B?"]',
+        '[\n  "What is A?",\n  "Why\nB?"\n]',
+    ],
+)
+def test_the_same_two_questions(answer: str) -> None:
+    assert parse_questions(answer).questions == TWO
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '["What is A?", "Why B?", "How does',
+        '["What is A?", "Why B?",',
+        '[{"question": "What is A?"}, {"question": "Why B?"}, {"q',
+    ],
+)
+def test_what_breaks_off_keeps_its_whole_items(answer: str) -> None:
+    parsed = parse_questions(answer)
+    assert parsed.questions == TWO
+    assert parsed.is_cut
+    assert not parse_questions('["What is A?", "Why B?"]').is_cut
+
+
+def test_a_cut_object_in_a_cut_list() -> None:
+    parsed = parse_questions('{"questions": [{"question": "What is A?", "evidence": "A is"}, {"question": "Why')
+    assert parsed.questions == (Asked("What is A?", "A is"),)
+
+
+def test_evidence() -> None:
+    assert parse_questions('[{"question": "甲是什么？", "evidence": " 甲是乙。"}]').questions == (
+        Asked("甲是什么？", "甲是乙。"),
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "", "[]", "{}", "I cannot help with that.", "Here are 2 questions", "```json\n```",
+        "Here are 2 questions:", '["Here are 2 questions about the text."]', '["以下是两个问题："]', '["Sure! Below are the questions:"]', "[1, 2]",
+        '[""]', '["?"]', "null", "[[[[[", '{"error": "overloaded"}',
+    ],
+)  # fmt: skip
+def test_no_question_at_all(answer: str) -> None:
+    assert parse_questions(answer).questions == ()
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Here in Berlin, which offices are open?", "okapi bm25 parameters", "The following year, what changed?",
+        "以下哪个端口是默认的？", "好的密码有多长？", "these are what kind of bees?", "I have lost my key: what now?",
+        "Below freezing, does the pump run?",
+    ],
+)  # fmt: skip
+def test_questions_that_only_begin_like_a_preamble(question: str) -> None:
+    parsed = parse_questions(f'["{question}"]')
+    assert [asked.text for asked in parsed.questions] == [question]
+
+
+def test_what_is_refused_is_told() -> None:
+    parsed = parse_questions('["Here are 3 questions:", "What is A?", "What is A?", " "]')
+    assert parsed.refused == (
+        ("Here are 3 questions:", "a sentence about the questions"),
+        ("What is A?", "twice in one answer"),
+        ("", "empty"),
+    )
+
+
+@given(st.text(alphabet='[]{}",:|?`\\\n aA1Ω问', max_size=80))
+def test_no_answer_breaks_it(answer: str) -> None:
+    for asked in parse_questions(answer).questions:
+        assert asked.text.strip() == asked.text != ""
+
+
+def test_deep_nesting_is_no_stack() -> None:
+    parse_questions("[" * 100_000)
+    parse_questions('{"a":' * 100_000)
