@@ -6,6 +6,7 @@ A script is a function from the request (path and JSON body) and its number to a
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -114,3 +115,28 @@ def serving(script: Script) -> Iterator[Scripted]:
         scripted.server.shutdown()
         scripted.server.server_close()
         thread.join()
+
+
+_PASSAGE = re.compile(r"<passage ([0-9a-f]{12})>\n(.*?)\n</passage \1>", re.DOTALL)
+
+
+def passages_of(request: dict[str, Any]) -> list[str]:
+    """What stands between the marks of a prompt."""
+    return [text for _, text in _PASSAGE.findall(request["messages"][-1]["content"])]
+
+
+def obliging(request: dict[str, Any], number: int) -> Answer:
+    """A model that does as it is told: it asks about the longest words of a passage, rewords by turning them round, and
+    finds that every passage answers its question."""
+    del number
+    system, user = (message["content"] for message in request["messages"])
+    if "into other words" in system:
+        return chat(json.dumps([" ".join(reversed(text.split())) for text in json.loads(user)], ensure_ascii=False))
+    if "judge whether" in system:
+        return chat("yes")
+    words = list(dict.fromkeys(re.findall(r"\w{4,}", " ".join(passages_of(request)))))
+    longest = sorted(words, key=lambda word: (-len(word), word))
+    n = int((re.search(r"(\d+) (?:at most|question)", system) or ["", "1"])[1])
+    groups = [longest[3 * i : 3 * i + 3] for i in range(n)]
+    asked = [{"question": f"what about {' '.join(group)}", "evidence": group[0]} for group in groups if len(group) == 3]
+    return chat(json.dumps(asked, ensure_ascii=False))

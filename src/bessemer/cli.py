@@ -20,9 +20,10 @@ MINING = (  # all but n_negatives, which is the name of training's own
     *(f"negatives.{key}" for key in ("simans_a", "simans_b", "shares")),
     *(f"negatives.{key}" for key in ("relative_margin", "absolute_margin", "reranker")),
 )
+LLM = ("llm=llm.url", "llm_model=llm.model", *(f"llm.{key}" for key in ("max_cost", "max_tokens", "concurrency")))
 
 
-@verb("adapt", "source", "data", "queries", *TRAINING, *MINING, "final_fit", "evaluation.general")
+@verb("adapt", "source", "data", "queries", *TRAINING, *MINING, *LLM, "final_fit", "evaluation.general")
 def adapt(call: Call) -> None:
     """Documents or judged data to a tuned model, an index, and a report that says whether it is better."""
     from bessemer.recipes.adapt import adapt as run
@@ -80,14 +81,18 @@ def prepare(call: Call) -> None:
     call.answer(result, funnel_summary(result))
 
 
-@verb("questions", "data", "source", "model", "out", "questions.*", "split.*")
+@verb("questions", "data", "source", "model", "out", "questions.*", "split.*", *LLM)
 def questions(call: Call) -> None:
-    """Questions for a corpus without a language model: extracted, split by document; a BEIR folder with qrels."""
+    """Questions for a corpus, by a language model or extracted without one, split by document; a BEIR folder."""
+    from bessemer.recipes.plan import calls_summary
     from bessemer.recipes.questions import questions_folder
     from bessemer.recipes.summary import funnel_summary
 
-    result = questions_folder(call.config)
-    call.answer(result, funnel_summary(result))
+    result = questions_folder(call.config, dry_run=call.dry_run)
+    if call.dry_run:
+        call.answer(result, f"language model: {calls_summary(result['llm'])}; nothing was written")
+    else:
+        call.answer(result, funnel_summary(result))
 
 
 @verb("negatives", "data", "model", "negatives.*", "finetune.temperature")

@@ -30,7 +30,7 @@ app = typer.Typer(
 )
 
 COMMON = ("workspace", "seed", "device")
-PLANNED = ("adapt",)  # verbs of several steps, which say themselves what a dry run finds
+PLANNED = ("adapt", "questions")  # verbs that say themselves what a dry run finds
 IN_PROCESSES = ("finetune",)  # verbs for torchrun
 
 

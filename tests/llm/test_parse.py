@@ -70,9 +70,9 @@ def test_evidence() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        "", "[]", "{}", "I cannot help with that.", "Here are 2 questions", "```json\n```",
-        "Here are 2 questions:", '["Here are 2 questions about the text."]', '["以下是两个问题："]', '["Sure! Below are the questions:"]', "[1, 2]",
-        '[""]', '["?"]', "null", "[[[[[", '{"error": "overloaded"}',
+        "", "[]", "{}", "I cannot help with that.", "Here are 2 questions", "```json\n```", "[1, 2]", "null", "[[[[[",
+        "Here are 2 questions:", '["Here are 2 questions about the text."]', '["以下是两个问题："]', '[""]', '["?"]',
+        '["Sure! Below are the questions:"]', '{"error": "overloaded"}',
     ],
 )  # fmt: skip
 def test_no_question_at_all(answer: str) -> None:

@@ -51,6 +51,11 @@ class Client:
         self._failed = self._failed_in_a_row = 0
         self._last_fault = ""
 
+    @property
+    def fingerprint(self) -> str:
+        """What its answers depend on besides the requests."""
+        return f"llm {self.model}"
+
     def ask(self, requests: Sequence[Request]) -> list[Reply]:
         """The replies in the order of the requests; each is kept as soon as it is there.
 

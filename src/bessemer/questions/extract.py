@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from bessemer.config import QuestionsConfig
 from bessemer.errors import DataError, Problem
 from bessemer.questions.candidates import BodyCandidates, Candidate, by_home, heading_candidates
-from bessemer.questions.split import position
+from bessemer.questions.split import MAX_SEEN, SEEN_SHARE, position
 from bessemer.questions.withhold import withhold
 from bessemer.text import normal_form, units
 from bessemer.types import Dropped, Judged, Passage, Query
 
 STAGE = "questions"
-MAX_SEEN = 200
-SEEN_SHARE = 0.2
+PER_PASSAGE = 2
 MAX_SIMILARITY = 0.6  # of the words of a seen question and a train question
 MAX_TRIED = 3  # sentences and phrases of a passage that are tried before it goes without
 
@@ -39,8 +38,8 @@ class Extracted:
 def extract_questions(
     passages: Sequence[Passage], splits: Mapping[str, str], config: QuestionsConfig, seed: int
 ) -> Extracted:
-    """Extract at most ``config.per_passage`` queries per train passage, ``config.per_test_passage`` per dev or test
-    passage.
+    """Extract at most ``config.per_passage`` queries (default 2) per train passage, ``config.per_test_passage`` per dev
+    or test passage.
 
     ``splits`` maps doc_id to train, dev or test. Test documents are unseen in training; the further split ``seen`` asks
     new questions of train documents (at most 200, or one for a fifth of the train passages). A heading is relevant to
@@ -59,7 +58,7 @@ def extract_questions(
     headings, bodies = by_home(good), BodyCandidates(passages)
     for passage in passages:
         split = splits[passage.doc_id]
-        limit = config.per_passage if split == "train" else config.per_test_passage
+        limit = (config.per_passage or PER_PASSAGE) if split == "train" else config.per_test_passage
         _take(shelf, split, limit, [headings.get(passage.passage_id, []), *_from_body(bodies, passage, seed)], bodies)
     train = [passage for passage in passages if splits[passage.doc_id] == "train"]
     train.sort(key=lambda passage: position(passage.passage_id, seed))

@@ -10,6 +10,8 @@ from bessemer.config import SplitConfig
 from bessemer.errors import DataError, Problem
 
 Split = Literal["train", "dev", "test"]
+MAX_SEEN, SEEN_SHARE = 200, 0.2
+"""Train passages that the slice ``seen`` asks about: a fifth of them, and no more than this."""
 
 
 def split_by_document(clusters: Mapping[str, str], config: SplitConfig, seed: int) -> Mapping[str, Split]:

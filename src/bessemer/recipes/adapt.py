@@ -11,6 +11,7 @@ from bessemer.encoders.cache import CachedEncoder
 from bessemer.evaluation.compare import evaluation_report
 from bessemer.evaluation.evaluate import fuse_runs
 from bessemer.evaluation.report import write_report
+from bessemer.llm.client import Client
 from bessemer.negatives import mine_hard_negatives
 from bessemer.recipes.card import write_model_card
 from bessemer.recipes.data import (
@@ -24,10 +25,11 @@ from bessemer.recipes.data import (
 )
 from bessemer.recipes.documents import material_from_documents
 from bessemer.recipes.final_fit import fit_on_everything
+from bessemer.recipes.funnel import write_dropped
 from bessemer.recipes.general import general_source, load_general_set, measure_general
+from bessemer.recipes.generated import open_llm
 from bessemer.recipes.output import claim_folder, publish_folder, write_json
 from bessemer.recipes.plan import Plan
-from bessemer.recipes.prepare import write_dropped
 from bessemer.recipes.reporting import assemble_report, measure_separation
 from bessemer.recipes.systems import further_slices, run_base_systems, run_tuned
 from bessemer.recipes.tasks import require_prompts, with_task_prompts
@@ -47,8 +49,8 @@ def adapt(config: Config, material: Material | None = None) -> Mapping[str, Any]
     if material is None:
         require_one_input(config)
     out = claim_folder(config.out)
-    with Workspace(config.workspace, seed=config.seed) as workspace:
-        return _adapt(config, material, workspace, out, Plan())
+    with open_llm(config) as llm, Workspace(config.workspace, seed=config.seed) as workspace:
+        return _adapt(config, material, workspace, out, Plan(), llm)
 
 
 def plan(config: Config, material: Material | None = None) -> Mapping[str, Any]:
@@ -56,16 +58,16 @@ def plan(config: Config, material: Material | None = None) -> Mapping[str, Any]:
     if material is None:
         require_one_input(config)
     planned = Plan()
-    with Workspace(config.workspace, seed=config.seed, dry_run=True) as workspace:
+    with open_llm(config) as llm, Workspace(config.workspace, seed=config.seed, dry_run=True) as workspace:
         try:
-            _adapt(config, material, workspace, Path(config.out), planned)
+            _adapt(config, material, workspace, Path(config.out), planned, llm)
         except WouldRun as step:
             planned.next_step = str(step)
     return planned.to_dict(config)
 
 
 def _adapt(
-    config: Config, material: Material | None, workspace: Workspace, out: Path, planned: Plan
+    config: Config, material: Material | None, workspace: Workspace, out: Path, planned: Plan, llm: Client | None
 ) -> Mapping[str, Any]:
     require_prompts(config.task, config)
     step, embeddings = workspace.step, workspace.root / "embeddings"
@@ -78,7 +80,7 @@ def _adapt(
             n = len(material.given_negatives)
             material.account["warnings"].append(f"negatives given for {n} queries are not used: adapt mines its own")
     elif material is None:
-        material = material_from_documents(config, base, workspace)
+        material = material_from_documents(config, base, workspace, llm, planned)
     planned.collection = material.collection
     passages, splits = material.collection.passages, material.collection.splits
     train, dev, test = splits["train"], splits["dev"], splits["test"]

@@ -68,8 +68,9 @@ def account(
     warnings: Sequence[str] = (),
     n_documents: int | None = None,
     funnel: Sequence[Mapping[str, Any]] = (),
+    llm: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The ``data`` part of report.json."""
+    """The ``data`` part of report.json; ``llm``, the calls to a language model, is there where there were any."""
     dropped: Counter[str] = Counter()
     for stage in funnel:
         dropped.update(stage["reasons"])
@@ -81,6 +82,7 @@ def account(
         "dropped": dict(dropped),
         "warnings": list(warnings),
         "funnel": list(funnel),
+        **({"llm": dict(llm)} if llm else {}),
     }
 
 

@@ -12,7 +12,7 @@ from bessemer.corpus.docstrings import DocstringPair, docstring_pairs
 from bessemer.questions.split import split_by_document
 from bessemer.recipes.adapt import adapt
 from bessemer.recipes.data import Material, account
-from bessemer.recipes.prepare import funnel_stage
+from bessemer.recipes.funnel import funnel_stage
 from bessemer.types import Collection, Judged
 
 QUICK = {"num_train_epochs": 1.0, "eval_steps": 0.5}

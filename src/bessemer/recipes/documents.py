@@ -7,27 +7,39 @@ from pathlib import Path
 
 from bessemer.config import Config
 from bessemer.corpus.chunk import CountTokens
+from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.dense import DenseEncoder
+from bessemer.llm.client import Client
 from bessemer.recipes.data import Material, account, input_name, passage_tokens
-from bessemer.recipes.prepare import Prepared, funnel_stage, prepare
-from bessemer.recipes.questions import ask, n_queries
+from bessemer.recipes.generated import estimate
+from bessemer.recipes.plan import Plan
+from bessemer.recipes.prepare import Prepared, prepare
+from bessemer.recipes.questions import ask, wants_llm
 from bessemer.workspace import Workspace
 
 
-def material_from_documents(config: Config, encoder: DenseEncoder, workspace: Workspace) -> Material:
-    """Read, chunk and split ``config.source``; extract questions, or take ``config.queries`` and extract the rest."""
+def material_from_documents(
+    config: Config, encoder: DenseEncoder, workspace: Workspace, llm: Client | None, planned: Plan
+) -> Material:
+    """Read, chunk and split ``config.source``; have questions written, or extract them, beside ``config.queries``. In a
+    dry run ``planned`` learns what the language model would be asked."""
     assert config.source is not None
     limit = passage_tokens(config, encoder)
     settings = Config(chunking=config.chunking, split=config.split, seed=config.seed)
     prepared = workspace.step("documents", prepare_source, Path(config.source), settings, encoder.count_tokens, limit)
     own = Path(config.queries) if config.queries else None
-    questions = workspace.step("questions", ask, prepared, config.questions, own, config.seed)
-    funnel = [*prepared.funnel, funnel_stage("questions", n_queries(questions.collection), questions.dropped)]
+    asks = wants_llm(config.questions, llm)
+    finder = CachedEncoder(encoder, workspace.root / "embeddings") if asks else None
+    inputs = (prepared, config.questions, own, llm if asks else None, finder, config.seed)
+    if llm is not None and asks and workspace.dry_run and not workspace.is_done("questions", ask, *inputs):
+        planned.llm = estimate(prepared.passages, prepared.splits, llm, config.questions, config.seed)
+    questions = workspace.step("questions", ask, *inputs)
+    funnel = [*prepared.funnel, *questions.funnel]
     collection = replace(questions.collection, name=input_name(config))
     notes = [f"passages are at most {limit} tokens long with their headings", *questions.notes]
     return Material(
         collection,
-        account(collection, warnings=notes, n_documents=len(prepared.documents), funnel=funnel),
+        account(collection, warnings=notes, n_documents=len(prepared.documents), funnel=funnel, llm=questions.llm),
         dropped=(*prepared.dropped, *questions.dropped),
         whole=prepared.passages,
     )

@@ -26,6 +26,7 @@ class Plan:
     next_step: str = ""
     encoder: DenseEncoder | None = None
     collection: Collection | None = None
+    llm: Mapping[str, Any] | None = None
 
     def to_dict(self, config: Config) -> Mapping[str, Any]:
         steps = STEPS if config.data else ("documents", "questions", *STEPS)
@@ -36,7 +37,8 @@ class Plan:
                 {"step": step, "state": "cached" if i < place else "to run", "seconds": seconds.get(step)}
                 for i, step in enumerate(steps)
             ],
-            "llm_cost": 0.0,
+            "llm": self.llm,
+            "llm_cost": self.llm["cost"] if self.llm else 0.0,
             "out": config.out,
         }
 
@@ -67,7 +69,17 @@ def plan_summary(plan: Mapping[str, Any]) -> str:
     for step in _steps(plan):
         about = f"at most about {step['seconds']:.0f} s" if step["seconds"] else ""
         lines.append(f"{step['step']:14}{step['state']:8}{about}".rstrip())
-    return "\n".join([*lines, f"language model: not used, cost 0; nothing was written to {plan['out']}"])
+    return "\n".join([*lines, f"language model: {calls_summary(plan['llm'])}; nothing was written to {plan['out']}"])
+
+
+def calls_summary(estimate: Mapping[str, Any] | None) -> str:
+    """What it would be asked at most."""
+    if estimate is None:
+        return "no calls that are known of, cost 0"
+    cost = "cost unknown without prices" if estimate["cost"] is None else f"cost {estimate['cost']:.4f}"
+    time_left = "" if estimate["seconds"] is None else f", about {estimate['seconds']:.0f} s"
+    tokens = f"{estimate['input_tokens']:,} + {estimate['output_tokens']:,} tokens"
+    return f"{estimate['calls']} calls ({estimate['calls_kept']} more are kept), at most {tokens}, {cost}{time_left}"
 
 
 def _steps(plan: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

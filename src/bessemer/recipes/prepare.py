@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from bessemer.formats.beir import write_beir
 from bessemer.formats.lines import write_jsonl
 from bessemer.questions.split import split_by_document
 from bessemer.recipes.data import input_name, open_encoder, passage_tokens
+from bessemer.recipes.funnel import funnel_stage, write_dropped
 from bessemer.recipes.output import claim_folder
 from bessemer.types import Collection, Document, Dropped, Filtered, Passage
 
@@ -92,12 +93,6 @@ def _passages(
     return read, chunked, deduplicate(chunked.kept, config.chunking)
 
 
-def funnel_stage(stage: str, n_kept: int, dropped: Sequence[Dropped]) -> dict[str, Any]:
-    """One stage of the funnel in report.json, its reasons from the most frequent down."""
-    reasons = Counter(item.reason for item in dropped)
-    return {"stage": stage, "kept": n_kept, "dropped": len(dropped), "reasons": dict(reasons.most_common())}
-
-
 def write_prepared(prepared: Prepared, folder: str | Path, name: str) -> None:
     """A BEIR folder with the corpus, ``dropped.jsonl`` and ``splits.jsonl`` (doc_id and split).
 
@@ -107,18 +102,3 @@ def write_prepared(prepared: Prepared, folder: str | Path, name: str) -> None:
     rows = ({"doc_id": doc_id, "split": split} for doc_id, split in sorted(prepared.splits.items()))
     write_jsonl(Path(folder, "splits.jsonl"), rows)
     write_beir(Collection(name, prepared.passages, {}), folder)
-
-
-def write_dropped(dropped: Sequence[Dropped], path: str | Path) -> None:
-    """One line per dropped item: id, stage, reason, text, passage_id, and score where there is one."""
-    rows = []
-    for item in dropped:
-        row = {
-            "id": item.id,
-            "stage": item.stage,
-            "reason": item.reason,
-            "text": item.text,
-            "passage_id": item.passage_id,
-        }
-        rows.append(row if item.score is None else {**row, "score": item.score})
-    write_jsonl(path, rows)

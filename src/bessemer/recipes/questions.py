@@ -1,20 +1,26 @@
-"""Questions for passages: extracted without a language model, joined with people's own where there are any."""
+"""Questions for passages: by a language model or extracted without one, joined with people's own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bessemer.config import Config, QuestionsConfig
+from bessemer.encoders.cache import CachedEncoder
+from bessemer.encoders.encoder import Encoder
+from bessemer.errors import ConfigError
 from bessemer.formats import write_beir
-from bessemer.questions.extract import Extracted, extract_questions
+from bessemer.llm.client import Client
+from bessemer.questions.extract import extract_questions
 from bessemer.questions.own import OwnQuestions, own_questions
 from bessemer.questions.split import split_by_document
 from bessemer.recipes.data import input_name, open_collection, open_encoder, passage_tokens, require_one_input
+from bessemer.recipes.funnel import funnel_stage, write_dropped
+from bessemer.recipes.generated import by_split, estimate, open_llm, written_questions
 from bessemer.recipes.output import claim_folder
-from bessemer.recipes.prepare import Prepared, funnel_stage, prepare, write_dropped
+from bessemer.recipes.prepare import Prepared, prepare
 from bessemer.types import Collection, Dropped, Judged, Passage
 
 EXTRACTED = "no judged questions were given: they were extracted from the documents, which is easier than life"
@@ -22,75 +28,160 @@ EXTRACTED = "no judged questions were given: they were extracted from the docume
 
 @dataclass(frozen=True)
 class Questions:
-    """A judged collection made from documents, what was dropped on the way, and what to know of it."""
+    """A judged collection made from documents, what was dropped on the way, and what to know of it.
+
+    ``passages`` of the collection are as they are judged: extracted questions are taken out of theirs. ``llm`` holds
+    the calls and the easiness of generated questions, {} where none were.
+    """
 
     collection: Collection
     dropped: tuple[Dropped, ...]
     notes: tuple[str, ...]
+    funnel: tuple[Mapping[str, Any], ...]
+    llm: Mapping[str, Any] = field(default_factory=dict)
 
 
-def questions_folder(config: Config) -> Mapping[str, Any]:
-    """Extracted questions with qrels for a corpus or documents: a BEIR folder with dropped.jsonl."""
-    require_one_input(config)
-    out = claim_folder(config.out)
-    funnel: list[Mapping[str, Any]] = []
+@dataclass(frozen=True)
+class Corpus:
+    """Passages with the split of every document, and what was dropped on the way to them."""
+
+    passages: tuple[Passage, ...]
+    splits: Mapping[str, str]
+    funnel: tuple[Mapping[str, Any], ...] = ()
     dropped: tuple[Dropped, ...] = ()
+
+
+def questions_folder(config: Config, *, dry_run: bool = False) -> Mapping[str, Any]:
+    """Questions with qrels for a corpus or documents: a BEIR folder with dropped.jsonl.
+
+    ``dry_run``: what the language model would be asked and what that would cost at most; nothing is written.
+    """
+    require_one_input(config)
+    with open_llm(config) as llm:
+        if dry_run and llm is None:
+            return {"llm": None}
+        encoder = None if dry_run and config.data else _encoder(config)
+        corpus = _corpus(config, encoder)
+        if dry_run:
+            assert llm is not None
+            return {"llm": estimate(corpus.passages, corpus.splits, llm, config.questions, config.seed)}
+        out = claim_folder(config.out)
+        if llm is not None and wants_llm(config.questions, llm):
+            cached = CachedEncoder(encoder, Path(config.workspace).expanduser() / "embeddings") if encoder else None
+            made = generated(corpus.passages, corpus.splits, llm, cached, config.questions, config.seed)
+        else:
+            made = extracted(corpus.passages, corpus.splits, config.questions, config.seed)
+    write_beir(Collection(input_name(config), made.collection.passages, made.collection.splits), out)
+    write_dropped((*corpus.dropped, *made.dropped), out / "dropped.jsonl")
+    counts = {split: {"queries": len(judged.queries)} for split, judged in made.collection.splits.items()}
+    funnel = [*corpus.funnel, *made.funnel]
+    return {"out": str(out), "funnel": funnel, "splits": counts, "notes": list(made.notes), "llm": dict(made.llm)}
+
+
+def wants_llm(config: QuestionsConfig, llm: Client | None) -> bool:
+    """Raises ConfigError where questions shall be generated and there is nothing to ask."""
+    if config.strategy == "generate" and llm is None:
+        raise ConfigError("questions.strategy: generate needs a language model; give --llm URL and --llm-model NAME")
+    return llm is not None and config.strategy != "extract"
+
+
+def _corpus(config: Config, encoder: Any) -> Corpus:
     if config.source:
-        encoder = open_encoder(config, config.model)
         prepared = prepare(config, encoder.count_tokens, passage_tokens(config, encoder))
-        passages, splits = prepared.passages, prepared.splits
-        funnel, dropped = [*prepared.funnel], prepared.dropped
+        return Corpus(prepared.passages, prepared.splits, prepared.funnel, prepared.dropped)
+    passages = open_collection(config).collection.passages
+    return Corpus(passages, split_by_document({p.doc_id: p.doc_id for p in passages}, config.split, config.seed))
+
+
+def _encoder(config: Config) -> Any:
+    """None where there are only passages and the default model cannot be had: BM25 judges alone then."""
+    try:
+        return open_encoder(config, config.model)
+    except ConfigError:
+        if config.source or config.model != Config().model:
+            raise
+        return None
+
+
+def extracted(passages: Sequence[Passage], splits: Mapping[str, str], config: QuestionsConfig, seed: int) -> Questions:
+    """Without a language model."""
+    made = extract_questions(passages, splits, config, seed)
+    funnel = (funnel_stage("questions", _n_queries(made.splits), made.dropped),)
+    return Questions(Collection("", made.passages, made.splits), made.dropped, (EXTRACTED,), funnel)
+
+
+def generated(
+    passages: Sequence[Passage],
+    splits: Mapping[str, str],
+    llm: Client,
+    encoder: Encoder | None,
+    config: QuestionsConfig,
+    seed: int,
+) -> Questions:
+    """By a language model, filtered."""
+    made = written_questions(passages, splits, llm, encoder, config, seed)
+    judged = by_split(made.candidates)
+    notes = [f"questions were written by {llm.model} and filtered: easier than people's own, as a rule"]
+    easy = made.easiness.get("test", {})
+    if easy:
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in easy.items())
+        notes.append(f"share of test questions whose passage stands first before any tuning: {shares}")
+    account = {**made.calls, "easiness": made.easiness}
+    return Questions(Collection("", tuple(passages), judged), made.dropped, tuple(notes), made.funnel, account)
+
+
+def ask(
+    prepared: Prepared,
+    config: QuestionsConfig,
+    own: Path | None,
+    llm: Client | None,
+    encoder: Encoder | None,
+    seed: int,
+) -> Questions:
+    """Questions for every split. People's own ones judge where there are any; made ones train beside them."""
+    if wants_llm(config, llm):
+        assert llm is not None
+        made = generated(prepared.passages, prepared.splits, llm, encoder, config, seed)
     else:
-        passages = open_collection(config).collection.passages
-        splits = split_by_document({p.doc_id: p.doc_id for p in passages}, config.split, config.seed)
-    extracted = extract_questions(passages, splits, config.questions, config.seed)
-    collection = Collection(input_name(config), extracted.passages, extracted.splits)
-    write_beir(collection, out)
-    write_dropped((*dropped, *extracted.dropped), out / "dropped.jsonl")
-    funnel.append(funnel_stage("questions", n_queries(collection), extracted.dropped))
-    counts = {split: {"queries": len(judged.queries)} for split, judged in extracted.splits.items()}
-    return {"out": str(out), "funnel": funnel, "splits": counts, "notes": [EXTRACTED]}
-
-
-def ask(prepared: Prepared, config: QuestionsConfig, own: Path | None, seed: int) -> Questions:
-    """Questions for every split. People's own ones judge where there are any; extracted ones train beside them."""
+        made = extracted(prepared.passages, prepared.splits, config, seed)
     if own is None:
-        extracted = extract_questions(prepared.passages, prepared.splits, config, seed)
-        return Questions(Collection("", extracted.passages, extracted.splits), extracted.dropped, (EXTRACTED,))
+        return made
     given = own_questions(own, prepared.documents, prepared.passages, prepared.splits)
-    extracted = extract_questions(prepared.passages, prepared.splits, config, seed)
-    splits, notes = _joined(given, extracted)
+    splits, notes = _joined(given, made)
     own_splits = {split for split, judged in given.splits.items() if judged.queries and split != "train"}
-    passages = _restored(prepared, extracted, own_splits)
-    return Questions(Collection("", passages, splits), (*given.dropped, *extracted.dropped), tuple(notes))
+    passages = _restored(prepared, made.collection.passages, own_splits)
+    dropped, of_llm = (*given.dropped, *made.dropped), made.notes if made.llm else ()
+    funnel = (*made.funnel, funnel_stage("own questions", _n_queries(given.splits), given.dropped))
+    return Questions(Collection("", passages, splits), dropped, (*notes, *of_llm), funnel, made.llm)
 
 
-def _joined(given: OwnQuestions, extracted: Extracted) -> tuple[dict[str, Judged], list[str]]:
-    """Own questions in dev, test and seen where there are any, else extracted ones; both in train."""
+def _joined(given: OwnQuestions, made: Questions) -> tuple[dict[str, Judged], list[str]]:
+    """Own questions in dev, test and seen where there are any, else made ones; both in train."""
+    word = "generated" if made.llm else "extracted"
     splits, notes = {}, []
-    for split, made in extracted.splits.items():
+    for split, judged in made.collection.splits.items():
         asked = given.splits.get(split, Judged((), {}))
         if split == "train":
-            splits[split] = Judged((*asked.queries, *made.queries), {**asked.qrels, **made.qrels})
-            notes.append(f"train: {len(asked.queries)} own and {len(made.queries)} extracted questions")
+            splits[split] = Judged((*asked.queries, *judged.queries), {**asked.qrels, **judged.qrels})
+            notes.append(f"train: {len(asked.queries)} own and {len(judged.queries)} {word} questions")
         elif asked.queries:
             splits[split] = asked
             notes.append(f"{split}: {len(asked.queries)} own questions")
         else:
-            splits[split] = made
-            notes.append(f"{split}: no own question belongs to it, {len(made.queries)} extracted ones serve")
+            splits[split] = judged
+            notes.append(f"{split}: no own question belongs to it, {len(judged.queries)} {word} ones serve")
     if given.dropped:
         notes.append(f"{len(given.dropped)} own questions could not be resolved (dropped.jsonl names each)")
     return splits, notes
 
 
-def _restored(prepared: Prepared, extracted: Extracted, own_splits: set[str]) -> tuple[Passage, ...]:
+def _restored(prepared: Prepared, made: Sequence[Passage], own_splits: set[str]) -> tuple[Passage, ...]:
     """Own questions are asked of whole passages; where extracted ones judge or train, their spans stay withheld."""
     return tuple(
         whole if prepared.splits[whole.doc_id] in own_splits else reduced
-        for whole, reduced in zip(prepared.passages, extracted.passages, strict=True)
+        for whole, reduced in zip(prepared.passages, made, strict=True)
     )
 
 
-def n_queries(collection: Collection) -> int:
-    return sum(len(judged.queries) for judged in collection.splits.values())
+def _n_queries(splits: Mapping[str, Judged]) -> int:
+    return sum(len(judged.queries) for judged in splits.values())

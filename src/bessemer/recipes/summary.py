@@ -126,8 +126,19 @@ def funnel_summary(result: Mapping[str, Any]) -> str:
         lines.append(textwrap.fill(row, WIDTH, subsequent_indent=" " * 31))
     for name, counts in result["splits"].items():
         lines.append(f"{name:12}" + ", ".join(f"{n:,} {what}" for what, n in counts.items()))
+    if result.get("llm"):
+        lines.append(textwrap.fill(calls_made(result["llm"]), WIDTH, subsequent_indent=" " * 12))
     lines += [_note(text) for text in result["notes"]]
     return "\n".join([*lines, f"wrote       {result['out']}; dropped.jsonl in it says what was dropped, and why"])
+
+
+def calls_made(llm: Mapping[str, Any]) -> str:
+    """What the language model was asked in this run and before, and what it cost."""
+    total = None if llm["cost"] is None else llm["cost"] + llm["cost_before"]
+    cost = "cost unknown without prices" if total is None else f"cost {total:.4f}"
+    tokens = llm["input_tokens"] + llm["output_tokens"] + llm["tokens_kept_from_before"]
+    before = f", {llm['calls_kept_from_before']:,} more kept from before" if llm["calls_kept_from_before"] else ""
+    return f"{llm['model']}: {llm['calls']:,} calls{before}; {tokens:,} tokens in all, {cost}"
 
 
 def index_summary(result: Mapping[str, Any]) -> str:

@@ -1,0 +1,137 @@
+"""Questions that a language model writes about passages: asked for, read, put into other words."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Protocol
+
+from bessemer.config import QuestionsConfig
+from bessemer.llm.parse import parse_questions
+from bessemer.llm.request_cache import Reply, Request
+from bessemer.questions.prompts import held_out_request, pair_request, paraphrase_request, train_request
+from bessemer.questions.split import MAX_SEEN, SEEN_SHARE, position
+from bessemer.types import Dropped, Passage
+
+STAGE, PARSE, PARAPHRASE = "ask", "parse", "paraphrase"
+
+
+class LLM(Protocol):
+    """Answers requests in their order."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def ask(self, requests: Sequence[Request]) -> list[Reply]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A question with the passages that answer it, before it is believed. ``doc_id``: where the first one stands."""
+
+    text: str
+    passage_ids: tuple[str, ...]
+    doc_id: str
+    split: str
+    evidence: str = ""
+    origin: str = "mined"
+
+    @property
+    def query_id(self) -> str:
+        identity = "\n".join((*self.passage_ids, self.text)).encode("utf-8", "surrogatepass")
+        return f"{self.origin}-{hashlib.sha256(identity).hexdigest()[:12]}"
+
+    def dropped(self, stage: str, reason: str, score: float | None = None) -> Dropped:
+        return Dropped(self.query_id, stage, reason, self.text, score, self.passage_ids[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One call, and what it is about."""
+
+    request: Request
+    passages: tuple[Passage, ...]
+    split: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What was asked for and came back as questions, what did not, and the number of answers that broke off."""
+
+    kept: tuple[Candidate, ...]
+    dropped: tuple[Dropped, ...]
+    n_asked: int
+    n_cut: int
+
+
+def orders(
+    passages: Sequence[Passage], splits: Mapping[str, str], config: QuestionsConfig, seed: int
+) -> Iterator[Order]:
+    """Every call for a corpus: train passages by themselves and some with their neighbour; dev, test and, of some train
+    passages, ``seen`` by another prompt. ``splits``: doc_id to train, dev or test."""
+    for passage in passages:
+        split = splits[passage.doc_id]
+        make = train_request if split == "train" else held_out_request
+        yield Order(make(passage, config, seed), (passage,), split)
+    for first, second in pairwise(passages):
+        is_drawn = position(f"pair {first.passage_id}", seed) < config.multi_passage_share
+        if first.doc_id == second.doc_id and splits[first.doc_id] == "train" and is_drawn:
+            yield Order(pair_request(first, second, config), (first, second), "train")
+    places = {p.passage_id: position(f"seen {p.passage_id}", seed) for p in passages if splits[p.doc_id] == "train"}
+    seen = [p for p in passages if places.get(p.passage_id, 1) < SEEN_SHARE]
+    for passage in sorted(seen, key=lambda p: places[p.passage_id])[:MAX_SEEN]:
+        yield Order(held_out_request(passage, config, seed), (passage,), "seen")
+
+
+def generate(
+    passages: Sequence[Passage], splits: Mapping[str, str], llm: LLM, config: QuestionsConfig, seed: int
+) -> Candidates:
+    """Ask, read, and put what dev, test and seen ask into other words. Raises what ``llm.ask`` raises."""
+    asked = list(orders(passages, splits, config, seed))
+    found: list[Candidate] = []
+    dropped: list[Dropped] = []
+    n_cut = 0
+    for order, reply in zip(asked, llm.ask([order.request for order in asked]), strict=True):
+        home = order.passages[0].passage_id
+        if reply.refused:
+            dropped.append(Dropped(home, STAGE, "the service refuses this passage", reply.refused, None, home))
+            continue
+        parsed = parse_questions(reply.text)
+        n_cut += parsed.is_cut or not reply.is_whole
+        dropped += [Dropped(home, PARSE, reason, text, None, home) for text, reason in parsed.refused]
+        if not parsed.questions and not _is_empty_list(reply.text):
+            dropped.append(Dropped(home, PARSE, "no question in the answer", reply.text[:500], None, home))
+        ids = tuple(passage.passage_id for passage in order.passages)
+        found += [Candidate(q.text, ids, order.passages[0].doc_id, order.split, q.evidence) for q in parsed.questions]
+    if config.paraphrase:
+        found, unchanged = paraphrased(found, llm)
+        dropped += unchanged
+    return Candidates(tuple(found), tuple(dropped), len(asked), n_cut)
+
+
+def paraphrased(candidates: Sequence[Candidate], llm: LLM) -> tuple[list[Candidate], list[Dropped]]:
+    """Questions outside train in other words, in their places; where an answer is not one for each, they stay as they
+    were, which is noted."""
+    groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for i, candidate in enumerate(candidates):
+        if candidate.split != "train":
+            groups[candidate.split, *candidate.passage_ids].append(i)
+    requests = [paraphrase_request([candidates[i].text for i in members]) for members in groups.values()]
+    found, notes = list(candidates), []
+    for members, reply in zip(groups.values(), llm.ask(requests), strict=True):
+        texts = [asked.text for asked in parse_questions(reply.text).questions]
+        if len(texts) != len(members):
+            reason = f"{len(texts)} answers for {len(members)} questions: kept as they were"
+            notes += [candidates[i].dropped(PARAPHRASE, reason) for i in members]
+            continue
+        for i, text in zip(members, texts, strict=True):
+            found[i] = replace(candidates[i], text=text, origin="paraphrased")
+    return found, notes
+
+
+def _is_empty_list(answer: str) -> bool:
+    """The model says that there is nothing to ask."""
+    return answer.replace("```json", "").strip("` \n") in ("[]", "{}")

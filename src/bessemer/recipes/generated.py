@@ -1,0 +1,124 @@
+"""Questions by a language model: asked for, filtered one rule after the other, found again; with an account of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bessemer.config import Config, QuestionsConfig
+from bessemer.encoders.encoder import Encoder
+from bessemer.errors import DataError, Problem
+from bessemer.llm.client import Client
+from bessemer.llm.request_cache import RequestCache
+from bessemer.questions.filters import distinct, judged, obeying, shared_out
+from bessemer.questions.generate import PARAPHRASE, PARSE, Candidate, generate, orders
+from bessemer.questions.round_trip import round_trip
+from bessemer.recipes.funnel import funnel_stage
+from bessemer.recipes.systems import bm25_over, dense_over
+from bessemer.types import Dropped, Filtered, Judged, Passage, Query
+
+SPLITS = ("train", "dev", "test", "seen")
+
+
+@dataclass(frozen=True)
+class Written:
+    """Questions that all filters let pass, what was dropped, and how it went.
+
+    ``funnel``: a row for each stage; ``easiness``: split -> system -> share of questions whose passage it ranks first;
+    ``calls``: what the language model was asked, and what that cost.
+    """
+
+    candidates: tuple[Candidate, ...]
+    dropped: tuple[Dropped, ...]
+    funnel: tuple[Mapping[str, Any], ...]
+    easiness: Mapping[str, Mapping[str, float]]
+    calls: Mapping[str, Any]
+
+
+@contextmanager
+def open_llm(config: Config) -> Iterator[Client | None]:
+    """The language model that the configuration names, if any; its answers are kept in the workspace."""
+    if config.llm.url is None:
+        yield None
+        return
+    with RequestCache(Path(config.workspace).expanduser() / "llm" / "replies.sqlite") as cache:
+        yield Client(config.llm, cache)
+
+
+def written_questions(
+    passages: Sequence[Passage],
+    splits: Mapping[str, str],
+    llm: Client,
+    encoder: Encoder | None,
+    config: QuestionsConfig,
+    seed: int,
+) -> Written:
+    """Ask about every passage and keep what stands all tests. ``splits``: doc_id to train, dev or test. Without an
+    encoder, BM25 alone must find a question's passage."""
+    asked = generate(passages, splits, llm, config, seed)
+    by_id = {passage.passage_id: passage for passage in passages}
+    stages = _Stages(asked.kept, [item for item in asked.dropped if item.stage != PARAPHRASE])
+    stages.through(lambda found: obeying(found, by_id))
+    stages.through(distinct)
+    systems = {"bm25": bm25_over(passages)} | ({} if encoder is None else {"base": dense_over(passages, encoder)})
+    found, easiness = round_trip(stages.kept, systems, config.round_trip)
+    stages.through(lambda _: found)
+    if config.judge:
+        stages.through(lambda found: judged(found, by_id, llm))
+    stages.through(lambda found: shared_out(found, config.max_source_share))
+    unchanged = sum(item.stage == PARAPHRASE for item in asked.dropped)
+    calls = {
+        "model": llm.model,
+        "passages_asked_about": asked.n_asked,
+        "answers_cut": asked.n_cut,
+        "questions_not_paraphrased": unchanged,
+        **llm.ledger.account(),
+    }
+    return Written(stages.kept, tuple(stages.dropped), tuple(stages.funnel), easiness, calls)
+
+
+def estimate(
+    passages: Sequence[Passage], splits: Mapping[str, str], llm: Client, config: QuestionsConfig, seed: int
+) -> Mapping[str, Any]:
+    """What asking about a corpus would take at most, but for rewording and judging, which depend on the answers."""
+    return llm.estimate([order.request for order in orders(passages, splits, config, seed)])
+
+
+def by_split(candidates: Sequence[Candidate]) -> dict[str, Judged]:
+    """Queries with judgements. Raises DataError where train, dev or test has none."""
+    found: dict[str, Judged] = {}
+    for split in SPLITS:
+        own = {candidate.query_id: candidate for candidate in candidates if candidate.split == split}
+        queries = tuple(Query(query_id, one.text, origin=one.origin) for query_id, one in own.items())
+        found[split] = Judged(queries, {key: dict.fromkeys(one.passage_ids, 1) for key, one in own.items()})
+    problems = [
+        Problem("source", None, split, f"no question is left for {split}", "see dropped.jsonl, or give --queries")
+        for split in SPLITS[:3]
+        if not found[split].queries
+    ]
+    if problems:
+        raise DataError(problems)
+    return found
+
+
+class _Stages:
+    """Questions on their way through the filters."""
+
+    def __init__(self, kept: Sequence[Candidate], dropped: Sequence[Dropped]) -> None:
+        self.kept = tuple(kept)
+        self.dropped = list(dropped)
+        self.funnel = [funnel_stage(PARSE, len(kept), dropped)]
+
+    def through(self, filtered: Callable[[Sequence[Candidate]], Filtered[Candidate]]) -> None:
+        """A filter may have several stages of its own, told apart by its drops."""
+        result = filtered(self.kept)
+        left = len(self.kept)
+        for stage, n in Counter(item.stage for item in result.dropped).items():
+            left -= n
+            self.funnel.append(funnel_stage(stage, left, [item for item in result.dropped if item.stage == stage]))
+        self.kept = result.kept
+        self.dropped += result.dropped
