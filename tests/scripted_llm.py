@@ -48,6 +48,11 @@ def fault(status: int, message: str = "scripted", **headers: str) -> Answer:
     return Answer({"error": {"message": message, "type": "scripted"}}, status, headers=headers)
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # calls come many at once
+    daemon_threads = True
+
+
 class Scripted:
     """The running server: its URL, and what it was asked."""
 
@@ -58,8 +63,7 @@ class Scripted:
         self.most_at_once = 0
         self._open = 0
         self._lock = threading.Lock()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.server.daemon_threads = True
+        self.server = _Server(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
 
     def users(self) -> list[str]:
@@ -126,8 +130,8 @@ def passages_of(request: dict[str, Any]) -> list[str]:
 
 
 def obliging(request: dict[str, Any], number: int) -> Answer:
-    """A model that does as it is told: it asks about the longest words of a passage, rewords by turning them round, and
-    finds that every passage answers its question."""
+    """A model that does as it is told: it asks about the longest words of a passage, of one held out about the shortest,
+    rewords by turning round, and finds that every passage answers its question."""
     del number
     system, user = (message["content"] for message in request["messages"])
     if "into other words" in system:
@@ -135,7 +139,8 @@ def obliging(request: dict[str, Any], number: int) -> Answer:
     if "judge whether" in system:
         return chat("yes")
     words = list(dict.fromkeys(re.findall(r"\w{4,}", " ".join(passages_of(request)))))
-    longest = sorted(words, key=lambda word: (-len(word), word))
+    sign = 1 if "stand in for the people" in system else -1  # the short words for what is not trained on
+    longest = sorted(words, key=lambda word: (sign * len(word), word))
     n = int((re.search(r"(\d+) (?:at most|question)", system) or ["", "1"])[1])
     groups = [longest[3 * i : 3 * i + 3] for i in range(n)]
     asked = [{"question": f"what about {' '.join(group)}", "evidence": group[0]} for group in groups if len(group) == 3]

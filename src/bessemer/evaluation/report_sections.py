@@ -174,6 +174,32 @@ def funnel(data: Json) -> list[View]:
     ]
 
 
+def language_model(data: Json) -> View | None:
+    """What was asked, what it cost, and how easy the questions are; None where no model was asked."""
+    llm = mapping(data.get("llm"))
+    if not llm:
+        return None
+    counts = {
+        "calls": llm.get("calls"),
+        "calls kept from before": llm.get("calls_kept_from_before"),
+        "tokens sent": llm.get("input_tokens"),
+        "tokens received": llm.get("output_tokens"),
+        "tokens kept from before": llm.get("tokens_kept_from_before"),
+        "answers cut short": llm.get("answers_cut"),
+        "questions not reworded": llm.get("questions_not_paraphrased"),
+    }
+    costs = [finite(llm.get(key)) for key in ("cost", "cost_before")]
+    known = [cost for cost in costs if cost is not None]
+    facts = [("model", str(llm.get("model") or "")), *((name, count(n)) for name, n in counts.items() if n)]
+    easiness = {split: mapping(shares) for split, shares in mapping(llm.get("easiness")).items()}
+    systems = list(dict.fromkeys(system for shares in easiness.values() for system in shares))
+    return {
+        "facts": [*facts, ("cost", f"{sum(known):.4f}" if known else "unknown without prices")],
+        "systems": systems,
+        "rows": [(split, [finite(shares.get(system)) for system in systems]) for split, shares in easiness.items()],
+    }
+
+
 def flat(settings: Json, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Nested settings as dotted names with JSON values."""
     for key, value in settings.items():

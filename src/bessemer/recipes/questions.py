@@ -65,8 +65,9 @@ def questions_folder(config: Config, *, dry_run: bool = False) -> Mapping[str, A
         if dry_run:
             assert llm is not None
             return {"llm": estimate(corpus.passages, corpus.splits, llm, config.questions, config.seed)}
+        asks = wants_llm(config.questions, llm)
         out = claim_folder(config.out)
-        if llm is not None and wants_llm(config.questions, llm):
+        if asks and llm is not None:
             cached = CachedEncoder(encoder, Path(config.workspace).expanduser() / "embeddings") if encoder else None
             made = generated(corpus.passages, corpus.splits, llm, cached, config.questions, config.seed)
         else:

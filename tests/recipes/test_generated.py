@@ -1,0 +1,196 @@
+"""Questions from a scripted language model over real HTTP: asked, filtered, kept, and trained on."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import english_world
+from bessemer.config import Config
+from bessemer.errors import BudgetError, ConfigError, DataError, ServiceError
+from bessemer.formats import load_collection
+from bessemer.recipes.adapt import adapt, plan
+from bessemer.recipes.plan import plan_summary
+from bessemer.recipes.questions import questions_folder
+from bessemer.recipes.summary import WIDTH, funnel_summary, report_summary
+from scripted_llm import Answer, Scripted, chat, fault, obliging, passages_of, serving
+
+Configure = Callable[..., Config]
+
+
+def of(server: Scripted, **given: Any) -> dict[str, Any]:
+    return {"url": server.url, "model": "scripted", "max_retries": 0, **given}
+
+
+def dropped(config: Config) -> list[Mapping[str, Any]]:
+    return [json.loads(line) for line in Path(config.out, "dropped.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_questions_of_documents(configure: Configure, english_documents: Path, tmp_path: Path) -> None:
+    with serving(obliging) as server:
+        config = configure(
+            tmp_path,
+            source=str(english_documents),
+            llm=of(server, input_price=1, output_price=2),
+            questions={"judge": True},
+        )
+        result = questions_folder(config)
+        n_calls = len(server.requests)
+        again = questions_folder(config)
+        assert len(server.requests) == n_calls  # every answer was kept
+    collection = load_collection(config.out).collection
+    origins = {split: {q.query_id.split("-")[0] for q in judged.queries} for split, judged in collection.splits.items()}
+    assert origins == {"train": {"mined"}, "dev": {"paraphrased"}, "test": {"paraphrased"}, "seen": {"paraphrased"}}
+    known = {passage.passage_id for passage in collection.passages}
+    for judged in collection.splits.values():
+        assert judged.queries
+        assert all(set(judged.qrels[query.query_id]) <= known for query in judged.queries)
+    assert any(len(grades) == 2 for grades in collection.splits["train"].qrels.values())  # asked of two passages
+
+    stages = {stage["stage"]: stage for stage in result["funnel"]}
+    order = [*(name for name in stages if name not in ("read", "clean", "chunk", "dedup", "split"))]
+    assert order[0] == "parse"
+    kept = [stages[name]["kept"] for name in order]
+    assert kept == sorted(kept, reverse=True)
+    assert kept[-1] == sum(counts["queries"] for counts in result["splits"].values())
+    counted = Counter(item["stage"] for item in dropped(config))
+    assert counted == {name: stage["dropped"] for name, stage in stages.items() if stage["dropped"]}
+    assert all(item["passage_id"] for item in dropped(config) if item["stage"] in order)
+
+    llm = result["llm"]
+    assert llm["calls"] == n_calls
+    assert llm["cost"] == pytest.approx(n_calls * (10 * 1 + 5 * 2) / 1e6)
+    assert set(llm["easiness"]["test"]) == {"bm25", "base"}
+    assert 0 <= llm["easiness"]["test"]["bm25"] <= 1
+    assert (again["llm"]["calls"], again["llm"]["calls_kept_from_before"]) == (0, n_calls)
+    text = funnel_summary({**again, "out": "out"})
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert f"0 calls, {n_calls} more kept from before" in " ".join(text.split())
+
+
+def test_a_corpus_alone_is_enough(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    with serving(obliging) as server:
+        config = configure(tmp_path, data=str(english_beir), llm=of(server))
+        questions_folder(config)
+    assert load_collection(config.out).collection.splits["train"].queries
+
+
+def test_a_dry_run_asks_nothing_and_counts(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    with serving(obliging) as server:
+        config = configure(tmp_path, data=str(english_beir), llm=of(server, input_price=1, output_price=1))
+        found = questions_folder(config, dry_run=True)["llm"]
+        assert not server.requests
+        assert not Path(config.out).exists()
+        questions_folder(config)
+        n_first = sum("into other words" not in r["messages"][0]["content"] for r in server.requests)
+    assert found["calls"] == n_first
+    assert found["cost"] == pytest.approx((found["input_tokens"] + found["output_tokens"]) / 1e6)
+
+
+def test_ten_documents_more_ask_for_those_alone(configure: Configure, english_documents: Path, tmp_path: Path) -> None:
+    with serving(obliging) as server:
+        config = configure(tmp_path, source=str(english_documents), llm=of(server))
+        questions_folder(config)
+        asked = len(server.requests)
+        for i in range(10):
+            words = " ".join(f"zephyr{i}{letter} quokka{i}{letter} marzipan{i}{letter}" for letter in "abcdefgh")
+            (english_documents / f"new-{i}.md").write_text(
+                f"# New chapter {i}\n\nIt tells of {words}.\n", encoding="utf-8"
+            )
+        questions_folder(config)
+        new = server.requests[asked:]
+    assert new
+    told = [text for request in new for text in (passages_of(request) or [request["messages"][-1]["content"]])]
+    assert all("zephyr" in text or "quokka" in text or "marzipan" in text for text in told)
+
+
+def test_adapt_with_a_language_model(configure: Configure, english_documents: Path, tmp_path: Path) -> None:
+    with serving(obliging) as server:
+        config = configure(tmp_path, source=str(english_documents), llm=of(server, input_price=1, output_price=2))
+        planned = plan(config)
+        assert planned["llm"] is None  # nothing is known before the documents are read
+        report = adapt(config)
+        n_calls = len(server.requests)
+        adapt(config)
+        assert len(server.requests) == n_calls
+        changed = configure(
+            tmp_path, source=str(english_documents), llm=of(server), questions={"style": "short, no names"}
+        )
+        planned = plan(changed)
+        assert planned["llm"]["calls"] > 0
+        assert planned["llm_cost"] is None
+        assert "cost unknown without prices" in plan_summary(planned)
+        assert len(server.requests) == n_calls
+    assert report["data"]["llm"]["calls"] == n_calls
+    assert report["data"]["llm"]["easiness"]["test"]
+    assert any("written by scripted" in warning for warning in report["data"]["warnings"])
+    assert not any("extracted" in warning for warning in report["data"]["warnings"])
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Language model" in page
+    assert f"<dt>calls</dt><dd>{n_calls}</dd>" in page
+    assert max(map(len, report_summary(report, "out").splitlines())) <= WIDTH
+
+
+def test_own_questions_beside_generated_ones(configure: Configure, english_documents: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.jsonl"
+    english_world.write_jsonl(own, [{"query": "how do I read an ini file", "source": "configparser.md"}])
+    with serving(obliging) as server:
+        config = configure(tmp_path, source=str(english_documents), queries=str(own), llm=of(server))
+        report = adapt(config)
+    assert any("1 own questions" in w or "1 own and" in w for w in report["data"]["warnings"])
+
+
+def test_a_spent_budget_loses_nothing(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    with serving(obliging) as server:
+        config = configure(tmp_path, data=str(english_beir), llm=of(server, max_tokens=1200, concurrency=2))
+        with pytest.raises(BudgetError, match="raise the limit"):
+            questions_folder(config)
+        n_made = len(server.requests)
+        assert 0 < n_made < 40
+        more = configure(tmp_path, data=str(english_beir), llm=of(server))
+        questions_folder(more)
+        assert Counter(json.dumps(r["messages"]) for r in server.requests).most_common(1)[0][1] == 1
+
+
+def test_a_model_that_answers_rubbish(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    with serving(lambda *_: chat("I would be happy to help you with that.")) as server:
+        config = configure(tmp_path, data=str(english_beir), llm=of(server))
+        with pytest.raises(DataError, match="no question is left for train"):
+            questions_folder(config)
+
+
+def test_a_service_that_fails(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    with serving(lambda *_: fault(500)) as server:
+        config = configure(tmp_path, data=str(english_beir), llm=of(server))
+        with pytest.raises(ServiceError, match="in a row failed"):
+            questions_folder(config)
+    assert not list(Path(config.out).glob("*.jsonl"))
+
+
+def test_a_refused_passage_is_counted(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    def script(request: dict[str, Any], number: int) -> Answer:
+        return fault(400, "content filter") if number == 0 else obliging(request, number)
+
+    with serving(script) as server:
+        config = configure(tmp_path, data=str(english_beir), llm=of(server, concurrency=1))
+        questions_folder(config)
+    (item,) = [item for item in dropped(config) if item["stage"] == "ask"]
+    assert item["reason"] == "the service refuses this passage"
+    assert item["text"] == "400 content filter"
+
+
+def test_generate_needs_a_model_to_ask(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="generate needs a language model"):
+        questions_folder(configure(tmp_path, data=str(english_beir), questions={"strategy": "generate"}))
+
+
+def test_extraction_can_be_asked_for_beside_a_model(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    with serving(obliging) as server:
+        llm = of(server)
+        questions_folder(configure(tmp_path, data=str(english_beir), llm=llm, questions={"strategy": "extract"}))
+        assert not server.requests
