@@ -130,8 +130,8 @@ def passages_of(request: dict[str, Any]) -> list[str]:
 
 
 def obliging(request: dict[str, Any], number: int) -> Answer:
-    """A model that does as it is told: it asks about the longest words of a passage, of one held out about the shortest,
-    rewords by turning round, and finds that every passage answers its question."""
+    """A model that does as it is told: it asks about the longest words of a passage, of one held out about the
+    shortest, rewords by turning round, and finds that every passage answers its question."""
     del number
     system, user = (message["content"] for message in request["messages"])
     if "into other words" in system:

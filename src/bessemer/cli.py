@@ -82,13 +82,18 @@ def prepare(call: Call) -> None:
 
 
 @verb("questions", "data", "source", "model", "out", "questions.*", "split.*", *LLM)
-def questions(call: Call) -> None:
+def questions(
+    call: Call,
+    review: Annotated[
+        str | None, typer.Option(help="CSV of generated questions: written for a person, then read back")
+    ] = None,
+) -> None:
     """Questions for a corpus, by a language model or extracted without one, split by document; a BEIR folder."""
     from bessemer.recipes.plan import calls_summary
     from bessemer.recipes.questions import questions_folder
     from bessemer.recipes.summary import funnel_summary
 
-    result = questions_folder(call.config, dry_run=call.dry_run)
+    result = questions_folder(call.config, review=review, dry_run=call.dry_run)
     if call.dry_run:
         call.answer(result, f"language model: {calls_summary(result['llm'])}; nothing was written")
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -194,3 +195,42 @@ def test_extraction_can_be_asked_for_beside_a_model(configure: Configure, englis
         llm = of(server)
         questions_folder(configure(tmp_path, data=str(english_beir), llm=llm, questions={"strategy": "extract"}))
         assert not server.requests
+
+
+def test_a_person_has_the_last_word(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    file = tmp_path / "review.csv"
+    with serving(obliging) as server:
+        config = configure(tmp_path, data=str(english_beir), llm=of(server))
+        first = questions_folder(config, review=str(file))
+        assert not Path(config.out, "queries.jsonl").exists()
+        assert "run the same command again" in first["notes"][0]
+        lines = file.read_text(encoding="utf-8-sig").replace("\r\n", "\n")
+        n_questions = lines.count("\nmined-") + lines.count("\nparaphrased-")
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        assert len(rows) == n_questions == first["funnel"][-1]["kept"]
+        for row in rows:
+            row["decision"] = "accept"
+        rows[0]["decision"] = "reject"
+        rows[1] |= {"decision": "edit", "edited question": "asked by a person"}
+        with file.open("w", encoding="utf-8-sig", newline="") as stream:
+            writer = csv.DictWriter(stream, rows[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
+        n_calls = len(server.requests)
+        result = questions_folder(config, review=str(file))
+        assert len(server.requests) == n_calls
+    texts = {q.text for judged in load_collection(config.out).collection.splits.values() for q in judged.queries}
+    assert "asked by a person" in texts
+    assert rows[0]["question"] not in texts
+    assert result["funnel"][-1] == {
+        "stage": "review",
+        "kept": n_questions - 1,
+        "dropped": 1,
+        "reasons": {"rejected": 1},
+    }
+
+
+def test_a_review_of_extracted_questions(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--review is for generated questions"):
+        questions_folder(configure(tmp_path, data=str(english_beir)), review="r.csv")

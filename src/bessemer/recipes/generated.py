@@ -16,6 +16,7 @@ from bessemer.llm.client import Client
 from bessemer.llm.request_cache import RequestCache
 from bessemer.questions.filters import distinct, judged, obeying, shared_out
 from bessemer.questions.generate import PARAPHRASE, PARSE, Candidate, generate, orders
+from bessemer.questions.review import Decision, reviewed
 from bessemer.questions.round_trip import round_trip
 from bessemer.recipes.funnel import funnel_stage
 from bessemer.recipes.systems import bm25_over, dense_over
@@ -56,9 +57,10 @@ def written_questions(
     encoder: Encoder | None,
     config: QuestionsConfig,
     seed: int,
+    review: Mapping[str, Decision] | None = None,
 ) -> Written:
-    """Ask about every passage and keep what stands all tests. ``splits``: doc_id to train, dev or test. Without an
-    encoder, BM25 alone must find a question's passage."""
+    """Ask about every passage and keep what stands all tests, and a person's where there is a review. ``splits``:
+    doc_id to train, dev or test. Without an encoder, BM25 alone must find a question's passage."""
     asked = generate(passages, splits, llm, config, seed)
     by_id = {passage.passage_id: passage for passage in passages}
     stages = _Stages(asked.kept, [item for item in asked.dropped if item.stage != PARAPHRASE])
@@ -70,6 +72,8 @@ def written_questions(
     if config.judge:
         stages.through(lambda found: judged(found, by_id, llm))
     stages.through(lambda found: shared_out(found, config.max_source_share))
+    if review is not None:
+        stages.through(lambda found: reviewed(found, review))
     unchanged = sum(item.stage == PARAPHRASE for item in asked.dropped)
     calls = {
         "model": llm.model,

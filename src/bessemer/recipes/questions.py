@@ -15,10 +15,11 @@ from bessemer.formats import write_beir
 from bessemer.llm.client import Client
 from bessemer.questions.extract import extract_questions
 from bessemer.questions.own import OwnQuestions, own_questions
+from bessemer.questions.review import Decision, read_review, write_review
 from bessemer.questions.split import split_by_document
 from bessemer.recipes.data import input_name, open_collection, open_encoder, passage_tokens, require_one_input
 from bessemer.recipes.funnel import funnel_stage, write_dropped
-from bessemer.recipes.generated import by_split, estimate, open_llm, written_questions
+from bessemer.recipes.generated import Written, by_split, estimate, open_llm, written_questions
 from bessemer.recipes.output import claim_folder
 from bessemer.recipes.prepare import Prepared, prepare
 from bessemer.types import Collection, Dropped, Judged, Passage
@@ -51,12 +52,17 @@ class Corpus:
     dropped: tuple[Dropped, ...] = ()
 
 
-def questions_folder(config: Config, *, dry_run: bool = False) -> Mapping[str, Any]:
+def questions_folder(config: Config, *, review: str | None = None, dry_run: bool = False) -> Mapping[str, Any]:
     """Questions with qrels for a corpus or documents: a BEIR folder with dropped.jsonl.
 
-    ``dry_run``: what the language model would be asked and what that would cost at most; nothing is written.
+    ``review``: a CSV file of generated questions. Where it is not there it is written, and nothing else; where it is,
+    what a person accepted or edited in it is taken. ``dry_run``: what the language model would be asked and what that
+    would cost at most; nothing is written.
     """
     require_one_input(config)
+    if review and (config.llm.url is None or config.questions.strategy == "extract"):
+        raise ConfigError("--review is for generated questions; give --llm URL and --llm-model NAME")
+    decisions = read_review(review) if review and Path(review).exists() else None
     with open_llm(config) as llm:
         if dry_run and llm is None:
             return {"llm": None}
@@ -69,7 +75,10 @@ def questions_folder(config: Config, *, dry_run: bool = False) -> Mapping[str, A
         out = claim_folder(config.out)
         if asks and llm is not None:
             cached = CachedEncoder(encoder, Path(config.workspace).expanduser() / "embeddings") if encoder else None
-            made = generated(corpus.passages, corpus.splits, llm, cached, config.questions, config.seed)
+            asked = (corpus.passages, corpus.splits, llm, cached, config.questions, config.seed)
+            if review and decisions is None:
+                return _for_review(written_questions(*asked), corpus, review)
+            made = generated(*asked, decisions)
         else:
             made = extracted(corpus.passages, corpus.splits, config.questions, config.seed)
     write_beir(Collection(input_name(config), made.collection.passages, made.collection.splits), out)
@@ -77,6 +86,18 @@ def questions_folder(config: Config, *, dry_run: bool = False) -> Mapping[str, A
     counts = {split: {"queries": len(judged.queries)} for split, judged in made.collection.splits.items()}
     funnel = [*corpus.funnel, *made.funnel]
     return {"out": str(out), "funnel": funnel, "splits": counts, "notes": list(made.notes), "llm": dict(made.llm)}
+
+
+def _for_review(written: Written, corpus: Corpus, file: str) -> Mapping[str, Any]:
+    write_review(written.candidates, {passage.passage_id: passage for passage in corpus.passages}, file)
+    note = f"fill in the column `decision` of {file} (accept, edit, reject) and run the same command again"
+    return {
+        "out": file,
+        "funnel": [*corpus.funnel, *written.funnel],
+        "splits": {},
+        "notes": [note],
+        "llm": written.calls,
+    }
 
 
 def wants_llm(config: QuestionsConfig, llm: Client | None) -> bool:
@@ -118,9 +139,10 @@ def generated(
     encoder: Encoder | None,
     config: QuestionsConfig,
     seed: int,
+    review: Mapping[str, Decision] | None = None,
 ) -> Questions:
-    """By a language model, filtered."""
-    made = written_questions(passages, splits, llm, encoder, config, seed)
+    """By a language model, filtered, and by a person where there is a review."""
+    made = written_questions(passages, splits, llm, encoder, config, seed, review)
     judged = by_split(made.candidates)
     notes = [f"questions were written by {llm.model} and filtered: easier than people's own, as a rule"]
     easy = made.easiness.get("test", {})

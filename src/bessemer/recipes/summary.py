@@ -129,7 +129,8 @@ def funnel_summary(result: Mapping[str, Any]) -> str:
     if result.get("llm"):
         lines.append(textwrap.fill(calls_made(result["llm"]), WIDTH, subsequent_indent=" " * 12))
     lines += [_note(text) for text in result["notes"]]
-    return "\n".join([*lines, f"wrote       {result['out']}; dropped.jsonl in it says what was dropped, and why"])
+    told = "; dropped.jsonl in it says what was dropped, and why" if result["splits"] else ""
+    return "\n".join([*lines, f"wrote       {result['out']}{told}"])
 
 
 def calls_made(llm: Mapping[str, Any]) -> str:

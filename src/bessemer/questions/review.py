@@ -1,0 +1,98 @@
+"""A table of generated questions for a person who knows the subject: accept, edit or reject."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bessemer.errors import ConfigError, DataError, Problem
+from bessemer.questions.generate import Candidate
+from bessemer.types import Filtered, Passage
+
+STAGE = "review"
+COLUMNS = ("id", "split", "question", "decision", "edited question", "evidence", "passage_id", "passage")
+DECISIONS = ("accept", "edit", "reject")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet would run; a document could bring it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    verdict: str  # accept | edit | reject | "" where nobody has decided
+    edited: str = ""
+
+
+def write_review(candidates: Sequence[Candidate], passages: Mapping[str, Passage], file: str | Path) -> None:
+    """One row per question, with the passage that answers it and an empty decision. Raises ConfigError where ``file``
+    cannot be written, or is there."""
+    try:
+        with open(file, "x", encoding="utf-8-sig", newline="") as stream:  # the mark tells spreadsheets the encoding
+            writer = csv.writer(stream)
+            writer.writerow(COLUMNS)
+            for candidate in candidates:
+                texts = "\n\n".join(passages[passage_id].indexed_text for passage_id in candidate.passage_ids)
+                row = (candidate.query_id, candidate.split, candidate.text, "", "", candidate.evidence)
+                writer.writerow([_harmless(cell) for cell in (*row, " ".join(candidate.passage_ids), texts)])
+    except OSError as error:
+        raise ConfigError(f"--review {file}: cannot be written ({error.strerror}); choose another file") from None
+
+
+def read_review(file: str | Path) -> dict[str, Decision]:
+    """Decisions by question id. Raises DataError with every row that cannot be understood."""
+    problems: list[Problem] = []
+    decisions: dict[str, Decision] = {}
+    try:
+        with open(file, encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            missing = [name for name in ("id", "decision", "edited question") if name not in (reader.fieldnames or ())]
+            if missing:
+                raise DataError([_problem(file, 1, missing[0], "the column is missing", "keep the columns as written")])
+            for row in reader:
+                decision = Decision((row["decision"] or "").strip().lower(), _as_written(row["edited question"] or ""))
+                fault = _fault(decision)
+                if fault:
+                    problems.append(_problem(file, reader.line_num, *fault))
+                decisions[_as_written(row["id"] or "")] = decision
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        message = f"cannot be read ({error})"
+        raise DataError([_problem(file, None, "", message, "save it as CSV in UTF-8")]) from None
+    if problems:
+        raise DataError(problems)
+    return decisions
+
+
+def reviewed(candidates: Sequence[Candidate], decisions: Mapping[str, Decision]) -> Filtered[Candidate]:
+    """What a person accepted, in the words of the person where these are others."""
+    kept, dropped = [], []
+    for candidate in candidates:
+        decision = decisions.get(candidate.query_id, Decision(""))
+        if decision.verdict == "accept":
+            kept.append(candidate)
+        elif decision.verdict == "edit":
+            kept.append(replace(candidate, text=decision.edited))
+        else:
+            dropped.append(candidate.dropped(STAGE, "rejected" if decision.verdict else "nobody has decided"))
+    return Filtered(tuple(kept), tuple(dropped))
+
+
+def _fault(decision: Decision) -> tuple[str, str, str] | None:
+    if decision.verdict not in ("", *DECISIONS):
+        return "decision", f"{decision.verdict!r} is no decision", "write accept, edit or reject, or leave it empty"
+    if decision.verdict == "edit" and not decision.edited.strip():
+        return "edited question", "is empty", "write the question, or accept or reject it as it is"
+    return None
+
+
+def _problem(file: str | Path, line: int | None, field: str, message: str, fix: str) -> Problem:
+    return Problem(str(file), line, field, message, fix)
+
+
+def _harmless(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+
+
+def _as_written(cell: str) -> str:
+    cell = cell.strip()
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
