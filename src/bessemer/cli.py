@@ -208,6 +208,24 @@ def search(
     call.answer(hits, hits_summary(hits, explain))
 
 
+@verb("ask", *LLM)
+def ask(
+    call: Call,
+    question: Annotated[str, typer.Argument(help="what you want to know")],
+    index: Annotated[str, typer.Option(help="folder of the index")],
+    top_k: Annotated[int, typer.Option(help="how many passages the answer may rest on")] = 6,
+    rewrite: Annotated[str, typer.Option(help="lanes more: keywords, multi-query, hyde, with commas between")] = "",
+    cache: Annotated[bool, typer.Option(help="answer again what was asked before")] = True,
+) -> None:
+    """An answer from the documents with numbered citations, or that they hold none."""
+    from bessemer.recipes.ask import ask as run
+    from bessemer.recipes.summary import answer_summary
+
+    ways = [way.strip() for way in rewrite.split(",") if way.strip()]
+    result = run(call.config, index, question, top_k=top_k, ways=ways, use_cache=cache)
+    call.answer(result, answer_summary(result))
+
+
 def _check_require(require: str | None) -> None:
     if require not in (None, "ship"):
         raise ConfigError(f"--require {require}: the one verdict that can be asked for is ship")

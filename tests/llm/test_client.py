@@ -316,3 +316,18 @@ def test_killed_midway_no_call_is_made_twice(tmp_path: Path) -> None:
         assert max(asked.values()) <= 2
         assert sum(n == 2 for n in asked.values()) <= 4  # those that were in flight when it died
         assert len(asked) == 200
+
+
+def test_a_deadline_for_those_who_wait(cache: RequestCache) -> None:
+    def script(request: dict[str, Any], number: int) -> Answer:
+        answer = echo(request, number)
+        answer.seconds = 2.0 if request["messages"][-1]["content"] == "question 1" else 0.0
+        return answer
+
+    with serving(script) as server:
+        client = Client(settings(server), cache)
+        with pytest.raises(ServiceError, match=r"no answer within 0\.5 s"):
+            client.ask(ask(2), deadline=0.5)
+        assert client.ask(ask(1), deadline=0.5)[0].text == "re: question 0"  # this one was in time, and is kept
+        assert len(server.requests) == 2
+        assert client.ledger.spent == Tokens(10, 5)

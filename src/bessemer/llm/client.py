@@ -56,17 +56,18 @@ class Client:
         """What its answers depend on besides the requests."""
         return f"llm {self.model}"
 
-    def ask(self, requests: Sequence[Request]) -> list[Reply]:
+    def ask(self, requests: Sequence[Request], *, deadline: float | None = None) -> list[Reply]:
         """The replies in the order of the requests; each is kept as soon as it is there.
 
         Answers that are kept already are not asked for. Raises BudgetError before the call that might pass the budget,
         ServiceError when calls still fail after retries; either way what came back is kept, and the same call again
-        asks for the rest alone.
+        asks for the rest alone. ``deadline``: seconds for all together, for those who wait at a screen; after them
+        ServiceError.
         """
         found = [self._kept(request) for request in requests]
         open_requests = [i for i, reply in enumerate(found) if reply is None]
         if open_requests:
-            for i, reply in asyncio.run(self._ask_all({i: requests[i] for i in open_requests})).items():
+            for i, reply in asyncio.run(self._in_time({i: requests[i] for i in open_requests}, deadline)).items():
                 found[i] = reply
         return [reply for reply in found if reply is not None]
 
@@ -91,6 +92,12 @@ class Client:
             "cost": self.ledger.cost(tokens),
             "seconds": None if each is None else each * len(unasked) / self._config.concurrency,
         }
+
+    async def _in_time(self, requests: dict[int, Request], deadline: float | None) -> dict[int, Reply]:
+        try:
+            return await asyncio.wait_for(self._ask_all(requests), deadline)
+        except TimeoutError:
+            raise ServiceError(f"{self._url}: no answer within {deadline:g} s") from None
 
     async def _ask_all(self, requests: dict[int, Request]) -> dict[int, Reply]:
         from openai import AsyncOpenAI

@@ -166,6 +166,23 @@ def hits_summary(hits: Sequence[Mapping[str, Any]], explain: bool) -> str:
     return "\n".join(blocks) or "nothing found"
 
 
+def answer_summary(result: Mapping[str, Any]) -> str:
+    """The answer, and under its numbers the first lines of what it rests on."""
+    if not result["found"]:
+        searched = ", ".join(result["passages"]) or "none"
+        return f"not in the documents: {result['reason']}\n" + fold(f"looked at: {searched}", WIDTH, indent="  ")
+    lines = [fold(result["answer"], WIDTH, indent=""), ""]
+    for citation in result["citations"]:
+        lines.append(f"[{citation['n']}] {citation['passage_id']}")
+        shown = fold(" ".join(citation["text"].split()), WIDTH, indent="    ").split("\n")
+        lines += shown[:LINES_PER_HIT] + (
+            [f"    ... {len(shown) - LINES_PER_HIT} more"] if shown[LINES_PER_HIT:] else []
+        )
+    if result["cached"]:
+        lines.append(_note(f"answered before, as: {result['cached']}"))
+    return "\n".join(lines)
+
+
 def _verdict(verdict: Mapping[str, Any]) -> str:
     return textwrap.fill(f"{verdict['decision'].upper()}: {verdict['reason']}", WIDTH)
 

@@ -27,7 +27,8 @@ from bessemer.search.index_files import (
     write_generation,
 )  # fmt: skip
 from bessemer.search.retriever import LANE_DEPTH, DenseRetriever
-from bessemer.types import Passage
+from bessemer.search.rewrite import Rewritten
+from bessemer.types import Hits, Passage
 
 _ENCODING = ("max_length", "query_max_length", "bf16")  # what changes vectors and is no part of the fingerprint
 
@@ -194,8 +195,9 @@ class Index:
     def _dense(self) -> DenseRetriever:
         return DenseRetriever(self.encoder, list(self.passages), self._vectors)
 
-    def search(self, query: str, top_k: int = 10) -> list[dict[str, Any]]:
-        """The best passages for ``query`` by reciprocal rank fusion of the dense and the BM25 lane.
+    def search(self, query: str, top_k: int = 10, rewritten: Rewritten | None = None) -> list[dict[str, Any]]:
+        """The best passages for ``query`` by reciprocal rank fusion of the dense and the BM25 lane; what a language
+        model made of the query is searched in lanes of its own beside them.
 
         Each is ``{"passage_id", "doc_id", "score", "text", "lanes"}``; ``lanes`` says at which rank and with which
         score of its own each lane found the passage, up to rank 100. Raises ConfigError for an empty query and for
@@ -206,7 +208,11 @@ class Index:
         if top_k < 1:
             raise ConfigError(f"top_k must be at least 1, not {top_k}")
         depth = max(top_k, LANE_DEPTH)
-        lanes = {"dense": self._dense.search([query], depth)[0], "bm25": self._lexical.search([query], depth)[0]}
+        lanes = {
+            "dense": self._dense.search([query], depth)[0],
+            "bm25": self._lexical.search([query], depth)[0],
+            **self._further_lanes(rewritten or Rewritten(), depth),
+        }
         found: dict[str, dict[str, dict[str, float]]] = {}
         for lane, hits in lanes.items():
             for rank, (passage_id, score) in enumerate(hits, start=1):
@@ -221,6 +227,18 @@ class Index:
             }
             for passage_id, score in reciprocal_rank_fusion(list(lanes.values()))[:top_k]
         ]
+
+    def _further_lanes(self, rewritten: Rewritten, depth: int) -> dict[str, Hits]:
+        """Keywords go to the lexical lane alone; a passage that might be the answer is encoded as a passage."""
+        lanes = {}
+        if rewritten.keywords:
+            lanes["keywords"] = self._lexical.search([" ".join(rewritten.keywords)], depth)[0]
+        if rewritten.variants:
+            found = self._dense.search(rewritten.variants, depth)
+            lanes |= {f"variant {n}": hits for n, hits in enumerate(found, start=1)}
+        if rewritten.hypothetical:
+            lanes["hyde"] = self._dense.search_like([rewritten.hypothetical], depth)[0]
+        return lanes
 
 
 def _check_fingerprint(folder: Path, manifest: Mapping[str, Any], encoder: Encoder) -> None:

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bessemer.encoders.encoder import Encoder
+from bessemer.encoders.encoder import Encoded, Encoder
 from bessemer.search.bm25 import BM25
 from bessemer.search.exact import ExactSearch
 from bessemer.search.fusion import reciprocal_rank_fusion
@@ -50,11 +50,18 @@ class DenseRetriever:
         self._exact = ExactSearch(self.vectors, priority=tie_priority(self.passage_ids))
 
     def search(self, texts: Sequence[str], top_k: int) -> list[Hits]:
-        if not texts or not self.passage_ids:
-            return [[] for _ in texts]
-        queries = self.encoder.encode_queries(texts).dense
+        return self._nearest(self.encoder.encode_queries(texts), top_k) if texts else []
+
+    def search_like(self, texts: Sequence[str], top_k: int) -> list[Hits]:
+        """The passages nearest to texts that are passages themselves, or might be (HyDE)."""
+        return self._nearest(self.encoder.encode_passages(texts), top_k) if texts else []
+
+    def _nearest(self, encoded: Encoded, top_k: int) -> list[Hits]:
+        queries = encoded.dense
         if queries is None:
             raise ValueError("the encoder gives no dense vectors")
+        if not self.passage_ids:
+            return [[] for _ in queries]
         if self.similarity == "cosine":
             queries = unit_length(queries)
         scores, indices = self._exact.top_k(queries, top_k)

@@ -1,0 +1,1 @@
+"""Answers out of passages, with the passages that they rest on."""

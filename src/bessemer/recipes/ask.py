@@ -1,0 +1,92 @@
+"""A question to an index: retrieve, answer with citations, remember."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bessemer.answers.answer import Answer, answer_request, read_answer
+from bessemer.answers.answer_cache import AnswerCache, Evidence
+from bessemer.config import Config
+from bessemer.errors import ConfigError, ServiceError
+from bessemer.llm.client import Client
+from bessemer.recipes.generated import open_llm
+from bessemer.search.index import Index, open_index
+from bessemer.search.retriever import unit_length
+from bessemer.search.rewrite import Rewritten, rewrite
+
+REWRITE_SECONDS = 4.0
+"""What people will wait for a better query."""
+
+
+def ask(
+    config: Config, folder: str, question: str, *, top_k: int = 6, ways: Sequence[str] = (), use_cache: bool = True
+) -> Mapping[str, Any]:
+    """Answer ``question`` from the ``top_k`` best passages of the index in ``folder``.
+
+    Returns ``{"question", "found", "answer", "reason", "citations", "passages", "cached", "rewritten", "llm"}``;
+    ``citations`` holds ``{"n", "passage_id", "doc_id", "text"}`` for each number in the answer. A question that means
+    the same as one of before gets that answer, as long as what it rests on is the same. Raises ConfigError without a
+    language model, ServiceError when it fails.
+    """
+    with open_llm(config) as llm:
+        if llm is None:
+            raise ConfigError("ask needs a language model; give --llm URL and --llm-model NAME, or use search")
+        index = open_index(folder, task=config.task or None)
+        context = f"{index.manifest['fingerprint']} {index.manifest.get('task', '')} {llm.fingerprint} {top_k}"
+        with AnswerCache(Path(config.workspace).expanduser() / "llm" / "answers.sqlite", context) as cache:
+            return _asked(index, llm, cache if use_cache else None, question, top_k, ways)
+
+
+def _asked(
+    index: Index, llm: Client, cache: AnswerCache | None, question: str, top_k: int, ways: Sequence[str]
+) -> Mapping[str, Any]:
+    vectors = index.encoder.encode_queries([question]).dense
+    assert vectors is not None  # an index has them
+    vector = unit_length(vectors)[0]
+    known = cache.find(question, vector, lambda asked: _evidence(index.search(asked, top_k))) if cache else None
+    if known is not None:
+        return {**known[1], "question": question, "cached": known[0], "llm": llm.ledger.account()}
+    rewritten = rewrite(question, ways, llm, REWRITE_SECONDS) if ways else Rewritten()
+    hits = index.search(question, top_k, rewritten)
+    answer = _answer(llm, question, hits)
+    result = {
+        "question": question,
+        "found": answer.found,
+        "answer": answer.text,
+        "reason": answer.reason,
+        "citations": [{"n": n, **_shown(hits[place])} for n, place in enumerate(answer.cited, start=1)],
+        "passages": [hit["passage_id"] for hit in hits],
+        "cached": None,
+        "rewritten": {
+            "keywords": list(rewritten.keywords),
+            "variants": list(rewritten.variants),
+            "hypothetical": rewritten.hypothetical,
+        },
+    }
+    if cache:
+        cache.keep(question, np.asarray(vector), result, _evidence(index.search(question, top_k)))
+    return {**result, "llm": llm.ledger.account()}
+
+
+def _answer(llm: Client, question: str, hits: Sequence[Mapping[str, Any]]) -> Answer:
+    if not hits:
+        return Answer("", found=False, reason="nothing was found")
+    (reply,) = llm.ask([answer_request(question, [hit["text"] for hit in hits])])
+    if reply.refused:
+        raise ServiceError(f"the language model refuses the question: {reply.refused}")
+    return read_answer(reply.text, len(hits))
+
+
+def _shown(hit: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: hit[key] for key in ("passage_id", "doc_id", "text")}
+
+
+def _evidence(hits: Sequence[Mapping[str, Any]]) -> Evidence:
+    return {
+        hit["passage_id"]: hashlib.sha256(hit["text"].encode("utf-8", "surrogatepass")).hexdigest()[:16] for hit in hits
+    }

@@ -1,0 +1,151 @@
+"""Questions to a real index over a real socket; the language model is scripted."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bessemer.config import Config
+from bessemer.errors import ConfigError, ServiceError
+from bessemer.recipes.ask import ask
+from bessemer.recipes.index import index
+from bessemer.recipes.summary import WIDTH, answer_summary
+from scripted_llm import Answer, chat, fault, serving
+
+Configure = Callable[..., Config]
+
+DOCUMENTS = {
+    "pump.md": "# Pump\n\nThe pump may start twelve times an hour. Above that, the controller locks the motor.\n",
+    "codes.md": "# Codes\n\nCode E17 on the display means that the motor is locked until the pump has cooled down.\n",
+    "filter.md": "# Filter\n\nRinse the filter with clear water every month and let it dry before it goes back.\n",
+}
+
+
+def diligent(request: dict[str, Any], number: int) -> Answer:
+    """Cites the first passage that holds a rare word of the question; finds nothing where there is none."""
+    del number
+    user = request["messages"][-1]["content"]
+    if "keywords" in request["messages"][0]["content"]:
+        return chat('["filter", "rinse"]')
+    question = re.search(r"<question \w+>\n(.*)\n</question", user)
+    assert question
+    words = {word for word in re.findall(r"\w+", question.group(1).casefold()) if len(word) > 4}
+    for n, text in re.findall(r"<passage (\d+) \w+>\n(.*?)\n</passage", user, re.DOTALL):
+        if words & set(re.findall(r"\w+", text.casefold())):
+            return chat(f"It says so there [{n}].")
+    return chat("NOT IN THE DOCUMENTS")
+
+
+@pytest.fixture
+def indexed(tmp_path: Path) -> Callable[..., Config]:
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    for name, text in DOCUMENTS.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+    def make(url: str = "", **given: Any) -> Config:
+        llm = {"url": url, "model": "m", "max_retries": 0} if url else {}
+        config = Config(
+            source=str(folder), model="minilm", device="cpu", out=str(tmp_path / "index"),
+            workspace=str(tmp_path / "workspace"), llm=llm, **given,
+        )  # fmt: skip
+        index(config)
+        return config
+
+    return make
+
+
+def test_an_answer_with_its_passage(indexed: Callable[..., Config]) -> None:
+    with serving(diligent) as server:
+        config = indexed(server.url)
+        found = ask(config, config.out, "How often may the thing start before it is locked?", top_k=2)
+    assert found["found"]
+    assert found["answer"] == "It says so there [1]."
+    (citation,) = found["citations"]
+    assert citation["doc_id"] in ("pump.md", "codes.md")
+    assert citation["text"] in server.users()[0]
+    assert len(found["passages"]) == 2
+    text = answer_summary(found)
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert f"[1] {citation['passage_id']}" in text
+
+
+@pytest.mark.parametrize("question", ["Which colour does invoice paper have?", "Who founded Rome?"])
+def test_what_the_documents_do_not_hold(question: str, indexed: Callable[..., Config]) -> None:
+    with serving(diligent) as server:
+        config = indexed(server.url)
+        found = ask(config, config.out, question)
+    assert (found["found"], found["answer"], found["citations"]) == (False, "", [])
+    assert answer_summary(found).startswith("not in the documents: the language model finds no answer")
+
+
+def test_an_answer_without_a_source_is_not_told(indexed: Callable[..., Config]) -> None:
+    with serving(lambda *_: chat("Forty-two, I am sure.")) as server:
+        config = indexed(server.url)
+        found = ask(config, config.out, "How often may the pump start?")
+    assert not found["found"]
+    assert "cites no passage" in found["reason"]
+    assert "Forty-two" not in answer_summary(found)
+
+
+def test_answers_are_remembered_until_what_they_rest_on_changes(indexed: Callable[..., Config]) -> None:
+    with serving(diligent) as server:
+        config = indexed(server.url)
+        first = ask(config, config.out, "How often may the pump start in an hour?")
+        again = ask(config, config.out, "how often may the pump start in an hour")
+        assert len(server.requests) == 1
+        assert again["cached"] == "How often may the pump start in an hour?"
+        assert again["answer"] == first["answer"]
+        assert "answered before" in answer_summary(again)
+        assert ask(config, config.out, "how often may pump 7 start in an hour")["cached"] is None
+        Path(config.source or "", "pump.md").write_text("# Pump\n\nThe pump may start six times an hour, no more.\n")
+        index(config)
+        changed = ask(config, config.out, "How often may the pump start in an hour?")
+        assert changed["cached"] is None
+        assert "six times" in server.users()[-1]
+        n_calls = len(server.requests)
+        ask(config, config.out, "How often may the pump start in an hour?", use_cache=False)
+        assert len(server.requests) == n_calls  # the request itself is kept
+
+
+def test_keywords_are_a_lane_of_their_own(indexed: Callable[..., Config]) -> None:
+    with serving(diligent) as server:
+        config = indexed(server.url)
+        found = ask(config, config.out, "Wie wird das Sieb gereinigt?", ways=["keywords"], top_k=1)
+    assert found["rewritten"]["keywords"] == ["filter", "rinse"]
+    assert found["passages"][0].startswith("filter.md")
+
+
+def test_a_slow_rewriter_holds_nobody_up(
+    indexed: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def script(request: dict[str, Any], number: int) -> Answer:
+        if "keywords" in request["messages"][0]["content"]:
+            time.sleep(3)
+        return diligent(request, number)
+
+    monkeypatch.setattr("bessemer.recipes.ask.REWRITE_SECONDS", 0.3)
+    with serving(script) as server:
+        config = indexed(server.url)
+        found = ask(config, config.out, "How often may the pump start?", ways=["keywords"])
+    assert found["found"]
+    assert found["rewritten"]["keywords"] == []
+    assert "searched as it is" in caplog.text
+
+
+def test_without_a_model_to_ask(indexed: Callable[..., Config]) -> None:
+    config = indexed()
+    with pytest.raises(ConfigError, match="ask needs a language model"):
+        ask(config, config.out, "why?")
+
+
+def test_a_model_that_is_down(indexed: Callable[..., Config]) -> None:
+    with serving(lambda *_: fault(500)) as server:
+        config = indexed(server.url)
+        with pytest.raises(ServiceError, match="1 of 1 calls failed"):
+            ask(config, config.out, "How often may the pump start?")
