@@ -119,3 +119,36 @@ def test_find_quote() -> None:
     assert find_quote("今天，天气很好。", "今天天气") == (0, 5)
     assert find_quote("abc", "d") is None
     assert find_quote("abc", "...") is None
+
+
+def told(query: str, passage_id: str, helpful: bool, time: str | None = None) -> dict[str, Any]:
+    return {"query": query, "passage_id": passage_id, "helpful": helpful} | ({"time": time} if time else {})
+
+
+def test_feedback_where_the_newest_judgement_counts(tmp_path: Path) -> None:
+    result = ask(
+        tmp_path,
+        told("How long?", "p1", False, "2026-03-02T09:00:00+01:00"),
+        told("how  LONG?", "p1", True, "2026-03-02T08:30:00Z"),  # half an hour later
+        told("How long?", "p1", False, "2026-03-01T23:00:00Z"),
+        told("How long?", "p2", False, "2026-03-05"),
+        told("no tea", "p4", True),
+        told("no tea", "p4", True),
+        told("coffee", "p5", True, "2026-01-01"),
+        told("coffee", "p5", False, "2026-01-02"),
+    )
+    assert qrels(result, "train") == {"How long?": {"p1": 1, "p2": 0}}
+    assert qrels(result, "test") == {"no tea": {"p4": 1}}
+    assert qrels(result, "dev") == {}
+    assert [(item.text, item.reason) for item in result.dropped] == [("coffee", "none of its passages is relevant")]
+
+
+def test_mistakes_in_feedback(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        ask(
+            tmp_path,
+            {"query": "a", "passage_id": "p1", "helpful": "yes"},
+            told("b", "p1", True, "yesterday"),
+            {**told("c", "p1", True), "relevance": 2},
+        )
+    assert [(p.line, p.field) for p in caught.value.problems] == [(1, "helpful"), (2, "time"), (3, "relevance")]

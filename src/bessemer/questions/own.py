@@ -1,4 +1,5 @@
-"""People's own questions (``--queries``): JSONL lines that name the passage, or the file and a quote from it."""
+"""People's own questions (``--queries``): JSONL lines that name the passage, or the file and a quote from it; or what a
+search service was told by those who used it."""
 
 from __future__ import annotations
 
@@ -7,15 +8,17 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bessemer.errors import DataError, Problem
 from bessemer.formats.lines import Fields, read_jsonl
-from bessemer.text import normal_form, unit_spans, units
+from bessemer.text import folded, normal_form, unit_spans, units
 from bessemer.types import Document, Dropped, Judged, Passage, Query
 
 STAGE = "own questions"
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,9 @@ def own_questions(
     ``source`` is a doc_id (the path in the source folder). A quote is looked for as it is, then by its words alone, and
     stands for all passages that it overlaps; without one, all passages of the file are relevant. Optional:
     ``relevance`` (an integer, default 1), ``answers`` (a list of strings), ``id``. Lines of the same query are one
-    query.
+    query. Feedback has ``helpful`` (true or false) in place of ``relevance``, and ``time`` (ISO 8601): of several
+    judgements of the same query and passage the newest counts, of the same time the last in the file. Queries of which
+    nothing is relevant in the end are dropped.
 
     A query belongs to the split of its relevant documents. One that needs documents of train *and* of dev or test
     would leak either way: it goes to ``seen``, where it is measured but not trained on; one of dev and test goes to
@@ -48,6 +53,7 @@ def own_questions(
     library = _Library(documents, passages)
     queries: dict[str, Query] = {}
     qrels: dict[str, dict[str, int]] = defaultdict(dict)
+    told: dict[tuple[str, str], datetime] = {}
     for number, values in read_jsonl(path, problems):
         line = _Line.parse(Fields(str(path), number, values, problems))
         if line is None:
@@ -57,12 +63,19 @@ def own_questions(
             dropped.append(Dropped(f"{path}:{number}", STAGE, fault, line.query))
             continue
         query = queries.setdefault(line.query_id, Query(line.query_id, line.query, origin="user", answers=line.answers))
-        if query.text != line.query:
+        if folded(query.text) != folded(line.query):
             problems.append(
                 Problem(str(path), number, "id", f"{line.query_id!r} is another query", "give it its own id")
             )
         for passage_id in passage_ids:
-            qrels[line.query_id][passage_id] = max(line.relevance, qrels[line.query_id].get(passage_id, 0))
+            place = (line.query_id, passage_id)
+            if line.time is None:
+                qrels[line.query_id][passage_id] = max(line.relevance, qrels[line.query_id].get(passage_id, 0))
+            elif line.time >= told.get(place, line.time):
+                told[place] = line.time
+                qrels[line.query_id][passage_id] = line.relevance
+    for query_id in [query_id for query_id in queries if not any(qrels[query_id].values())]:
+        dropped.append(Dropped(query_id, STAGE, "none of its passages is relevant", queries.pop(query_id).text))
     if not problems and not queries:
         faults = [Problem(item.id, None, "", item.reason, "correct the line") for item in dropped]
         problems = faults or [
@@ -83,6 +96,8 @@ class _Line:
     quote: str
     relevance: int
     answers: tuple[str, ...]
+    time: datetime | None
+    """None but for feedback."""
 
     @classmethod
     def parse(cls, fields: Fields) -> _Line | None:
@@ -96,17 +111,36 @@ class _Line:
         quote = fields.text("quote", optional=True) or ""
         if not passage_ids and not source and len(fields.problems) == n_before:
             fields.fault("source", "neither passage_id nor source", 'name the "passage_id", or the file as "source"')
-        relevance: Any = fields.values.get("relevance", 1)
-        if not isinstance(relevance, int) or isinstance(relevance, bool) or relevance < 0:
-            fields.fault("relevance", f"is {relevance!r}", "give an integer from 0 on")
-            relevance = 1
+        relevance, time = _feedback(fields) if "helpful" in fields.values else (_relevance(fields), None)
         answers = fields.texts("answers") or ()
         given_id = fields.identifier("id", optional=True)
         if len(fields.problems) > n_before:
             return None
         text = " ".join(query.split())
-        digest = hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
-        return cls(given_id or f"own-{digest}", text, passage_ids, source, quote, relevance, answers)
+        digest = hashlib.sha256(folded(text).encode("utf-8")).hexdigest()[:16]
+        return cls(given_id or f"own-{digest}", text, passage_ids, source, quote, relevance, answers, time)
+
+
+def _relevance(fields: Fields) -> int:
+    relevance: Any = fields.values.get("relevance", 1)
+    if isinstance(relevance, int) and not isinstance(relevance, bool) and relevance >= 0:
+        return relevance
+    fields.fault("relevance", f"is {relevance!r}", "give an integer from 0 on")
+    return 1
+
+
+def _feedback(fields: Fields) -> tuple[int, datetime]:
+    helpful, time = fields.values["helpful"], fields.values.get("time")
+    if not isinstance(helpful, bool):
+        fields.fault("helpful", f"is {helpful!r}", "give true or false")
+    if "relevance" in fields.values:
+        fields.fault("relevance", "stands beside helpful", "leave one of them out")
+    try:
+        found = LONG_AGO if time is None else datetime.fromisoformat(time)
+    except (TypeError, ValueError):
+        fields.fault("time", f"is {time!r}", "give a time such as 2026-11-21T17:30:00Z")
+        found = LONG_AGO
+    return int(helpful is True), found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _passage_ids(fields: Fields) -> tuple[str, ...]:
