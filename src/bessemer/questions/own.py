@@ -74,8 +74,8 @@ def own_questions(
             elif line.time >= told.get(place, line.time):
                 told[place] = line.time
                 qrels[line.query_id][passage_id] = line.relevance
-    for query_id in [query_id for query_id in queries if not any(qrels[query_id].values())]:
-        dropped.append(Dropped(query_id, STAGE, "none of its passages is relevant", queries.pop(query_id).text))
+    unmet = [query_id for query_id in queries if not any(qrels[query_id].values())]
+    dropped += [Dropped(key, STAGE, "none of its passages is relevant", queries.pop(key).text) for key in unmet]
     if not problems and not queries:
         faults = [Problem(item.id, None, "", item.reason, "correct the line") for item in dropped]
         problems = faults or [
