@@ -174,6 +174,12 @@ def test_equals_the_formula_written_out(name: str) -> None:
     assert found.item() == pytest.approx(total / 6, rel=1e-5)
 
 
+def test_a_temperature_near_zero_leaves_the_best_candidate() -> None:
+    given = (QUERIES, PASSAGES, POSITIVES, NOTHING, CANDIDATES, TEACHER)
+    found = distillation(*given, temperature=0.5, teacher_temperature=1e-40)
+    assert found.item() == pytest.approx(softplus(-0.4) / 2, abs=1e-6)
+
+
 @each_loss
 def test_in_float32_under_autocast(name: str) -> None:
     given = batch()

@@ -13,7 +13,8 @@ from torch import Tensor
 
 def teacher_weights(teacher: Tensor, temperature: float) -> Tensor:
     """(B, K) ``softmax(teacher / temperature)`` of each row, 0 where there is no candidate."""
-    return torch.where(torch.isfinite(teacher), (teacher / temperature).softmax(dim=1), 0.0)
+    logits = (teacher - teacher.amax(dim=1, keepdim=True)) / temperature  # no temperature is too low for float32
+    return torch.where(torch.isfinite(teacher), logits.softmax(dim=1), 0.0)
 
 
 def scores_of(candidates: Tensor, queries: Tensor, passages: Tensor) -> Tensor:
