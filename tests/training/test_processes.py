@@ -61,6 +61,18 @@ def crowded() -> TrainingData:
     return TrainingData(judged, passages, negatives)
 
 
+def judged_by_a_teacher() -> TrainingData:
+    """The same, scored: up to five candidates each, ties, queries without a positive and queries without scores."""
+    data = crowded()
+    scores = {
+        f"q{i}": {f"p{(i + 3 * j) % 40}": float((i * j) % 5) for j in range(2 + i % 4)} | {f"p{i % 29}": 2.5}
+        for i in range(N_QUERIES)
+        if i % 7 != 3
+    }
+    qrels = {query: grades for query, grades in data.judged.qrels.items() if query not in scores or int(query[1:]) % 5}
+    return replace(data, judged=Judged(data.judged.queries, qrels), teacher_scores=scores)
+
+
 def sentence_pairs() -> PairData:
     """Pairs that share texts, with scores."""
     texts = [" ".join(f"w{(7 * i + j) % 190}" for j in range(1 + i % 9)) for i in range(20)]
@@ -103,6 +115,11 @@ CASES = {
     "mochi": Case({"loss": "mochi"}),
     "mochi, GradCache": Case({"loss": "mochi"}, [0]),
     "triplet": Case({"loss": "triplet"}),
+    "distillation": Case({"loss": "distillation", "n_negatives": 3}, data=judged_by_a_teacher),
+    "stable distillation, GradCache": Case(
+        {"loss": "stable_distillation", "n_negatives": 3}, [0], data=judged_by_a_teacher
+    ),
+    "margin-MSE, Matryoshka": Case({"loss": "margin_mse", "matryoshka_dims": "8"}, data=judged_by_a_teacher),
     "queries against frozen passages": Case({"frozen_passages": True, "n_negatives": 3}),
     "pairs: CoSENT": Case({"loss": "cosent"}, data=sentence_pairs),
     "pairs: CoSENT, GradCache": Case({"loss": "cosent"}, [0], data=sentence_pairs),

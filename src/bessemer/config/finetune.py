@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -18,7 +19,17 @@ def _number_or_auto(value: Any) -> Any:
     raise ValueError("give auto, or a whole number from 2 up")
 
 
+def _positive_or_auto(value: Any) -> Any:
+    try:
+        if value == "auto" or 0 < float(value) < math.inf:
+            return value if value == "auto" else float(value)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError("give auto, or a number above 0")
+
+
 BatchSize = Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)]
+TeacherTemperature = Annotated[float | Literal["auto"], BeforeValidator(_positive_or_auto)]
 SAMPLING = {"size": 1.0, "round_robin": 0.0}
 
 
@@ -39,6 +50,13 @@ class FinetuneConfig(Section):
         None, description="docs/losses.md; unset: info_nce, for scored pairs cosent, for labelled ones contrastive"
     )
     temperature: float = Field(0.05, gt=0, description="logits = score / temperature")
+    teacher_temperature: TeacherTemperature = Field(
+        "auto", description="distillation: weights = softmax(teacher score / this); auto: by teacher_candidates"
+    )
+    teacher_candidates: float | None = Field(
+        None, gt=1, description="exp(entropy) of the median query's weights, for auto; unset: root of its candidates"
+    )
+    info_nce_weight: float = Field(0.2, ge=0, description="distillation, margin_mse: weight of info_nce beside them")
     symmetric: bool = Field(False, description="info_nce: also from each positive to the queries")
     same_tower_negatives: bool = Field(False, description="info_nce: other queries and passages, too")
     hardness_beta: float = Field(1.0, ge=0, description="hardness: weight of a negative grows as exp(beta * score)")

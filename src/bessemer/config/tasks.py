@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from bessemer.config.documents import ColumnsConfig
-from bessemer.config.finetune import BatchSize, FinetuneConfig
+from bessemer.config.finetune import BatchSize, FinetuneConfig, TeacherTemperature
 from bessemer.config.section import Section
 
 
@@ -23,6 +23,8 @@ class TaskConfig(Section):
     columns: ColumnsConfig | None = None
     loss: str | None = None
     temperature: float | None = Field(None, gt=0)
+    teacher_temperature: TeacherTemperature | None = None
+    info_nce_weight: float | None = Field(None, ge=0)
     per_device_train_batch_size: BatchSize | None = None
     n_negatives: int | None = Field(None, ge=0)
     max_length: int | None = Field(None, ge=8)

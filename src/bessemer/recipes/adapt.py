@@ -79,6 +79,9 @@ def _adapt(
         if material.given_negatives:
             n = len(material.given_negatives)
             material.account["warnings"].append(f"negatives given for {n} queries are not used: adapt mines its own")
+        if material.teacher_scores:
+            n = len(material.teacher_scores)
+            material.account["warnings"].append(f"teacher scores of {n} queries are not used: finetune uses them")
     elif material is None:
         material = material_from_documents(config, base, workspace, llm, planned)
     planned.collection = material.collection

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,13 +32,15 @@ LONGEST_BY_DEFAULT = 512
 class Material:
     """A collection ready for training, and what became of everything on the way to it.
 
-    ``account`` is the ``data`` part of report.json; ``given_negatives`` are those that the data brought along.
+    ``account`` is the ``data`` part of report.json; ``given_negatives`` and ``teacher_scores`` (query_id ->
+    {passage_id: score}) are those that the data brought along.
     ``whole`` holds the passages as they are searched, where questions were taken out of those of the collection.
     """
 
     collection: Collection
     account: Mapping[str, Any]
     given_negatives: tuple[HardNegatives, ...] = ()
+    teacher_scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     dropped: tuple[Dropped, ...] = ()
     whole: tuple[Passage, ...] = ()
 
@@ -52,7 +54,8 @@ def load_judged(config: Config, *, require: Sequence[str]) -> Material:
     """Judged data from ``config.data``: never deduplicated, chunked or split anew; faults are warnings with counts."""
     loaded = open_collection(config, require=require)
     collection, notes = _capped(loaded.collection, config.finetune.max_train_queries, config.seed)
-    return Material(collection, account(collection, warnings=[*loaded.warnings, *notes]), loaded.negatives)
+    warnings = [*loaded.warnings, *notes]
+    return Material(collection, account(collection, warnings=warnings), loaded.negatives, loaded.teacher_scores)
 
 
 def open_collection(config: Config, *, require: Sequence[str] = ()) -> Loaded:

@@ -15,7 +15,7 @@ from bessemer.recipes.data import Material, guide_of, miner_of, open_encoder, op
 from bessemer.recipes.output import claim_folder, installed_versions, plain, publish_folder
 from bessemer.recipes.pairs import PairMaterial
 from bessemer.recipes.systems import bm25_over, dense_over
-from bessemer.recipes.tasks import Part, load_parts, unprompted, with_task_prompts
+from bessemer.recipes.tasks import Part, load_parts, require_teacher_scores, unprompted, with_task_prompts
 from bessemer.training.batches import TrainingData
 from bessemer.training.dev_pool import EvaluationPool, NamedPool, TaskPools, build_dev_pool
 from bessemer.training.distributed import join_processes
@@ -52,6 +52,7 @@ def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
             if processes.is_first:
                 _claim(config.out)
             parts = load_parts(config)
+            require_teacher_scores(parts)
             base = open_encoder(config, config.model)
             cached = CachedEncoder(base, workspace.root / "embeddings")
             data = [_training_data(part, cached, workspace, alone=len(parts) == 1) for part in parts]
@@ -97,7 +98,7 @@ def _training_data(part: Part, encoder: CachedEncoder, workspace: Workspace, *, 
     material, name, settings = part.material, "" if alone else part.name, None if alone else part.config.finetune
     if isinstance(material, PairMaterial):
         return PairData(material.train, name, part.task, settings)
-    train, passages = material.collection.splits["train"], material.collection.passages
+    train, passages, scores = material.collection.splits["train"], material.collection.passages, material.teacher_scores
     return TrainingData(
         train,
         passages,
@@ -107,6 +108,7 @@ def _training_data(part: Part, encoder: CachedEncoder, workspace: Workspace, *, 
         task=part.task,
         settings=settings,
         guide=guide_of(part.config, workspace.root / "embeddings"),
+        teacher_scores={q.query_id: scores[q.query_id] for q in train.queries if q.query_id in scores},
     )
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from bessemer.config import Config
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.prompts import TASKS, Prompts
-from bessemer.errors import ConfigError
+from bessemer.errors import ConfigError, DataError, Problem
 from bessemer.recipes.data import Material, load_judged
 from bessemer.recipes.pairs import PairMaterial, holds_pairs, load_pairs
+from bessemer.training.losses import FOR_TEACHERS
+from bessemer.training.teacher_scores import score_problems
 from bessemer.types import Collection, Judged
 
 
@@ -43,6 +45,19 @@ def load_parts(config: Config) -> list[Part]:
         part = config.model_copy(update=own)
         parts.append(Part(name, task.task, part, _load(part)))
     return parts
+
+
+def require_teacher_scores(parts: Sequence[Part]) -> None:
+    """Raises DataError, before anything is mined or encoded, for parts whose loss learns from scores they lack."""
+    problems: list[Problem] = []
+    for part in parts:
+        loss = part.config.finetune.loss
+        if loss in FOR_TEACHERS and isinstance(part.material, Material):
+            train = part.material.collection.splits["train"]
+            where = f"{part.config.data} ({part.name})" if len(parts) > 1 else str(part.config.data)
+            problems += score_problems(train, part.material.teacher_scores, loss, where)
+    if problems:
+        raise DataError(problems)
 
 
 def _load(config: Config) -> Material | PairMaterial:
@@ -77,6 +92,7 @@ def _of_task(material: Material, task: str) -> Material:
     passages = tuple(p for p in collection.passages if p.passage_id not in foreign)
     splits = {name: _queries_of(judged, task) for name, judged in collection.splits.items()}
     negatives = tuple(row for row in material.given_negatives if row.query_id in ids)
+    scores = {query_id: own for query_id, own in material.teacher_scores.items() if query_id in ids}
     account = {
         **material.account,
         "passages": len(passages),
@@ -86,6 +102,7 @@ def _of_task(material: Material, task: str) -> Material:
         material,
         collection=Collection(collection.name, passages, splits),
         given_negatives=negatives,
+        teacher_scores=scores,
         account=account,
     )
 

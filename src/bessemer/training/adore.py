@@ -23,7 +23,7 @@ from bessemer.training.dev_pool import OverPool, Tunable
 from bessemer.training.hardware import mini_batch_tokens
 from bessemer.training.losses import batch_loss
 from bessemer.training.mini_batches import Features, MiniBatches
-from bessemer.training.tasks import Batch, of_part, settled_batch_size
+from bessemer.training.tasks import Batch, of_part, settled_batch_size, unused_scores
 
 SEARCHED = 65_536
 """Passages scored at once: a block of scores of 64 queries has 16 MiB."""
@@ -49,6 +49,7 @@ class FrozenPassagesTask:
         self._passages = torch.from_numpy(encoder.encode(texts, "passage")).to(encoder.device)  # (N, d)
         self._never = self.examples.same_texts()
         self._batch_loss = batch_loss(config, encoder.dimension, normalised=encoder.similarity == "cosine")
+        self._unused = unused_scores(data, config.loss)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -95,7 +96,7 @@ class FrozenPassagesTask:
 
     def notes(self) -> tuple[str, ...]:
         own = f"only the query side was trained, against {self._n_negatives} live negatives per query"
-        return (*self.examples.notes(self._asked_batch_size), own)
+        return (*self.examples.notes(self._asked_batch_size), own, *self._unused)
 
 
 Known = dict[tuple[str, tuple[str, ...]], Encoded]

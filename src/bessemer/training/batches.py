@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,8 @@ MaskOf = Callable[[Sequence["Row"], Sequence[int]], Tensor]
 @dataclass(frozen=True)
 class TrainingData:
     """What is trained on. ``miner``, where negatives are to follow the weights, mines with the encoder as it is now.
-    ``guide``, where ``finetune.guide`` names one, is that model.
+    ``guide``, where ``finetune.guide`` names one, is that model. Losses of distillation learn from ``teacher_scores``,
+    query_id -> {passage_id: score}, in any unit; a query that has some needs no judgement.
 
     ``name`` tells several apart in reports; ``task`` names the prompts of the encoder to use; ``settings`` replace the
     run's for this part: loss, temperature, batch size, lengths, number of negatives.
@@ -49,6 +50,7 @@ class TrainingData:
     task: str = ""
     settings: FinetuneConfig | None = None
     guide: Encoder | None = None
+    teacher_scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
         n_unused = sum(not ids for ids in self.relevant)
         if n_unused:
             notes.append(f"{n_unused} train queries without a relevant passage were not trained on")
-        n_bare = sum(1 for query, _ in self.pairs if len(self.mined[query]) < self.n_negatives)
+        n_bare = sum(len(self.candidates(i)) < self.n_negatives for i in range(len(self)))
         if n_bare:
             few = "no hard negative" if self.n_negatives == 1 else f"fewer than {self.n_negatives} hard negatives"
             notes.append(f"{n_bare} of {len(self.pairs)} examples have {few}")
@@ -148,17 +150,24 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
             notes.append(f"batch size {len(self.pairs)}: there are no more examples")
         return tuple(notes)
 
+    def candidates(self, index: int) -> list[int]:
+        """What an example's negatives are drawn from: the query's, which a positive may be among for another of its
+        positives."""
+        query, positive = self.pairs[index]
+        return [p for p in self.mined[query] if p != positive]
+
     def __getitem__(self, index: int) -> Row:
         query, positive = self.pairs[index]
-        candidates = self.mined[query]
+        candidates = self.candidates(index)
         if len(candidates) <= self.n_negatives:
             return Row(query, positive, tuple(candidates))
         random, probabilities = generator(self.seed, f"{self.epoch}:{index}"), self._probabilities[query]
         if probabilities is None:
-            drawn = random.choice(len(candidates), size=self.n_negatives, replace=False)
+            drawn = [candidates[i] for i in random.choice(len(candidates), size=self.n_negatives, replace=False)]
         else:
-            drawn = weighted_order(probabilities, random)[: self.n_negatives]
-        return Row(query, positive, tuple(candidates[i] for i in drawn))
+            by_wait = [self.mined[query][i] for i in weighted_order(probabilities, random)]
+            drawn = [p for p in by_wait if p != positive][: self.n_negatives]
+        return Row(query, positive, tuple(drawn))
 
 
 def require_examples(training_set: TrainingSet, name: str) -> None:
@@ -209,13 +218,14 @@ class Collator:
             "queries": queries,
             "passages": found,
             "n_tokens": self.mini_batches.n_padded_tokens - before,
+            "columns": torch.tensor(passages),  # which passage stands in each row
             "positives": torch.tensor([column[row.positive] for row in rows]),
             "excluded": self._false_negatives(rows, passages),
         }
 
     def tokens_per_example(self) -> float:
         """Of a query, its positive and the negatives drawn with it, on average and without padding."""
-        drawn = [min(len(self._set.mined[query]), self._set.n_negatives) for query, _ in self._set.pairs]
+        drawn = [min(len(self._set.candidates(i)), self._set.n_negatives) for i in range(len(self._set))]
         query, passage = (
             float(np.mean([len(ids) for ids in side])) for side in (self._query_tokens, self._passage_tokens.values())
         )
@@ -251,14 +261,19 @@ def _groups(values: Iterable[str]) -> list[int]:
     return [groups[value] for value in values]
 
 
-def write_batch(training_set: TrainingSet, rows: Sequence[Row], folder: Path) -> Path:
-    """The batch's queries and passages as BGE JSONL with ids, for a person who asks what went wrong in it."""
+def write_batch(
+    training_set: TrainingSet, rows: Sequence[Row], folder: Path, teacher: Sequence[Mapping[int, float]] = ()
+) -> Path:
+    """The batch's queries and passages as BGE JSONL with ids, for a person who asks what went wrong in it.
+
+    ``teacher``: per query of the training set, the scores of passages; a row that has them all is written with them.
+    """
     file = folder / "failed_batch.jsonl"
     with file.open("w", encoding="utf-8") as stream:
         for row in rows:
             query, positive = training_set.queries[row.query], training_set.passages[row.positive]
             negatives = [training_set.passages[p] for p in row.negatives]
-            line = {
+            line: dict[str, Any] = {
                 "query": query.text,
                 "pos": [positive.indexed_text],
                 "neg": [passage.indexed_text for passage in negatives] or [""],
@@ -266,5 +281,8 @@ def write_batch(training_set: TrainingSet, rows: Sequence[Row], folder: Path) ->
                 "pos_ids": [positive.passage_id],
                 "neg_ids": [passage.passage_id for passage in negatives],
             }
+            scores = teacher[row.query] if teacher else {}
+            if all(p in scores for p in (row.positive, *row.negatives)):
+                line["teacher_scores"] = [scores[p] for p in (row.positive, *row.negatives)]
             stream.write(json.dumps(line, ensure_ascii=False) + "\n")
     return file

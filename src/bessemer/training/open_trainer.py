@@ -14,9 +14,11 @@ from bessemer.training.adore import FrozenPassagesTask
 from bessemer.training.arguments import training_arguments
 from bessemer.training.batches import TrainingData
 from bessemer.training.dev_pool import DevPool
+from bessemer.training.distillation_task import DistillationTask
 from bessemer.training.distributed import joined_processes
 from bessemer.training.hardware import mini_batch_tokens
 from bessemer.training.lora import merged
+from bessemer.training.losses import FOR_TEACHERS
 from bessemer.training.pair_task import PairData, PairTask
 from bessemer.training.sampling import Share, TaskBatches
 from bessemer.training.tasks import RetrievalTask, Task
@@ -57,6 +59,8 @@ def _task(
         data = replace(data, settings=_of_all(n_processes, data.settings, encoder))
     if isinstance(data, PairData):
         return PairTask(data, encoder, config)
+    if (data.settings or config).loss in FOR_TEACHERS:
+        return DistillationTask(data, encoder, config, seed)
     return (FrozenPassagesTask if config.frozen_passages else RetrievalTask)(data, encoder, config, seed)
 
 

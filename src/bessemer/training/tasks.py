@@ -17,7 +17,7 @@ from bessemer.training.batches import Collator, TrainingData, TrainingSet, requi
 from bessemer.training.guide import Guide
 from bessemer.training.hardware import auto_batch_size, mini_batch_tokens
 from bessemer.training.lora import merged
-from bessemer.training.losses import batch_loss
+from bessemer.training.losses import LOSSES, batch_loss
 from bessemer.training.mini_batches import Features, MiniBatches
 from bessemer.types import HardNegatives
 
@@ -82,6 +82,21 @@ def settled_batch_size(
     return chosen
 
 
+def sides(embeddings: Sequence[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+    """Queries (B, d) and passages (P, d) of a batch of a Collator, in its order."""
+    n_queries = len(batch["queries"]["features"])
+    queries = torch.cat(list(embeddings[:n_queries]))[batch["queries"]["order"]]
+    passages = torch.cat(list(embeddings[n_queries:]))[batch["passages"]["order"]]
+    return queries, passages
+
+
+def unused_scores(data: TrainingData, loss: str | None) -> tuple[str, ...]:
+    """A note where teacher scores are there and the loss learns nothing from them."""
+    n = sum(query.query_id in data.teacher_scores for query in data.judged.queries)
+    name = loss or next(iter(LOSSES))
+    return (f"the teacher scores of {n} queries are not used: `{name}` learns from judgements alone",) if n else ()
+
+
 class RetrievalTask:
     """Queries with judged passages and hard negatives."""
 
@@ -109,6 +124,7 @@ class RetrievalTask:
         )
         self.batch_size = min(self._asked_batch_size, len(self.examples))
         self._batch_loss = batch_loss(config, encoder.dimension, normalised=encoder.similarity == "cosine")
+        self._unused = unused_scores(data, config.loss)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -132,10 +148,7 @@ class RetrievalTask:
         return [*batch["queries"]["features"], *batch["passages"]["features"]]
 
     def loss(self, embeddings: Sequence[Tensor], batch: Batch) -> Tensor:
-        n_queries = len(batch["queries"]["features"])
-        queries = torch.cat(list(embeddings[:n_queries]))[batch["queries"]["order"]]
-        passages = torch.cat(list(embeddings[n_queries:]))[batch["passages"]["order"]]
-        return self._batch_loss(queries, passages, batch["positives"], batch["excluded"])
+        return self._batch_loss(*sides(embeddings, batch), batch["positives"], batch["excluded"])
 
     def mine(self) -> str:
         """Negatives of the weights as they are now; says in words what changed."""
@@ -155,4 +168,4 @@ class RetrievalTask:
         return write_batch(self.examples, [self.examples[i] for i in examples], folder)
 
     def notes(self) -> tuple[str, ...]:
-        return self.examples.notes(self._asked_batch_size)
+        return (*self.examples.notes(self._asked_batch_size), *self._unused)

@@ -51,6 +51,7 @@ def test_what_cannot_be_is_refused_with_the_reason() -> None:
             batch_loss(FinetuneConfig(**settings), dimension, normalised=normalised)
 
     refused(r"matryoshka_dims: \[512\] not within the model's 384 dimensions", matryoshka_dims=(512, 64))
-    refused("`nce` is no loss for queries with passages; one of: hardness, info_nce, mochi, triplet", loss="nce")
+    known = "distillation, hardness, info_nce, margin_mse, mochi, stable_distillation, triplet"
+    refused(f"`nce` is no loss for queries with passages; one of: {known}", loss="nce")
     refused("`mochi` has no symmetric or same_tower_negatives; info_nce has", loss="mochi", symmetric=True)
     refused("`hardness` is for cosine models", loss="hardness", normalised=False)

@@ -10,31 +10,42 @@ from bessemer.errors import ConfigError
 from bessemer.training.losses.contrastive import contrastive, online_contrastive
 from bessemer.training.losses.cosent import cosent
 from bessemer.training.losses.cosine_regression import cosine_regression
+from bessemer.training.losses.distillation import distillation
 from bessemer.training.losses.hardness import hardness_weighted
 from bessemer.training.losses.info_nce import info_nce
+from bessemer.training.losses.margin_mse import margin_mse
 from bessemer.training.losses.masks import margin_masked
 from bessemer.training.losses.matryoshka import BatchLoss, PairLoss, all_widths, matryoshka
 from bessemer.training.losses.mochi import mochi
 from bessemer.training.losses.of_pairs import pair_loss
+from bessemer.training.losses.of_teachers import FOR_TEACHERS, Calibration, TeacherLoss, teacher_loss
 from bessemer.training.losses.pair_cross_entropy import pair_cross_entropy
+from bessemer.training.losses.stable_distillation import stable_distillation
 from bessemer.training.losses.triplet import triplet
 
 __all__ = [
+    "FOR_TEACHERS",
     "LOSSES",
     "BatchLoss",
+    "Calibration",
     "PairLoss",
+    "TeacherLoss",
     "batch_loss",
     "contrastive",
     "cosent",
     "cosine_regression",
+    "distillation",
     "hardness_weighted",
     "info_nce",
     "margin_masked",
+    "margin_mse",
     "matryoshka",
     "mochi",
     "online_contrastive",
     "pair_cross_entropy",
     "pair_loss",
+    "stable_distillation",
+    "teacher_loss",
     "triplet",
 ]
 
@@ -65,7 +76,8 @@ LOSSES: dict[str, Callable[[FinetuneConfig], BatchLoss]] = {
     "mochi": _mochi,
     "triplet": _triplet,
 }
-"""Of queries with passages; the first is the default. Those of pairs: ``of_pairs``."""
+"""Of queries with passages; the first is the default. Those of pairs: ``of_pairs``; with teacher scores:
+``of_teachers``."""
 
 
 def batch_loss(config: FinetuneConfig, dimension: int, *, normalised: bool) -> BatchLoss:
@@ -73,9 +85,8 @@ def batch_loss(config: FinetuneConfig, dimension: int, *, normalised: bool) -> B
     the model does not have, and options that the loss does not know."""
     name = config.loss or next(iter(LOSSES))
     if name not in LOSSES:
-        raise ConfigError(
-            f"finetune.loss: `{name}` is no loss for queries with passages; one of: {', '.join(sorted(LOSSES))}"
-        )
+        known = ", ".join(sorted({*LOSSES, *FOR_TEACHERS}))
+        raise ConfigError(f"finetune.loss: `{name}` is no loss for queries with passages; one of: {known}")
     if name != "info_nce" and (config.symmetric or config.same_tower_negatives):
         raise ConfigError(f"finetune.loss: `{name}` has no symmetric or same_tower_negatives; info_nce has")
     if name != "info_nce" and not normalised:

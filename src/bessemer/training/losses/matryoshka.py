@@ -19,8 +19,8 @@ PairLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 def matryoshka(loss: Callable[..., Tensor], dimensions: Sequence[int], *, normalised: bool) -> Callable[..., Tensor]:
     """The mean of ``loss`` over the first ``dimensions`` of each vector (Kusupati et al. 2022, 2205.13147).
 
-    ``loss`` takes two matrices of vectors first: a BatchLoss or a PairLoss. ``normalised``: vectors have unit length at
-    every width, as a cosine model is searched when it is cut.
+    ``loss`` takes two matrices of vectors first: a BatchLoss, PairLoss or TeacherLoss. ``normalised``: vectors have
+    unit length at every width, as a cosine model is searched when it is cut.
     """
 
     def at_every_width(first: Tensor, second: Tensor, *rest: Tensor) -> Tensor:
