@@ -52,6 +52,9 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128  # calls come many at once
     daemon_threads = True
 
+    def handle_error(self, *_: Any) -> None:
+        """Clients that are killed, or tired of waiting, are part of the tests."""
+
 
 class Scripted:
     """The running server: its URL, and what it was asked."""
