@@ -208,6 +208,20 @@ def search(
     call.answer(hits, hits_summary(hits, explain))
 
 
+@verb("keywords", "data", *LLM)
+def keywords(
+    call: Call,
+    out: Annotated[str, typer.Option(help="JSONL file to write, in the chat format of fine-tuning services")],
+    split: Annotated[str, typer.Option(help="split whose queries are asked about")] = "train",
+) -> None:
+    """Questions with the keywords that a language model makes of them, to fine-tune a small model on."""
+    from bessemer.recipes.keywords import keywords as run
+    from bessemer.recipes.summary import keywords_summary
+
+    result = run(call.config, split, out)
+    call.answer(result, keywords_summary(result))
+
+
 @verb("ask", *LLM)
 def ask(
     call: Call,

@@ -16,9 +16,10 @@ from bessemer.config import Config
 from bessemer.errors import BudgetError, ConfigError, DataError, ServiceError
 from bessemer.formats import load_collection
 from bessemer.recipes.adapt import adapt, plan
+from bessemer.recipes.keywords import keywords
 from bessemer.recipes.plan import plan_summary
 from bessemer.recipes.questions import questions_folder
-from bessemer.recipes.summary import WIDTH, funnel_summary, report_summary
+from bessemer.recipes.summary import WIDTH, funnel_summary, keywords_summary, report_summary
 from scripted_llm import Answer, Scripted, chat, fault, obliging, passages_of, serving
 
 Configure = Callable[..., Config]
@@ -234,3 +235,20 @@ def test_a_person_has_the_last_word(configure: Configure, english_beir: Path, tm
 def test_a_review_of_extracted_questions(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--review is for generated questions"):
         questions_folder(configure(tmp_path, data=str(english_beir)), review="r.csv")
+
+
+def test_keywords_to_fine_tune_on(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    def script(request: dict[str, Any], number: int) -> Answer:
+        return chat("[]" if number == 0 else '["alpha", "beta gamma"]')
+
+    out = tmp_path / "keywords.jsonl"
+    with serving(script) as server:
+        config = configure(tmp_path, data=str(english_beir), llm=of(server, concurrency=1))
+        result = keywords(config, "train", str(out))
+        n_train = len(load_collection(str(english_beir)).collection.splits["train"].queries)
+        assert len(server.requests) == n_train
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert (len(rows), result["rows"], result["without_keywords"]) == (n_train - 1, n_train - 1, 1)
+    assert [message["role"] for message in rows[0]["messages"]] == ["system", "user", "assistant"]
+    assert rows[0]["messages"][2]["content"] == "alpha, beta gamma"
+    assert "1 queries without keywords" in keywords_summary(result)

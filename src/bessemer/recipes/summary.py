@@ -166,6 +166,11 @@ def hits_summary(hits: Sequence[Mapping[str, Any]], explain: bool) -> str:
     return "\n".join(blocks) or "nothing found"
 
 
+def keywords_summary(result: Mapping[str, Any]) -> str:
+    left_out = f", {result['without_keywords']} queries without keywords left out" if result["without_keywords"] else ""
+    return f"{result['rows']} rows{left_out}\n{textwrap.fill(calls_made(result['llm']), WIDTH)}\nwrote {result['out']}"
+
+
 def answer_summary(result: Mapping[str, Any]) -> str:
     """The answer, and under its numbers the first lines of what it rests on."""
     if not result["found"]:

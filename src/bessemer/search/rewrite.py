@@ -82,17 +82,18 @@ def rewrite(query: str, ways: Sequence[str], llm: Asks, deadline: float) -> Rewr
         return Rewritten()
     texts = {way: reply.text for way, reply in zip(ways, replies, strict=True)}
     return Rewritten(
-        keywords=_strings(texts.get("keywords", ""))[:MOST_KEYWORDS],
+        keywords=keywords_in(texts.get("keywords", "")),
         variants=tuple(asked.text for asked in parse_questions(texts.get("multi-query", "")).questions)[:N_VARIANTS],
         hypothetical=" ".join(texts.get("hyde", "").split()),
     )
 
 
-def _strings(answer: str) -> tuple[str, ...]:
-    """A JSON list of strings in ``answer``, else its parts between commas and lines."""
+def keywords_in(answer: str) -> tuple[str, ...]:
+    """A JSON list of strings in ``answer``, else its parts between commas and lines; at most MOST_KEYWORDS."""
     start, end = answer.find("["), answer.rfind("]")
     try:
         values = json.loads(answer[start : end + 1]) if 0 <= start < end else answer.replace("\n", ",").split(",")
     except ValueError:
         values = answer.replace("\n", ",").split(",")
-    return tuple(text for value in values if isinstance(value, str) and (text := value.strip(' -*`"[]')))
+    words = (value.strip(' -*`"[]') for value in values if isinstance(value, str))
+    return tuple(filter(None, words))[:MOST_KEYWORDS]
