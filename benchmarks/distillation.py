@@ -1,0 +1,203 @@
+"""What a teacher saves where negatives are false: InfoNCE, distillation and stable distillation on pubmedqa.
+
+    python benchmarks/distillation.py --data $BESSEMER_DATA --out out/distillation [--seeds 3] [--write-docs]
+
+Of 0%, 10% and 30% of the train queries one positive is hidden and stands among the hard negatives: a false negative,
+as an incomplete judgement makes it. Every query has 7 negatives of the base model (minilm), mined without a margin as
+the stress wants it. The teacher is a cross-encoder, minilm's weights trained here for two epochs on the train split
+without the hidden positives, against random passages: it has never seen a hidden positive judged either way. Student,
+steps, learning rate and candidates are the same for all losses; one epoch, the best checkpoint by dev, nothing mixed
+with the base. Test: nDCG@10 of `bessemer evaluate`. Every run is kept; what is there is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from quality import write_json
+from results import with_section
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARES = (0.0, 0.1, 0.3)
+LOSSES = ("info_nce", "distillation", "stable_distillation")
+N_NEGATIVES, N_RANDOM = 7, 3
+FIRST_SEED = 1
+SECTION = "distillation"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--out", default=Path("out/distillation"), type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--write-docs", action="store_true")
+    given = parser.parse_args()
+    beir = given.data / "beir" / "pubmedqa"
+    given.out.mkdir(parents=True, exist_ok=True)
+    teacher = given.out / "teacher"
+    if not (teacher / "config.json").exists():
+        train_teacher(beir, teacher)
+    measured = {}
+    for seed in range(FIRST_SEED, FIRST_SEED + given.seeds):
+        for share in SHARES:
+            file = scored(given.out, beir, teacher, share)
+            for loss in LOSSES:
+                measured[f"{loss} {share} {seed}"] = run_once(given.out, beir, file, loss, share, seed)
+    report = {"shares": SHARES, "losses": LOSSES, "seeds": given.seeds, "nDCG@10": measured, "table": table(measured)}
+    write_json(ROOT / "benchmarks" / "distillation.json", report)
+    lines = section(report)
+    print("\n".join(lines))
+    if given.write_docs:
+        page = ROOT / "docs" / "results.md"
+        page.write_text(with_section(page.read_text(encoding="utf-8"), SECTION, lines), encoding="utf-8")
+
+
+def hidden(beir: Path, share: float) -> dict[str, str]:
+    """query -> the positive that is hidden; those of a smaller share are among those of a larger one."""
+    collection = loaded(beir)
+    train = collection.splits["train"]
+    several = [query_id for query_id, grades in sorted(train.qrels.items()) if len(grades) > 1]
+    random.Random(0).shuffle(several)
+    chosen = several[: round(share * len(train.queries))]
+    return {query_id: sorted(train.qrels[query_id])[0] for query_id in chosen}
+
+
+def loaded(beir: Path) -> Any:
+    from bessemer.formats import load_collection
+
+    return load_collection(str(beir)).collection
+
+
+def train_teacher(beir: Path, folder: Path) -> None:
+    """On what stays visible at the largest share."""
+    from datasets import Dataset
+    from sentence_transformers import CrossEncoder
+    from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
+    from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
+
+    from bessemer.encoders.load import load_encoder
+    from bessemer.training.cpu import memory_kept
+
+    collection, lost = loaded(beir), hidden(beir, max(SHARES))
+    base = folder.parent / "base"
+    load_encoder("minilm", device="cpu").save(base)
+    texts = {passage.passage_id: passage.indexed_text for passage in collection.passages}
+    train, draw = collection.splits["train"], random.Random(1)
+    rows = []
+    for query in train.queries:
+        positives = [p for p in train.qrels[query.query_id] if p != lost.get(query.query_id)]
+        others = [p for p in draw.sample(sorted(texts), N_RANDOM + 20) if p not in train.qrels[query.query_id]]
+        rows += [{"query": query.text, "passage": texts[p], "label": 1.0} for p in positives]
+        rows += [{"query": query.text, "passage": texts[p], "label": 0.0} for p in others[:N_RANDOM]]
+    model = CrossEncoder(str(base), num_labels=1, max_length=256, device="cpu")
+    arguments = CrossEncoderTrainingArguments(
+        str(folder) + "-run", num_train_epochs=2, per_device_train_batch_size=32, learning_rate=5e-5, bf16=True,
+        use_cpu=True, save_strategy="no", report_to="none", disable_tqdm=True, seed=0, warmup_steps=0.1,
+    )  # fmt: skip
+    loss = BinaryCrossEntropyLoss(model)
+    with memory_kept():
+        CrossEncoderTrainer(model, arguments, train_dataset=Dataset.from_list(rows), loss=loss).train()
+    model.save_pretrained(str(folder))
+
+
+def scored(out: Path, beir: Path, teacher: Path, share: float) -> Path:
+    """BGE JSONL of the train split with false negatives among its candidates, and the teacher's scores."""
+    plain, file = out / f"candidates-{share}.jsonl", out / f"scored-{share}.jsonl"
+    if file.exists():
+        return file
+    if not plain.exists():
+        mined = out / "mined.jsonl"
+        bessemer(
+            out, "negatives", "--data", beir, "--split", "train", "--model", "minilm", "--out", mined,
+            "--n-negatives", N_NEGATIVES, "--relative-margin", 0,
+        )  # fmt: skip
+        lost = hidden(beir, share)
+        rows = [json.loads(line) for line in mined.read_text(encoding="utf-8").splitlines()]
+        lines = [json.dumps(without(row, lost.get(row["query_id"])), ensure_ascii=False) for row in rows]
+        plain.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    bessemer(
+        out, "teacher", "--data", plain, "--teacher", "cross-encoder", "--teacher-model", teacher, "--out", file
+    )  # fmt: skip
+    return file
+
+
+def without(row: Mapping[str, Any], passage_id: str | None) -> dict[str, Any]:
+    """The row with one positive as its last negative."""
+    kept = {key: row[key] for key in ("query", "query_id", "pos", "pos_ids", "neg", "neg_ids")}
+    if passage_id is None:
+        return kept
+    place = row["pos_ids"].index(passage_id)
+    return {
+        **kept,
+        "pos": [text for i, text in enumerate(row["pos"]) if i != place],
+        "pos_ids": [key for i, key in enumerate(row["pos_ids"]) if i != place],
+        "neg": [*row["neg"][: N_NEGATIVES - 1], row["pos"][place]],
+        "neg_ids": [*row["neg_ids"][: N_NEGATIVES - 1], passage_id],
+    }
+
+
+def run_once(out: Path, beir: Path, file: Path, loss: str, share: float, seed: int) -> float:
+    name = out / f"{loss}-{share}-{seed}"
+    result = name.with_suffix(".json")
+    if not result.exists():
+        bessemer(
+            out, "finetune", "--data", file, "--model", "minilm", "--out", name, "--loss", loss, "--seed", seed,
+            "--n-negatives", N_NEGATIVES, "--num-train-epochs", 1, "--no-interpolation",
+        )  # fmt: skip
+        bessemer(
+            out, "evaluate", "--data", beir, "--split", "test", "--system", "base=dense:minilm",
+            "--system", f"tuned=dense:{name}", "--json", result,
+        )  # fmt: skip
+    return float(json.loads(result.read_text())["systems"]["tuned"]["measures"]["nDCG@10"])
+
+
+def bessemer(out: Path, *arguments: object) -> None:
+    print("+ bessemer", *arguments, flush=True)
+    command = [sys.executable, "-m", "bessemer", *map(str, arguments), "--workspace", str(out / "workspace"), "--quiet"]
+    subprocess.run(command, check=True)
+
+
+def table(measured: Mapping[str, float]) -> list[dict[str, Any]]:
+    rows = []
+    for loss in LOSSES:
+        for share in SHARES:
+            values = [value for key, value in measured.items() if key.rsplit(" ", 1)[0] == f"{loss} {share}"]
+            deviation = statistics.stdev(values) if len(values) > 1 else None
+            rows.append({"loss": loss, "share": share, "mean": statistics.fmean(values), "deviation": deviation})
+    return rows
+
+
+def section(report: Mapping[str, Any]) -> Sequence[str]:
+    cells = {(row["loss"], row["share"]): row for row in report["table"]}
+    lines = [
+        "## Distillation where negatives are false",
+        "",
+        "Written by `python benchmarks/distillation.py --data $BESSEMER_DATA --write-docs`, which says how; all",
+        "figures: `benchmarks/distillation.json`. pubmedqa, nDCG@10 on test, by the share of train queries with a",
+        f"positive hidden among the negatives; {report['seeds']} seed(s). Teacher: a cross-encoder trained on the",
+        "train split.",
+        "",
+        f"| loss | {' | '.join(f'{share:.0%}' for share in SHARES)} | lost at {SHARES[-1]:.0%} |",
+        "|---|" + "---|" * (len(SHARES) + 1),
+    ]
+    for loss in LOSSES:
+        means = [cells[loss, share]["mean"] for share in SHARES]
+        shown = [in_words(cells[loss, share]) for share in SHARES]
+        lines.append(f"| {loss} | {' | '.join(shown)} | {means[0] - means[-1]:+.4f} |")
+    return lines
+
+
+def in_words(row: Mapping[str, Any]) -> str:
+    return f"{row['mean']:.4f}" + (f" ± {row['deviation']:.4f}" if row["deviation"] else "")
+
+
+if __name__ == "__main__":
+    main()
