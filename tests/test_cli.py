@@ -38,7 +38,7 @@ def test_help_and_import_load_no_torch() -> None:
     lines = found.stdout.splitlines()
     assert lines[-1] == "[]"
     commands = {line.split()[0] for line in lines if line.startswith("  ") and len(line.split()) > 1}
-    assert {"adapt", "demo", "init", "validate", "prepare", "questions", "negatives", "finetune", "evaluate",
+    assert {"adapt", "demo", "init", "validate", "prepare", "questions", "negatives", "teacher", "finetune", "evaluate",
             "compare", "report", "index", "search"} <= commands  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def word_pieces(*, bos: bool = True, eos: bool = False) -> Tokenizer:
 def save_causal_lm(
     folder: Path, kind: str = "llama", *, seed: int = 0, positions: int = 512, **tokenizer_options: bool
 ) -> Path:
-    """``kind``: llama, gpt2 (learned positions), bloom (none but a bias), gemma2 (capped logits), mistral (a window)."""
+    """``kind``: llama, gpt2 (learned positions), bloom (a bias alone), gemma2 (capped logits), mistral (a window)."""
     tokenizer = word_pieces(**tokenizer_options)
     torch.manual_seed(seed)
     n = tokenizer.get_vocab_size()

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_llm import save_causal_lm, word_pieces
 from transformers import AutoModelForCausalLM
 
 from bessemer.config import LLMConfig
@@ -18,6 +17,7 @@ from bessemer.llm.likelihood import Completion, Likelihood
 from bessemer.llm.local import load_causal_lm
 from bessemer.llm.templates import template_of
 from scripted_llm import Answer, Scripted, fault, serving
+from tiny_llm import save_causal_lm, word_pieces
 
 COMPLETIONS = [
     template_of("qa").fill(passage, query, answer)
@@ -50,7 +50,9 @@ class Served:
         ids = self.tokenizer.encode(prompt).ids
         values = self.model(torch.tensor([ids])).logits[0].double().log_softmax(1)
         texts = [self.tokenizer.decode([i], skip_special_tokens=False) for i in ids]
-        return [(i, t, float(values[at - 1, i]) if at else None) for at, (i, t) in enumerate(zip(ids, texts, strict=True))]
+        return [
+            (i, t, float(values[at - 1, i]) if at else None) for at, (i, t) in enumerate(zip(ids, texts, strict=True))
+        ]
 
     def echo(self, request: dict[str, Any], _: int = 0) -> Answer:
         if not request.get("echo"):
@@ -108,7 +110,10 @@ def test_an_endpoint_that_tells_nothing_of_the_prompt_is_refused(served: Served)
         return Answer({"choices": [{"text": " more", "logprobs": told}], "usage": {"completion_tokens": 1}})
 
     for script in (answers_only, lambda *_: fault(400, "unknown argument"), lambda *_: Answer({"choices": []})):
-        with serving(script) as server, pytest.raises(ServiceError, match=r"serve the model with vLLM, or give --teach"):
+        with (
+            serving(script) as server,
+            pytest.raises(ServiceError, match=r"serve the model with vLLM, or give --teach"),
+        ):
             scored(endpoint(server), COMPLETIONS)
 
 
@@ -127,7 +132,10 @@ def test_a_server_that_fails_stops_the_run_and_what_came_before_is_given_out(ser
         return served.echo(request) if number < 3 else fault(500, "out of memory", retry_after_ms="1")
 
     found = []
-    with serving(failing) as server, pytest.raises(ServiceError, match="500 .*out of memory.*run the same command again"):
+    with (
+        serving(failing) as server,
+        pytest.raises(ServiceError, match=r"500 .*out of memory.*run the same command again"),
+    ):
         found += endpoint(server, concurrency=1).log_likelihoods(COMPLETIONS)  # extends by what comes before the error
     with serving(failing) as server:
         results: Iterator[Any] = endpoint(server, concurrency=1).log_likelihoods(COMPLETIONS)

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_llm import save_causal_lm, word_pieces
 from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM, BertModel
 
 from bessemer.errors import ArtifactError, ConfigError
 from bessemer.llm.likelihood import Completion, Likelihood
 from bessemer.llm.local import CausalLM, load_causal_lm
 from bessemer.llm.templates import template_of
+from tiny_llm import save_causal_lm, word_pieces
 
 FURNACE = "The blast furnace makes iron from ore. " * 3
 CONVERTER = "The converter makes steel from iron; 转炉炼钢 is what it is called."

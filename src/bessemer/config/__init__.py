@@ -22,6 +22,7 @@ from bessemer.config.negatives import NegativesConfig
 from bessemer.config.questions import QuestionsConfig
 from bessemer.config.section import Section
 from bessemer.config.tasks import PromptsConfig, TaskConfig
+from bessemer.config.teacher import TeacherConfig
 from bessemer.errors import ConfigError
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Section",
     "SplitConfig",
     "TaskConfig",
+    "TeacherConfig",
     "load_config",
 ]
 
@@ -80,6 +82,7 @@ class Config(Section):
     llm: LLMConfig = LLMConfig()
     questions: QuestionsConfig = QuestionsConfig()
     negatives: NegativesConfig = NegativesConfig()
+    teacher: TeacherConfig = TeacherConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 

@@ -71,6 +71,8 @@ def read_row(fields: Fields, notes: Notes, *, to_score: bool = False) -> Row | N
     kept = [i for i, text in enumerate(neg) if text.strip() or (neg_ids and len(neg_ids) == len(neg))]
     if neg and kept:
         notes.add("empty_negatives", "{n} empty negatives were left out", len(neg) - len(kept))
+    given_answers = tuple(answer for answer in answers if answer.strip())
+    notes.add("empty_answers", "{n} empty answers were left out", len(answers) - len(given_answers))
     n_pos = len(pos)
     if teacher is not None and len(teacher) != n_pos + len(kept):
         if len(teacher) != n_pos + len(neg):
@@ -95,7 +97,7 @@ def read_row(fields: Fields, notes: Notes, *, to_score: bool = False) -> Row | N
         task=task,
         prompt=prompt,
         type=type_,
-        answers=tuple(answer for answer in answers if answer.strip()),
+        answers=given_answers,
         history=history,
     )
 

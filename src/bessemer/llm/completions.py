@@ -120,9 +120,7 @@ class CompletionsModel:
             "folder of it in place of --llm"
         )
 
-    async def _likelihood(
-        self, service: AsyncOpenAI, place: int, completion: Completion
-    ) -> tuple[int, Likelihood]:
+    async def _likelihood(self, service: AsyncOpenAI, place: int, completion: Completion) -> tuple[int, Likelihood]:
         assert self._dialect
         if not completion.answer.strip():
             return place, no_likelihood(EMPTY_ANSWER)
@@ -179,7 +177,9 @@ class CompletionsModel:
 def _tokens_taken(reply: Mapping[str, Any], worst: Tokens) -> Tokens:
     """As the service counts them, else as estimated."""
     usage = reply.get("usage")
-    counts = [usage.get(name) if isinstance(usage, Mapping) else None for name in ("prompt_tokens", "completion_tokens")]
+    counts = [
+        usage.get(name) if isinstance(usage, Mapping) else None for name in ("prompt_tokens", "completion_tokens")
+    ]
     n_input, n_output = (
         count if isinstance(count, int) and count >= 0 else estimate
         for count, estimate in zip(counts, (worst.input, worst.output), strict=True)

@@ -177,7 +177,7 @@ class CausalLM:
         logits: Tensor = outputs.logits[0].float()
         targets = ids[rows, columns].to(self._device)
         found = logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(dim=1)
-        means = [part.mean().item() for part in found.double().cpu().split(counts)]
+        means = [part.mean().item() for part in torch.split(found.double().cpu(), counts)]
         if not all(mean > -torch.inf for mean in means):  # NaN is a no
             raise ArtifactError(f"{self.name}: likelihoods are not finite; the weights are damaged")
         return means
