@@ -16,6 +16,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
     PreTrainedTokenizerFast,
@@ -50,7 +52,8 @@ def word_pieces(*, bos: bool = True, eos: bool = False) -> Tokenizer:
 def save_causal_lm(
     folder: Path, kind: str = "llama", *, seed: int = 0, positions: int = 512, **tokenizer_options: bool
 ) -> Path:
-    """``kind``: llama, gpt2 (learned positions), bloom (a bias alone), gemma2 (capped logits), mistral (a window)."""
+    """``kind``: llama, gpt2 (learned positions), bloom (a bias alone), gemma2 (capped logits), mistral (a window) or
+    mamba (recurrent)."""
     tokenizer = word_pieces(**tokenizer_options)
     torch.manual_seed(seed)
     n = tokenizer.get_vocab_size()
@@ -65,6 +68,9 @@ def save_causal_lm(
         model = GPT2LMHeadModel(GPT2Config(vocab_size=n, n_positions=positions, **sizes))
     elif kind == "bloom":
         model = BloomForCausalLM(BloomConfig(vocab_size=n, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.3))
+    elif kind == "mamba":
+        sizes = {"hidden_size": 16, "state_size": 4, "num_hidden_layers": 2, "initializer_range": 0.3}
+        model = MambaForCausalLM(MambaConfig(vocab_size=n, **sizes))
     elif kind == "gemma2":
         model = Gemma2ForCausalLM(Gemma2Config(**rotary, final_logit_softcapping=2.0, sliding_window=8))
     else:

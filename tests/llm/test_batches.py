@@ -37,7 +37,7 @@ def test_too_few_texts_or_too_short_a_prefix_are_not_worth_it() -> None:
 
 def test_keys_and_values_of_a_batch_are_bounded() -> None:
     tokens = {i: Tokens((*range(100), i, i), 101) for i in range(10)}
-    ((_, batches),) = plan(tokens, dict.fromkeys(tokens, "passage"), max_tokens=50, least_sharing=2)
-    assert [len(batch.places) for batch in batches] == [1] * 10  # 4 * 50 tokens hold one row of 102
-    ((_, batches),) = plan(tokens, dict.fromkeys(tokens, "passage"), max_tokens=102, least_sharing=2)
+    ((_, batches),) = plan(tokens, dict.fromkeys(tokens, "passage"), max_tokens=25, least_sharing=2)
+    assert [len(batch.places) for batch in batches] == [1] * 10  # 8 * 25 tokens hold one row of 102
+    ((_, batches),) = plan(tokens, dict.fromkeys(tokens, "passage"), max_tokens=51, least_sharing=2)
     assert [len(batch.places) for batch in batches] == [4, 4, 2]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 LEAST_PREFIX = 16
 """Shorter prefixes are not worth a pass of their own."""
-CACHE_ROOM = 4
+CACHE_ROOM = 8
 """Keys and values of a batch may be those of so many times the tokens that it runs."""
 
 

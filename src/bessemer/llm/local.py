@@ -1,9 +1,9 @@
 """A causal language model on this machine, through transformers: exact likelihoods of answers, many at a time.
 
 Texts of one passage share what their token ids begin with: it is run once, and its keys and values serve them all.
-Everything else goes in batches of similar length. Rows are padded on the right, where a causal model does not look,
-so positions need no correction; the head, dear for a large vocabulary, reads nothing but what precedes an answer's
-tokens.
+Everything else goes in batches of similar length. Rows are padded on the right, where a causal model does not look:
+they need no mask, with which attention would be slower, and no correction of positions. The head, dear for a large
+vocabulary, reads nothing but what precedes an answer's tokens.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from safetensors import SafetensorError
 from tokenizers import Encoding, Tokenizer
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.cache_utils import DynamicLayer
 from transformers.utils import logging as transformers_logging
 
 from bessemer.errors import ArtifactError, ConfigError
 from bessemer.llm.batches import Batch, Tokens, plan
 from bessemer.llm.likelihood import EMPTY_ANSWER, Completion, Likelihood, no_likelihood
 
-CPU_BATCH_TOKENS = 1_024
-GPU_BATCH_TOKENS = 16_384
+CPU_BATCH_TOKENS = 512
+GPU_BATCH_TOKENS = 8_192
 CPU_LEAST_SHARING = 2
 GPU_LEAST_SHARING = 4
 """So many texts of one passage make its prefix worth a pass of its own: a GPU would rather have full batches."""
@@ -89,10 +90,10 @@ class CausalLM:
         is_cpu = self._device == "cpu"
         self._batch_tokens = CPU_BATCH_TOKENS if is_cpu else GPU_BATCH_TOKENS
         self._least_sharing = CPU_LEAST_SHARING if is_cpu else GPU_LEAST_SHARING
-        self._can_share = not getattr(model, "_is_stateful", False)  # a recurrent state cannot be read from the middle
         self.identity = _fingerprint(model, self._tokenizer.to_str(), self.max_length)
         if not self._is_causal():
             raise ConfigError(f"{name}: reads what comes after, too: it is no causal language model; give one")
+        self._can_share = self._goes_on_from_prefixes()
 
     def log_likelihoods(self, completions: Sequence[Completion]) -> Iterator[tuple[int, Likelihood]]:
         """(place among ``completions``, likelihood): faults first, then as the batches are done.
@@ -129,8 +130,8 @@ class CausalLM:
                 return f"question and answer alone have more than the {self.max_length} tokens that the model reads"
             completion, is_cut = replace(completion, passage=passage), True
             encoding, n = self._encode(completion)
-        start = completion.answer_start
-        answer_from = next((i for i in range(n) if encoding.offsets[i][1] > start), n)
+        start, offsets = completion.answer_start, encoding.offsets  # every look at an encoding's lists copies them
+        answer_from = next((i for i in range(n) if offsets[i][1] > start), n)
         if answer_from == n:
             return "the tokenizer finds nothing in the answer"
         if answer_from == 0:
@@ -140,8 +141,9 @@ class CausalLM:
     def _encode(self, completion: Completion) -> tuple[Encoding, int]:
         """The tokens, and how many of them the text has: what a tokenizer puts behind it is left out."""
         encoding = self._tokenizer.encode(completion.text)
-        n = len(encoding.ids)
-        while n and encoding.special_tokens_mask[n - 1]:
+        is_special = encoding.special_tokens_mask
+        n = len(is_special)
+        while n and is_special[n - 1]:
             n -= 1
         return encoding, n
 
@@ -156,21 +158,15 @@ class CausalLM:
         """Mean log-probability of each row's answer; ``cache`` holds what all rows begin with."""
         lengths = [len(tokens.ids) for tokens in batch.tokens]
         ids = torch.zeros((len(lengths), max(lengths)), dtype=torch.long)
-        mask = torch.zeros((len(lengths), batch.n_prefix + max(lengths)), dtype=torch.long)
         for row, tokens in enumerate(batch.tokens):
             ids[row, : lengths[row]] = torch.tensor(tokens.ids)
-            mask[row, : batch.n_prefix + lengths[row]] = 1
         counts = [len(tokens.ids) - tokens.answer_from for tokens in batch.tokens]
         rows = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
         columns = torch.cat([torch.arange(t.answer_from, len(t.ids)) for t in batch.tokens])
-        given = {}
-        if cache is not None:
-            given["past_key_values"] = copy.deepcopy(cache)  # the model writes into it
-            given["past_key_values"].batch_repeat_interleave(len(counts))
+        given = {} if cache is None else {"past_key_values": _for_rows(cache, len(counts))}
         with _head_reads(self._model, rows.to(self._device), (columns - 1).to(self._device)):
             outputs = self._model(
                 input_ids=ids.to(self._device),
-                attention_mask=mask.to(self._device),
                 use_cache=cache is not None,
                 **given,
             )
@@ -190,6 +186,21 @@ class CausalLM:
         tolerance = 32 * torch.finfo(logits.dtype).eps * float(logits.abs().max())
         return float((logits[0, :2] - logits[1, :2]).abs().max()) <= tolerance
 
+    def _goes_on_from_prefixes(self) -> bool:
+        """Whether two texts come out after a shared prefix as they do alone: no architecture is believed, all are
+        tried. (Recurrent states cannot be taken up, and layers may share keys and values in ways of their own.)"""
+        n_prefix, n = 12, 20
+        ids = tuple(i % self._model.config.vocab_size for i in range(n))
+        texts = (Tokens(ids, 15), Tokens((*ids[:-1], 0), 15))
+        rest = tuple(Tokens(text.ids[n_prefix:], text.answer_from - n_prefix) for text in texts)
+        alone = self._means(Batch((0, 1), texts, 0), None)
+        try:
+            shared = self._means(Batch((0, 1), rest, n_prefix), self._run_prefix(texts[0].ids[:n_prefix]))
+        except (AttributeError, TypeError, ValueError, RuntimeError):  # no keys and values, or none of this kind
+            return False
+        tolerance = 100 * torch.finfo(self._model.dtype).eps * max(1.0, *(-mean for mean in alone))
+        return max(abs(a - b) for a, b in zip(alone, shared, strict=True)) <= tolerance
+
 
 @contextmanager
 def _head_reads(model: Any, rows: Tensor, columns: Tensor) -> Iterator[None]:
@@ -201,6 +212,43 @@ def _head_reads(model: Any, rows: Tensor, columns: Tensor) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+class _ReadByRows(DynamicLayer):  # type: ignore[misc]
+    """The keys and values of one row, from which many rows go on; they are not changed.
+
+    Each layer joins them with its rows' own in the same two buffers: on a CPU fresh memory for every layer takes as
+    long as the layer's arithmetic.
+    """
+
+    def __init__(self, layer: DynamicLayer, buffers: dict[tuple[int, ...], Tensor]) -> None:
+        super().__init__()
+        self.__dict__.update(vars(layer))
+        self._buffers = buffers
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        return self._joined(0, self.keys, key_states), self._joined(1, self.values, value_states)
+
+    def _joined(self, which: int, before: Tensor, after: Tensor) -> Tensor:
+        n, n_heads, length, width = after.shape
+        shape = (n, n_heads, before.shape[2] + length, width)
+        if (which, *shape) not in self._buffers:
+            self._buffers[which, *shape] = after.new_empty(shape)
+        buffer = self._buffers[which, *shape]
+        buffer[:, :, : before.shape[2]] = before
+        buffer[:, :, before.shape[2] :] = after
+        return buffer
+
+
+def _for_rows(cache: Any, n: int) -> Any:
+    """The keys and values of one row, for ``n`` rows to go on from; ``cache`` stays as it is."""
+    rows = copy.copy(cache)
+    buffers: dict[tuple[int, ...], Tensor] = {}
+    rows.layers = [_ReadByRows(x, buffers) if type(x) is DynamicLayer else copy.copy(x) for x in cache.layers]
+    for layer in rows.layers:
+        if not isinstance(layer, _ReadByRows):
+            layer.batch_repeat_interleave(n)
+    return rows
 
 
 def _shortened(completion: Completion, encoding: Encoding, n_excess: int) -> str | None:
