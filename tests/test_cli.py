@@ -101,6 +101,8 @@ def test_long_names_leave_room_for_fewer_measures(run: Any, english_beir: Path) 
         (("adapt", "--config", "nowhere.yaml"), "nowhere.yaml: cannot be read"),
         (("evaluate", "--data", "BEIR", "--system", "a=foo"), "not NAME=SPEC"),
         (("finetune", "--data", "BEIR", "--resume", "maybe"), "give auto or never"),
+        (("teacher", "--data", "BEIR", "--out", "x", "--teacher", "gpt"), "error: --teacher: Input should be 'llm'"),
+        (("teacher", "--data", "BEIR", "--out", "x.jsonl"), "teacher needs --data F.jsonl"),
         (("init", "FILE"), "FILE: is a file; give a folder"),
         (("search", "--index", "nowhere", ""), "nowhere"),
     ],
