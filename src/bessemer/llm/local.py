@@ -73,7 +73,8 @@ class Read(NamedTuple):
 class CausalLM:
     """``model`` is a transformers causal language model with its ``tokenizer`` (a fast one: it tells offsets).
 
-    Raises ConfigError without a fast tokenizer, and for a model that sees what comes after.
+    Raises ConfigError without a fast tokenizer, and for a model that sees what comes after; ArtifactError for one whose
+    weights are damaged.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
@@ -91,9 +92,9 @@ class CausalLM:
         self._batch_tokens = CPU_BATCH_TOKENS if is_cpu else GPU_BATCH_TOKENS
         self._least_sharing = CPU_LEAST_SHARING if is_cpu else GPU_LEAST_SHARING
         self.identity = _fingerprint(model, self._tokenizer.to_str(), self.max_length)
+        self._can_share = self._goes_on_from_prefixes()
         if not self._is_causal():
             raise ConfigError(f"{name}: reads what comes after, too: it is no causal language model; give one")
-        self._can_share = self._goes_on_from_prefixes()
 
     def log_likelihoods(self, completions: Sequence[Completion]) -> Iterator[tuple[int, Likelihood]]:
         """(place among ``completions``, likelihood): faults first, then as the batches are done.
