@@ -22,11 +22,6 @@ MINING = (  # all but n_negatives, which is the name of training's own
 )
 LLM = ("llm=llm.url", "llm_model=llm.model", *(f"llm.{key}" for key in ("max_cost", "max_tokens", "concurrency")))
 
-ENDPOINT = (
-    *("llm=llm.url", "llm_model=llm.model"),
-    *(f"llm.{key}" for key in ("max_cost", "max_tokens", "input_price", "output_price")),
-)
-
 
 @verb("adapt", "source", "data", "queries", *TRAINING, *MINING, *LLM, "final_fit", "evaluation.general")
 def adapt(call: Call) -> None:
@@ -120,7 +115,7 @@ def negatives(
     call.answer(result, negatives_summary(result))
 
 
-@verb("teacher", "data", "task", "teacher=teacher.kind", "teacher_model=teacher.model", *ENDPOINT)
+@verb("teacher", "data", "task", "teacher=teacher.kind", "teacher_model=teacher.model", *LLM)
 def teacher(call: Call, out: Annotated[str, typer.Option(help="BGE JSONL file to write")]) -> None:
     """Soft labels for distillation: the same BGE JSONL with a teacher's score for every candidate."""
     from bessemer.recipes.summary import teacher_summary
