@@ -38,7 +38,7 @@ def test_help_and_import_load_no_torch() -> None:
     lines = found.stdout.splitlines()
     assert lines[-1] == "[]"
     commands = {line.split()[0] for line in lines if line.startswith("  ") and len(line.split()) > 1}
-    assert {"adapt", "demo", "init", "validate", "prepare", "questions", "negatives", "finetune", "evaluate",
+    assert {"adapt", "demo", "init", "validate", "prepare", "questions", "negatives", "teacher", "finetune", "evaluate",
             "compare", "report", "index", "search"} <= commands  # fmt: skip
 
 
@@ -101,6 +101,8 @@ def test_long_names_leave_room_for_fewer_measures(run: Any, english_beir: Path) 
         (("adapt", "--config", "nowhere.yaml"), "nowhere.yaml: cannot be read"),
         (("evaluate", "--data", "BEIR", "--system", "a=foo"), "not NAME=SPEC"),
         (("finetune", "--data", "BEIR", "--resume", "maybe"), "give auto or never"),
+        (("teacher", "--data", "BEIR", "--out", "x", "--teacher", "gpt"), "error: --teacher: Input should be 'llm'"),
+        (("teacher", "--data", "BEIR", "--out", "x.jsonl"), "teacher needs --data F.jsonl"),
         (("init", "FILE"), "FILE: is a file; give a folder"),
         (("search", "--index", "nowhere", ""), "nowhere"),
     ],

@@ -27,7 +27,7 @@ FLOORS = {
 }
 SHARED = {"types", "errors", "text", "config"}
 # Files of one unit.
-PARTS = {"artifacts": "workspace", "content_hash": "workspace", "source_hash": "workspace", "command": "cli"}
+PARTS = dict.fromkeys(("artifacts", "content_hash", "score_cache", "source_hash"), "workspace") | {"command": "cli"}
 FLOOR = {unit: floor for floor, units in FLOORS.items() for unit in units}
 
 HEAVY = {"torch", "transformers", "sentence_transformers", "accelerate", "peft"}

@@ -115,6 +115,16 @@ def negatives(
     call.answer(result, negatives_summary(result))
 
 
+@verb("teacher", "data", "task", "teacher=teacher.kind", "teacher_model=teacher.model", *LLM)
+def teacher(call: Call, out: Annotated[str, typer.Option(help="BGE JSONL file to write")]) -> None:
+    """Soft labels for distillation: the same BGE JSONL with a teacher's score for every candidate."""
+    from bessemer.recipes.summary import teacher_summary
+    from bessemer.recipes.teacher import teacher as run
+
+    result = run(call.config, out)
+    call.answer(result, teacher_summary(result))
+
+
 @verb("finetune", "data", *TRAINING, *MINING)
 def finetune(
     call: Call,

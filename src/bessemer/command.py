@@ -87,7 +87,8 @@ def verb(name: str, *keys: str) -> Callable[[Callable[..., None]], Callable[...,
                 _set_up_logging(quiet)
                 if n_processes > 1 and name not in IN_PROCESSES:
                     raise ConfigError(f"{name} runs in one process; under torchrun run finetune")
-                call = Call(load_config(config_file, flags), answer_to, quiet, dry_run)
+                names = {key: flag for flag, key in fields.items()}
+                call = Call(load_config(config_file, flags, names), answer_to, quiet, dry_run)
                 call.claim()
                 if dry_run and name not in PLANNED:
                     settings = {key: value for key, value in {**flags, **given}.items() if value is not None}

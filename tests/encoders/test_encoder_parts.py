@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bessemer.encoders.prompts import ALIASES, TASKS, family_of, resolve_alias, task_prompts
-from bessemer.encoders.runtime import Progress, map_batches
+from bessemer.encoders.runtime import ENCODED, Progress, map_batches
 from bessemer.encoders.tokens import length_batches
 from bessemer.errors import ConfigError
 
@@ -77,7 +77,7 @@ def test_map_batches_keeps_order_and_threads() -> None:
 
 
 def test_progress_tells_the_time_left_of_what_costs_time(caplog: pytest.LogCaptureFixture) -> None:
-    progress = Progress(1000, "query", interval=0.0)
+    progress = Progress(1000, ENCODED["query"], interval=0.0)
     with caplog.at_level(logging.INFO):
         progress.skip(500)
         time.sleep(0.01)

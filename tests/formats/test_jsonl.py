@@ -8,9 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bessemer.errors import DataError
+from bessemer.errors import DataError, Problem
 from bessemer.formats import Loaded, read_bge_jsonl, write_bge_jsonl
-from bessemer.formats.lines import hash_id
+from bessemer.formats.jsonl import read_row
+from bessemer.formats.lines import Fields, hash_id
+from bessemer.formats.loaded import Notes
+from bessemer.formats.rows import Row
 from bessemer.types import HardNegatives, Judged, Passage, Query
 
 
@@ -147,6 +150,27 @@ def test_chat_and_lrlm_rows_have_candidates_and_no_positive(tmp_path: Path) -> N
     assert loaded.counts["history_candidates"] == 1
 
 
+def test_rows_for_a_teacher_need_candidates_and_no_positive(tmp_path: Path) -> None:
+    def read(**row: object) -> Row | None:
+        problems: list[Problem] = []
+        row_read = read_row(Fields("rows.jsonl", 1, row, problems), Notes(), to_score=True)
+        assert [str(problem) for problem in problems] == (
+            [] if row_read else ["rows.jsonl:1:pos: is missing or empty; give at least one positive, or teacher_scores"]
+        )
+        return row_read
+
+    chat = read(query="now", history=["one", " ", "two"], teacher_scores=["old"])
+    assert chat is not None
+    assert (chat.neg, chat.history, chat.teacher_scores) == (("one", "two"), (), None)
+    found = read(query="and then?", history=["first"], neg=["a"])
+    assert found is not None
+    assert (found.neg, found.history) == (("a",), ("first",))
+    assert read(query="q") is None
+    # With the scores of the turns that hold words the row is read back.
+    row = {"query": "now", "history": ["one", " ", "two"], "teacher_scores": [-1, -2], "query_id": 0}
+    assert load(tmp_path, row).teacher_scores == {"0": {hash_id("one"): -1.0, hash_id("two"): -2.0}}
+
+
 def test_the_file_that_we_write_holds_bge_columns_and_ids(tmp_path: Path) -> None:
     passages = [Passage("a", "d", "text a", title="T"), Passage("b", "d", "text b"), Passage("c", "e", "text c")]
     judged = Judged(
@@ -155,7 +179,8 @@ def test_the_file_that_we_write_holds_bge_columns_and_ids(tmp_path: Path) -> Non
     )
     mined = [HardNegatives("1", ("b", "c"), (0.5, 0.25), {"a": 0.75}, "top_k")]
     path = tmp_path / "out.jsonl"
-    assert write_bge_jsonl(path, judged, passages, mined) == 2  # query 3 has no positive
+    columns = {"prompt": {"1": "Ask: "}, "type": {"1": "normal", "3": "normal"}}
+    assert write_bge_jsonl(path, judged, passages, mined, columns) == 2  # query 3 has no positive
     assert [json.loads(line) for line in path.read_text().splitlines()] == [
         {
             "query": "q one",
@@ -166,6 +191,8 @@ def test_the_file_that_we_write_holds_bge_columns_and_ids(tmp_path: Path) -> Non
             "query_id": "1",
             "pos_ids": ["a"],
             "neg_ids": ["b", "c"],
+            "prompt": "Ask: ",
+            "type": "normal",
         },
         {
             "query": "q two",

@@ -46,6 +46,20 @@ def test_scores_are_the_library_s_own_one_per_pair(folder: Path) -> None:
     assert reranker([]).shape == (0,)
 
 
+def test_logits_are_what_the_activation_is_given(folder: Path) -> None:
+    reranker = CrossEncoderReranker(str(folder), "cpu")
+    np.testing.assert_allclose(1 / (1 + np.exp(-reranker.logits(PAIRS))), reranker(PAIRS), rtol=1e-5)
+    assert reranker.logits([]).shape == (0,)
+
+
+def test_pairs_longer_than_the_model_reads_are_told(tmp_path: Path) -> None:
+    folder = save(tmp_path / "short", n_labels=1)
+    BertTokenizerFast(vocab={word: i for i, word in enumerate(WORDS)}, model_max_length=8).save_pretrained(folder)
+    reranker = CrossEncoderReranker(str(folder), "cpu")
+    assert reranker.are_cut([("iron", "steel " * 4), ("iron", "steel " * 5)]) == [False, True]  # [CLS] and two [SEP]
+    assert reranker.are_cut([]) == []
+
+
 def test_the_fingerprint_tells_weights_apart_and_not_paths(folder: Path, tmp_path: Path) -> None:
     again = save(tmp_path / "same", n_labels=1)
     other = save(tmp_path / "other", n_labels=1, seed=1)

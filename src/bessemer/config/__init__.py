@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from bessemer.config.negatives import NegativesConfig
 from bessemer.config.questions import QuestionsConfig
 from bessemer.config.section import Section
 from bessemer.config.tasks import PromptsConfig, TaskConfig
+from bessemer.config.teacher import TeacherConfig
 from bessemer.errors import ConfigError
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Section",
     "SplitConfig",
     "TaskConfig",
+    "TeacherConfig",
     "load_config",
 ]
 
@@ -80,6 +82,7 @@ class Config(Section):
     llm: LLMConfig = LLMConfig()
     questions: QuestionsConfig = QuestionsConfig()
     negatives: NegativesConfig = NegativesConfig()
+    teacher: TeacherConfig = TeacherConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
@@ -90,10 +93,13 @@ class Config(Section):
         return self
 
 
-def load_config(path: str | Path | None = None, flags: Mapping[str, Any] | None = None) -> Config:
+def load_config(
+    path: str | Path | None = None, flags: Mapping[str, Any] | None = None, names: Mapping[str, str] | None = None
+) -> Config:
     """Read ``path`` (YAML) and lay ``flags`` over it; dotted flag names reach into sections.
 
-    Flags whose value is None were not given. Raises ConfigError naming file, key and fix for every fault.
+    Flags whose value is None were not given. ``names`` are how a command line calls keys, where not by their last
+    part. Raises ConfigError naming file, key and fix for every fault.
     """
     values: dict[str, Any] = _read_yaml(Path(path)) if path else {}
     for name, value in (flags or {}).items():
@@ -102,7 +108,9 @@ def load_config(path: str | Path | None = None, flags: Mapping[str, Any] | None 
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        given = {name for name, value in (flags or {}).items() if value is not None}
+        given = {
+            key: (names or {}).get(key, key.split(".")[-1]) for key, value in (flags or {}).items() if value is not None
+        }
         raise ConfigError("\n".join(_explain(fault, str(path or "flags"), given) for fault in error.errors())) from None
 
 
@@ -134,11 +142,11 @@ def _set(values: dict[str, Any], keys: list[str], value: Any, file: str) -> None
     values[keys[-1]] = value
 
 
-def _explain(fault: Any, file: str, flags: Set[str]) -> str:
-    """One fault in a line; what came from a flag is called by the flag's name."""
+def _explain(fault: Any, file: str, flags: Mapping[str, str]) -> str:
+    """One fault in a line; what came from a flag is called by the flag's name: ``flags`` is key -> name."""
     location = ".".join(str(part) for part in fault["loc"])
     if fault["type"] != "extra_forbidden":
-        where = "--" + location.split(".")[-1].replace("_", "-") if location in flags else f"{file}: {location}"
+        where = "--" + flags[location].replace("_", "-") if location in flags else f"{file}: {location}"
         return f"{where}: {fault['msg'].removeprefix('Value error, ')} (given: {fault['input']!r})"
     known = _keys_at(fault["loc"][:-1])
     nearest = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from bessemer.encoders.encoder import Encoded, Side, Similarity
-from bessemer.encoders.runtime import Progress
+from bessemer.encoders.runtime import ENCODED, Progress
 from bessemer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class CachedEncoder:
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
         self.encoder.settle_precision(texts, side)  # the precision is part of the key
         settings = self._settings(side)
-        progress = Progress(len(texts), side)
+        progress = Progress(len(texts), ENCODED[side])
         for start, end, key in shards(texts, settings):
             path = self.folder / key[:2] / f"{key}.safetensors"
             found = _read(path, (end - start, self.dimension))

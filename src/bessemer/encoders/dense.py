@@ -21,7 +21,7 @@ from bessemer.encoders.encoder import Encoded, Side, Similarity
 from bessemer.encoders.fingerprint import model_fingerprint
 from bessemer.encoders.precision import MIN_BF16_COSINE, bf16_modules, lowest_cosine
 from bessemer.encoders.prompts import Prompts
-from bessemer.encoders.runtime import Progress, has_native_bf16, map_batches, without_progress_bars
+from bessemer.encoders.runtime import ENCODED, Progress, has_native_bf16, map_batches, without_progress_bars
 from bessemer.encoders.tokens import Lengths, TextTokenizer, length_batches
 from bessemer.errors import ArtifactError, ConfigError
 
@@ -169,7 +169,7 @@ class DenseEncoder:
     def encode(self, texts: Sequence[str], side: Side, progress: Progress | None = None) -> NDArray[np.float32]:
         """Vectors (n, dimension) of texts of one side. Raises ArtifactError if any is not finite."""
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
-        progress = progress or Progress(len(texts), side)
+        progress = progress or Progress(len(texts), ENCODED[side])
         for start in range(0, len(texts), SLAB):
             token_ids, n_cut = self._tokenize(texts[start : start + SLAB], side)
             self.n_truncated[side] += n_cut

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 MAX_WORKERS = 8
 """Batches at once on a CPU: beyond it Python itself becomes the limit."""
 
-_PLURAL = {"query": "queries", "passage": "passages"}
+ENCODED: Mapping[Side, str] = {"query": "encoded {} queries", "passage": "encoded {} passages"}
 
 
 def resolve_device(device: str | None) -> str:
@@ -83,10 +83,11 @@ def without_progress_bars() -> Iterator[None]:
 
 
 class Progress:
-    """Logs how far a long encoding is, with the time left, every ``interval`` seconds; short ones log nothing."""
+    """Logs how far a long task is, with the time left, every ``interval`` seconds; short ones log nothing."""
 
-    def __init__(self, total: int, side: Side, interval: float = 5.0) -> None:
-        self._total, self._noun, self._interval = total, _PLURAL[side], interval
+    def __init__(self, total: int, done_to_what: str, interval: float = 5.0) -> None:
+        """``done_to_what``: such as ``encoded {} queries``."""
+        self._total, self._what, self._interval = total, done_to_what, interval
         self._done = self._skipped = 0
         self._start = self._last = time.monotonic()
 
@@ -99,7 +100,7 @@ class Progress:
         self._last = now
         rate = (self._done - self._skipped) / (now - self._start)
         left = (self._total - self._done) / rate
-        logger.info("encoded %d of %d %s, %.0f/s, %.0f s left", self._done, self._total, self._noun, rate, left)
+        logger.info("%s, %.0f/s, %.0f s left", self._what.format(f"{self._done} of {self._total}"), rate, left)
 
     def skip(self, n: int) -> None:
         """``n`` more texts cost nothing; the time left is judged by those that do."""

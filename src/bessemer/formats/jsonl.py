@@ -38,21 +38,27 @@ def _lines(path: str | Path, problems: list[Problem]) -> Iterator[Fields]:
         yield Fields(str(path), number, values, problems)
 
 
-def read_row(fields: Fields, notes: Notes) -> Row | None:
-    """One line, checked; None when it holds a problem, which is reported."""
+def read_row(fields: Fields, notes: Notes, *, to_score: bool = False) -> Row | None:
+    """One line, checked; None when it holds a problem, which is reported.
+
+    ``to_score``: a teacher is to score the candidates. They need no positive then, and the history of a row without
+    pos and neg holds them; teacher scores that stand there already are not read.
+    """
     n_before = len(fields.problems)
     query, query_id = fields.text("query"), fields.identifier("query_id", optional=True)
     pos, neg = fields.texts("pos") or (), fields.texts("neg") or ()
     history, answers = fields.texts("history") or (), fields.texts("answers") or ()
-    teacher, pos_scores, neg_scores = (fields.numbers(f"{name}_scores") for name in ("teacher", "pos", "neg"))
+    teacher = None if to_score else fields.numbers("teacher_scores")
+    pos_scores, neg_scores = fields.numbers("pos_scores"), fields.numbers("neg_scores")
     pos_ids, neg_ids = fields.identifiers("pos_ids"), fields.identifiers("neg_ids")
     task, prompt, type_ = (fields.text(name, optional=True) or "" for name in ("task", "prompt", "type"))
     if len(fields.problems) > n_before:
         return None
-    if teacher and not pos and not neg and len(history) == len(teacher):
-        notes.add("history_candidates", "{n} rows without pos and neg: their history holds the scored candidates")
+    n_turns = len(history), sum(bool(turn.strip()) for turn in history)
+    if history and not pos and not neg and (to_score or len(teacher or ()) in n_turns):
+        notes.add("history_candidates", "{n} rows without pos and neg: their history holds the candidates")
         neg, history = history, ()
-    if not pos and not teacher:
+    if not pos and not teacher and not (to_score and neg):
         fields.fault("pos", "is missing or empty", "give at least one positive, or teacher_scores")
     if query is not None and not query.strip() and query_id is None:
         fields.fault("query", "is empty", "give the query's text")
@@ -65,6 +71,8 @@ def read_row(fields: Fields, notes: Notes) -> Row | None:
     kept = [i for i, text in enumerate(neg) if text.strip() or (neg_ids and len(neg_ids) == len(neg))]
     if neg and kept:
         notes.add("empty_negatives", "{n} empty negatives were left out", len(neg) - len(kept))
+    given_answers = tuple(answer for answer in answers if answer.strip())
+    notes.add("empty_answers", "{n} empty answers were left out", len(answers) - len(given_answers))
     n_pos = len(pos)
     if teacher is not None and len(teacher) != n_pos + len(kept):
         if len(teacher) != n_pos + len(neg):
@@ -89,7 +97,7 @@ def read_row(fields: Fields, notes: Notes) -> Row | None:
         task=task,
         prompt=prompt,
         type=type_,
-        answers=tuple(answer for answer in answers if answer.strip()),
+        answers=given_answers,
         history=history,
     )
 
@@ -112,18 +120,24 @@ def _kept(
 
 
 def write_bge_jsonl(
-    path: str | Path, judged: Judged, passages: Iterable[Passage], negatives: Iterable[HardNegatives]
+    path: str | Path,
+    judged: Judged,
+    passages: Iterable[Passage],
+    negatives: Iterable[HardNegatives],
+    columns: Mapping[str, Mapping[str, str]] | None = None,
 ) -> int:
     """Write one row per query that has a positive, with ids and scores, atomically; returns the number of rows.
 
-    Texts are ``indexed_text``, what models read. Scores are null where the mining model gave none.
+    Texts are ``indexed_text``, what models read. Scores are null where the mining model gave none. ``columns`` are
+    further ones by name, each query_id -> value: BGE's ``prompt`` and ``type``, as they were read.
     """
     texts = {passage.passage_id: passage.indexed_text for passage in passages}
     mined = {item.query_id: item for item in negatives}
-    columns = ("task", "answers", "history")
-    optional = [name for name in columns if any(getattr(query, name) for query in judged.queries)]
+    own = ("task", "answers", "history")
+    optional = [name for name in own if any(getattr(query, name) for query in judged.queries)]
     rows = [
         _row(query, positives, texts, mined.get(query.query_id), optional)
+        | {name: values[query.query_id] for name, values in (columns or {}).items() if query.query_id in values}
         for query in judged.queries
         if (positives := [p for p, grade in judged.qrels.get(query.query_id, {}).items() if grade > 0])
     ]

@@ -35,6 +35,7 @@ class Material:
     ``account`` is the ``data`` part of report.json; ``given_negatives`` and ``teacher_scores`` (query_id ->
     {passage_id: score}) are those that the data brought along.
     ``whole`` holds the passages as they are searched, where questions were taken out of those of the collection.
+    ``columns`` are BGE's own of the rows, by name and query_id, for files that are written from them.
     """
 
     collection: Collection
@@ -43,6 +44,7 @@ class Material:
     teacher_scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     dropped: tuple[Dropped, ...] = ()
     whole: tuple[Passage, ...] = ()
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def served(self) -> tuple[Passage, ...]:
@@ -54,8 +56,9 @@ def load_judged(config: Config, *, require: Sequence[str]) -> Material:
     """Judged data from ``config.data``: never deduplicated, chunked or split anew; faults are warnings with counts."""
     loaded = open_collection(config, require=require)
     collection, notes = _capped(loaded.collection, config.finetune.max_train_queries, config.seed)
-    warnings = [*loaded.warnings, *notes]
-    return Material(collection, account(collection, warnings=warnings), loaded.negatives, loaded.teacher_scores)
+    told = account(collection, warnings=[*loaded.warnings, *notes])
+    columns = {"prompt": loaded.prompts, "type": loaded.types}
+    return Material(collection, told, loaded.negatives, loaded.teacher_scores, columns=columns)
 
 
 def open_collection(config: Config, *, require: Sequence[str] = ()) -> Loaded:
@@ -135,9 +138,13 @@ def guide_of(config: Config, embeddings: Path) -> CachedEncoder | None:
     """The model that tells false negatives of a batch, if any: with its own prompts and length."""
     if config.finetune.guide is None:
         return None
+    return CachedEncoder(open_with_own_settings(config, config.finetune.guide), embeddings)
+
+
+def open_with_own_settings(config: Config, model: str) -> DenseEncoder:
+    """A model beside the one that is tuned: with its own prompts and length, not those asked for that one."""
     own_length = config.finetune.model_copy(update={"max_length": None, "query_max_length": None})
-    own = config.model_copy(update={"finetune": own_length, "task": ""})
-    return CachedEncoder(open_encoder(own, config.finetune.guide), embeddings)
+    return open_encoder(config.model_copy(update={"finetune": own_length, "task": ""}), model)
 
 
 def miner_of(config: Config, judged: Judged, passages: Sequence[Passage]) -> Miner | None:

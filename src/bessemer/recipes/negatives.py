@@ -48,7 +48,7 @@ def negatives(config: Config, split: str, out: str, *, gradients: bool = False) 
     judged, passages = material.collection.splits[split], material.collection.passages
     mined = mine_hard_negatives(judged, passages, encoder, config.negatives, config.seed, open_reranker(config))
     kept = drawn(mined.negatives, config.negatives.n_negatives, config.seed)
-    n_rows = write_bge_jsonl(out, judged, passages, kept)
+    n_rows = write_bge_jsonl(out, judged, passages, kept, material.columns)
     report: dict[str, Any] = plain(mined.report)
     result = {"out": out, "rows": n_rows, **report, "data_warnings": list(material.account["warnings"])}
     if gradients:

@@ -101,6 +101,20 @@ def negatives_summary(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def teacher_summary(result: Mapping[str, Any]) -> str:
+    rate = result["scored"] / result["seconds"] if result["seconds"] else 0.0
+    lines = [
+        f"{result['rows']:,} rows, {result['pairs']:,} pairs: {result['scored']:,} scored in {result['seconds']:.1f} s "
+        f"({rate:.1f}/s), {result['cached']:,} cached",
+        *map(_note, result["notes"]),
+    ]
+    if "llm" in result:
+        tokens = result["llm"]["input_tokens"] + result["llm"]["output_tokens"]
+        cost = result["llm"]["cost"]
+        lines.append(f"endpoint: {tokens:,} tokens" + (f", cost {cost:.4f}" if cost is not None else ""))
+    return "\n".join([*lines, f"wrote   {result['out']}"])
+
+
 def _gradients_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Per strategy, what one negative of it teaches beside one positive (``training/gradients.py`` defines each)."""
     if not rows:

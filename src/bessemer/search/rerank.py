@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,9 +36,26 @@ class CrossEncoderReranker:
 
     def __call__(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
         """(n,) scores, higher is more relevant. Raises ArtifactError if any is not finite."""
+        return self._scores(pairs)
+
+    def logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
+        """(n,) scores as they are before the model's activation: where a sigmoid saturates, they still tell candidates
+        apart. Raises ArtifactError if any is not finite."""
+        return self._scores(pairs, activation_fn=torch.nn.Identity())
+
+    def are_cut(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        """Whether each pair has more tokens than the model reads."""
+        if not pairs:
+            return []
+        limit = self._model.max_seq_length or math.inf
+        ids = self._model.tokenizer([q for q, _ in pairs], [p for _, p in pairs], truncation=False)["input_ids"]
+        return [len(row) > limit for row in ids]
+
+    def _scores(self, pairs: Sequence[tuple[str, str]], **how: torch.nn.Module) -> NDArray[np.float64]:
         if not pairs:
             return np.zeros(0)
-        found = self._model.predict(list(pairs), batch_size=BATCH_SIZE, show_progress_bar=False, convert_to_numpy=True)
+        quiet = {"show_progress_bar": False, "convert_to_numpy": True}
+        found = self._model.predict(list(pairs), batch_size=BATCH_SIZE, **quiet, **how)
         scores = np.asarray(found, dtype=np.float64)
         if not np.isfinite(scores).all():
             raise ArtifactError(f"{self.name}: scores are not finite; the weights are damaged")

@@ -1,0 +1,187 @@
+"""Likelihoods from an endpoint's ``/v1/completions``: a prompt that ends with the answer, and log P of its tokens.
+
+Two dialects: ``echo`` with ``logprobs`` (OpenAI's old form: vLLM, llama-cpp-python and others), and vLLM's own
+``prompt_logprobs``. The first that a short probe finds working is spoken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from bessemer.config import LLMConfig
+from bessemer.errors import BessemerError, ServiceError
+from bessemer.llm.client import KEY_VARIABLES, NO_KEY, endpoint
+from bessemer.llm.ledger import Ledger, Tokens, estimated_tokens
+from bessemer.llm.likelihood import EMPTY_ANSWER, Completion, Likelihood, no_likelihood
+from bessemer.llm.prompt_tokens import PromptTokens, answer_likelihood, read_echo, read_prompt_logprobs
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+PROBE = Completion("", "Ice", " is", " frozen water.")
+ABOUT_THIS_TEXT = (400, 413, 422)
+"""Statuses by which a server refuses one text: too long, most often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    arguments: Mapping[str, Any]
+    read: Callable[[Mapping[str, Any]], PromptTokens | None]
+
+
+DIALECTS = (
+    Dialect({"echo": True, "logprobs": 1}, read_echo),
+    Dialect({"extra_body": {"prompt_logprobs": 0}}, read_prompt_logprobs),
+)
+
+
+class _Refused(Exception):
+    """The endpoint will not read this text."""
+
+
+class CompletionsModel:
+    """``config.model`` at ``config.url``. Raises ConfigError without either, or without the `openai` package."""
+
+    def __init__(self, config: LLMConfig) -> None:
+        self._config = config
+        self._url, self.model = endpoint(config)
+        self._key = next((key for name in KEY_VARIABLES if (key := os.environ.get(name))), NO_KEY)
+        self._dialect: Dialect | None = None
+        self.identity = f"{self._url} {self.model}"
+        self.ledger = Ledger(
+            input_price=config.input_price,
+            output_price=config.output_price,
+            max_cost=config.max_cost,
+            max_tokens=config.max_tokens,
+        )
+
+    def log_likelihoods(self, completions: Sequence[Completion]) -> Iterator[tuple[int, Likelihood]]:
+        """(place among ``completions``, likelihood), as replies come in; a text that is refused is a fault.
+
+        Raises ServiceError when a call fails in the end, or when the endpoint tells nothing about a prompt's tokens;
+        BudgetError before the call that might pass the budget. What was under way by then is given out first.
+        """
+        loop = asyncio.new_event_loop()
+        replies = self._replies(completions)
+        try:
+            while True:
+                try:
+                    found = loop.run_until_complete(anext(replies))
+                except StopAsyncIteration:
+                    return
+                yield found
+        finally:
+            loop.run_until_complete(replies.aclose())  # type: ignore[attr-defined]
+            loop.close()
+
+    async def _replies(self, completions: Sequence[Completion]) -> AsyncIterator[tuple[int, Likelihood]]:
+        from openai import AsyncOpenAI
+
+        left = iter(enumerate(completions))
+        running: set[asyncio.Task[tuple[int, Likelihood]]] = set()
+        stop: BaseException | None = None
+        options: dict[str, Any] = {"max_retries": self._config.max_retries, "timeout": self._config.timeout}
+        async with AsyncOpenAI(api_key=self._key, base_url=self._url, **options) as service:
+            self._dialect = self._dialect or await self._spoken(service)
+            try:
+                while True:
+                    room = 0 if stop else self._config.concurrency - len(running)
+                    running |= {asyncio.create_task(self._likelihood(service, *item)) for item in islice(left, room)}
+                    if not running:
+                        break
+                    done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        if task.exception():
+                            stop = stop or task.exception()
+                        else:
+                            yield task.result()
+            finally:
+                for task in running:
+                    task.cancel()
+        if stop:
+            raise stop
+
+    async def _spoken(self, service: AsyncOpenAI) -> Dialect:
+        for dialect in DIALECTS:
+            with suppress(_Refused):
+                tokens = dialect.read(await self._sent(service, PROBE, dialect))
+                if tokens and not answer_likelihood(tokens, PROBE).fault:
+                    return dialect
+        raise ServiceError(
+            f"{self._url}: tells no log-probabilities of a prompt's tokens, which a teacher needs (neither by `echo` "
+            "with `logprobs` nor by vLLM's `prompt_logprobs`); serve the model with vLLM, or give --teacher-model a "
+            "folder of it in place of --llm"
+        )
+
+    async def _likelihood(self, service: AsyncOpenAI, place: int, completion: Completion) -> tuple[int, Likelihood]:
+        assert self._dialect
+        if not completion.answer.strip():
+            return place, no_likelihood(EMPTY_ANSWER)
+        try:
+            tokens = self._dialect.read(await self._sent(service, completion, self._dialect))
+        except _Refused as error:
+            return place, no_likelihood(str(error))
+        if tokens is None:
+            return place, no_likelihood("the endpoint's reply lacks the tokens of the prompt")
+        return place, answer_likelihood(tokens, completion)
+
+    async def _sent(self, service: AsyncOpenAI, completion: Completion, dialect: Dialect) -> Mapping[str, Any]:
+        """One call, within the budget: the reply's JSON. Not every server takes ``max_tokens`` 0."""
+        import openai
+
+        worst = Tokens(estimated_tokens(completion.text), 1)
+        took: Tokens | None = None
+        self.ledger.reserve(worst)
+        try:
+            response = await service.completions.with_raw_response.create(
+                model=self.model, prompt=completion.text, max_tokens=1, temperature=0, **dialect.arguments
+            )
+            reply = json.loads(response.content)
+            took = _tokens_taken(reply, worst)
+        except openai.APIStatusError as error:
+            raise self._explained(error) from None
+        except (openai.APIError, ValueError, AttributeError) as error:
+            raise self._failed(str(error) or type(error).__name__) from None
+        finally:
+            self.ledger.settle(worst, took)
+        return reply  # type: ignore[no-any-return]
+
+    def _explained(self, error: Any) -> BessemerError | _Refused:
+        body = error.body if isinstance(error.body, dict) else {}
+        said = f"{error.status_code} {' '.join(str(body.get('message') or error.message).split())[:300]}"
+        if error.status_code in ABOUT_THIS_TEXT:
+            return _Refused(f"the endpoint refuses the text: {self._without_key(said)}")
+        hints = {404: "check --llm and --llm-model"}
+        hints |= dict.fromkeys((401, 403), f"set {' or '.join(KEY_VARIABLES)} in the environment")
+        if error.status_code in hints:
+            return ServiceError(f"{self._url}: {self._without_key(said)}; {hints[error.status_code]}")
+        return self._failed(said)
+
+    def _failed(self, said: str) -> ServiceError:
+        return ServiceError(
+            f"{self._url}: {self._without_key(said)}; all scores so far are kept: run the same command again when the "
+            "service is back"
+        )
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self._key, "(key)") if self._key != NO_KEY else text
+
+
+def _tokens_taken(reply: Mapping[str, Any], worst: Tokens) -> Tokens:
+    """As the service counts them, else as estimated."""
+    usage = reply.get("usage")
+    counts = [
+        usage.get(name) if isinstance(usage, Mapping) else None for name in ("prompt_tokens", "completion_tokens")
+    ]
+    n_input, n_output = (
+        count if isinstance(count, int) and count >= 0 else estimate
+        for count, estimate in zip(counts, (worst.input, worst.output), strict=True)
+    )
+    return Tokens(n_input, n_output)

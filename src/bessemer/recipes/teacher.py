@@ -1,0 +1,129 @@
+"""Soft labels: a BGE JSONL file in, the same file with a teacher's score for every candidate out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bessemer.config import Config
+from bessemer.encoders.runtime import Progress
+from bessemer.errors import ConfigError, DataError, Problem
+from bessemer.formats.jsonl import read_row
+from bessemer.formats.lines import Fields, read_jsonl, write_jsonl
+from bessemer.formats.loaded import Notes
+from bessemer.formats.rows import Row
+from bessemer.llm.templates import TEMPLATES, template_of
+from bessemer.recipes.output import claim_file
+from bessemer.recipes.teachers import Pair, Score, Teacher, cost_of, open_teacher, template_for
+from bessemer.score_cache import KeptScore, ScoreCache
+
+SCORES = "teacher-scores.sqlite"
+"""In the workspace."""
+COLUMN = "teacher_scores"
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """A line as it stands in the file, and its candidates in the order of their scores: pos, then neg."""
+
+    line: int
+    values: Mapping[str, Any]
+    pairs: tuple[Pair, ...]
+
+
+def teacher(config: Config, out: str) -> Mapping[str, Any]:
+    """Score the candidates of ``config.data`` and write ``out``: its rows in their order with all their columns, and
+    ``teacher_scores``. Returns counts, seconds and notes.
+
+    Raises DataError with all problems: of the file, rows without answers where the teacher needs them, and candidates
+    that it cannot score.
+    """
+    if config.data is None or Path(config.data).is_dir():
+        raise ConfigError("teacher needs --data F.jsonl: a BGE JSONL file, such as `bessemer negatives` writes")
+    if config.teacher.kind == "llm" and config.task:
+        template_of(config.task)
+    claim_file(out, "--out")
+    notes = Notes()
+    rows = read_candidates(config, notes)
+    judge = open_teacher(config)
+    keys = {pair: judge.key(pair) for row in rows for pair in row.pairs}
+    started = time.monotonic()
+    with ScoreCache(Path(config.workspace) / SCORES) as cache:
+        scores, n_cached = score_pairs(judge, keys, cache)
+    seconds = time.monotonic() - started
+    found = {pair: scores[key] for pair, key in keys.items()}
+    _require_scores(rows, found, config.data)
+    n_cut = sum(score.is_cut for score in scores.values())
+    notes.add("cut", "{n} candidates were longer than the teacher reads: their passages were cut", n_cut)
+    write_jsonl(out, ({**row.values, COLUMN: [found[pair].value for pair in row.pairs]} for row in rows))
+    return {
+        "out": out,
+        "teacher": config.teacher.kind,
+        "rows": len(rows),
+        "pairs": len(scores),
+        "scored": len(scores) - n_cached,
+        "cached": n_cached,
+        "cut": n_cut,
+        "seconds": seconds,
+        "notes": list(notes.warnings()),
+        **cost_of(judge),
+    }
+
+
+def read_candidates(config: Config, notes: Notes) -> list[Candidates]:
+    """The rows of ``config.data`` with what is to be scored. Raises DataError with all problems."""
+    file, problems = str(config.data), list[Problem]()
+    rows = []
+    for number, values in read_jsonl(file, problems):
+        fields = Fields(file, number, values, problems)
+        row = read_row(fields, notes, to_score=True)
+        if row is None:
+            continue
+        if config.teacher.kind == "llm" and not row.answers:
+            fix = 'give "answers": ["..."], or score by --teacher cross-encoder or embedder, which need none'
+            fields.fault("answers", "is missing or empty: a language model weighs passages by an answer", fix)
+        rows.append(Candidates(number, values, _pairs(row, config, notes)))
+    if not rows and not problems:
+        problems.append(Problem(file, None, "", "no rows", "give at least one query with candidates"))
+    if problems:
+        raise DataError(problems)
+    return rows
+
+
+def _pairs(row: Row, config: Config, notes: Notes) -> tuple[Pair, ...]:
+    task = config.task or row.task
+    if config.teacher.kind == "llm" and task and task not in TEMPLATES:
+        notes.add("no_template", "{n} rows have a task without a template of its own: they were scored as qa")
+    query = template_for(task).query(row.query, row.history)
+    return tuple(Pair(query, passage, row.answers, task) for passage in (*row.pos, *row.neg))
+
+
+def score_pairs(judge: Teacher, keys: Mapping[Pair, str], cache: ScoreCache) -> tuple[dict[str, Score], int]:
+    """The score under each key, from ``cache`` where it is there; and how many were. What is scored is kept at once,
+    faults are not."""
+    scores = {key: Score(*kept) for key in keys.values() if (kept := cache.get(key))}
+    n_cached = len(scores)
+    left = {key: pair for pair, key in keys.items() if key not in scores}
+    left_keys = list(left)
+    progress = Progress(len(left), "scored {} pairs")
+    for place, score in judge.score(list(left.values())):
+        scores[left_keys[place]] = score
+        if not score.fault:
+            cache.put(left_keys[place], KeptScore(score.value, score.is_cut))
+        progress.update(1)
+    return scores, n_cached
+
+
+def _require_scores(rows: Sequence[Candidates], found: Mapping[Pair, Score], file: str) -> None:
+    """Raises DataError with the first fault of every row that has one."""
+    problems = []
+    for row in rows:
+        fault = next((found[pair].fault for pair in row.pairs if found[pair].fault), None)
+        if fault:
+            fix = "mend or take out the row; what could be scored is kept"
+            problems.append(Problem(file, row.line, "", f"cannot be scored: {fault}", fix))
+    if problems:
+        raise DataError(problems)
