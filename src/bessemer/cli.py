@@ -21,9 +21,10 @@ MINING = (  # all but n_negatives, which is the name of training's own
     *(f"negatives.{key}" for key in ("relative_margin", "absolute_margin", "reranker")),
 )
 LLM = ("llm=llm.url", "llm_model=llm.model", *(f"llm.{key}" for key in ("max_cost", "max_tokens", "concurrency")))
+TEACHER = ("teacher=teacher.kind", "teacher_model=teacher.model")
 
 
-@verb("adapt", "source", "data", "queries", *TRAINING, *MINING, *LLM, "final_fit", "evaluation.general")
+@verb("adapt", "source", "data", "queries", *TRAINING, *MINING, *LLM, *TEACHER, "final_fit", "evaluation.general")
 def adapt(call: Call) -> None:
     """Documents or judged data to a tuned model, an index, and a report that says whether it is better."""
     from bessemer.recipes.adapt import adapt as run
@@ -115,7 +116,7 @@ def negatives(
     call.answer(result, negatives_summary(result))
 
 
-@verb("teacher", "data", "task", "teacher=teacher.kind", "teacher_model=teacher.model", *LLM)
+@verb("teacher", "data", "task", *TEACHER, *LLM)
 def teacher(call: Call, out: Annotated[str, typer.Option(help="BGE JSONL file to write")]) -> None:
     """Soft labels for distillation: the same BGE JSONL with a teacher's score for every candidate."""
     from bessemer.recipes.summary import teacher_summary

@@ -54,6 +54,11 @@ def read_answer(text: str, n_passages: int) -> Answer:
     return Answer(_CITATION.sub(lambda match: _renumbered(match.group(1), order), text), tuple(order))
 
 
+def without_citations(text: str) -> str:
+    """The words of an answer alone."""
+    return " ".join(re.sub(r"\s*\[\d+\]", "", text).split())
+
+
 def _renumbered(numbers: str, order: Sequence[int]) -> str:
     """What was not shown is taken out."""
     places = [int(n) - 1 for n in re.findall(r"\d+", numbers)]

@@ -31,6 +31,7 @@ from bessemer.recipes.generated import open_llm
 from bessemer.recipes.output import claim_folder, publish_folder, write_json
 from bessemer.recipes.plan import Plan
 from bessemer.recipes.reporting import assemble_report, measure_separation
+from bessemer.recipes.soft_labels import labels_of, teacher_of
 from bessemer.recipes.systems import further_slices, run_base_systems, run_tuned
 from bessemer.recipes.tasks import require_prompts, with_task_prompts
 from bessemer.search.index import build_index
@@ -70,6 +71,7 @@ def _adapt(
     config: Config, material: Material | None, workspace: Workspace, out: Path, planned: Plan, llm: Client | None
 ) -> Mapping[str, Any]:
     require_prompts(config.task, config)
+    teacher = teacher_of(config)
     step, embeddings = workspace.step, workspace.root / "embeddings"
     evaluation, seed = config.evaluation, config.seed
     base = planned.encoder = open_encoder(config, config.model)
@@ -94,9 +96,17 @@ def _adapt(
     mined = step("negatives", mine_hard_negatives, train, passages, cached_base, config.negatives, seed, reranker)
     retrieved = [list(run.results.values()) for run in (before.dev_bm25, before.dev_base)]
     pool = build_dev_pool(dev, passages, retrieved, seed, before.dev_base.results)
+    labels = labels_of(config, workspace, train, passages, mined.negatives, llm, teacher)
     selection = Selection(pool, general.choosing if general else None, evaluation.general_margin)
     guide = guide_of(config, embeddings)
-    data = TrainingData(train, passages, mined.negatives, miner_of(config, train, passages), guide=guide)
+    data = TrainingData(
+        train,
+        passages,
+        mined.negatives,
+        miner_of(config, train, passages),
+        guide=guide,
+        teacher_scores=labels.scores,
+    )
     prompted = with_task_prompts(base, (config.task,), config)
     fitted = step("model", finetune, [data], prompted, selection, config.finetune, seed)
     discard_checkpoints(fitted)
@@ -117,9 +127,12 @@ def _adapt(
         *measured["slices"],
     ]
     report = assemble_report(config, material, mined.report, fitted.report, measured, base, tuned)
+    if teacher:
+        report["teacher"] = labels.account
+        report["training"]["notes"] += labels.notes
     model, served = fitted.model, cached_tuned
     if config.final_fit and report["verdict"]["decision"] == "ship":
-        final = fit_on_everything(config, workspace, material, fitted.report, base)
+        final = fit_on_everything(config, workspace, material, fitted.report, base, llm, teacher)
         model, served = final.model, CachedEncoder(open_encoder(config, str(final.model)), embeddings)
         report["final_fit"] = final.account
         report["evaluation"]["notes"].insert(0, final.account["note"])

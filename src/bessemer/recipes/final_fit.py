@@ -10,8 +10,10 @@ from typing import Any
 from bessemer.config import Config
 from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.dense import DenseEncoder
+from bessemer.llm.client import Client
 from bessemer.negatives import mine_hard_negatives
 from bessemer.recipes.data import Material, guide_of, miner_of, open_reranker
+from bessemer.recipes.soft_labels import KeepingTeacher, labels_of
 from bessemer.recipes.tasks import with_task_prompts
 from bessemer.training.batches import TrainingData
 from bessemer.training.finetune import TrainingReport, discard_checkpoints
@@ -27,7 +29,13 @@ class FinalFit:
 
 
 def fit_on_everything(
-    config: Config, workspace: Workspace, material: Material, measured: TrainingReport, base: DenseEncoder
+    config: Config,
+    workspace: Workspace,
+    material: Material,
+    measured: TrainingReport,
+    base: DenseEncoder,
+    llm: Client | None = None,
+    teacher: KeepingTeacher | None = None,
 ) -> FinalFit:
     """Mine and train on train, dev, test and further slices together; the verdict is inherited, and says so."""
     judged = merged(list(material.collection.splits.values()))
@@ -37,7 +45,15 @@ def fit_on_everything(
     mined = workspace.step("final-negatives", mine_hard_negatives, *asked)
     chosen = Chosen.of(measured, n_pairs(material.collection.splits["train"]))
     guide = guide_of(config, workspace.root / "embeddings")
-    data = TrainingData(judged, passages, mined.negatives, miner_of(config, judged, passages), guide=guide)
+    labels = labels_of(config, workspace, judged, passages, mined.negatives, llm, teacher)
+    data = TrainingData(
+        judged,
+        passages,
+        mined.negatives,
+        miner_of(config, judged, passages),
+        guide=guide,
+        teacher_scores=labels.scores,
+    )
     prompted = with_task_prompts(base, (config.task,), config)
     final = workspace.step("final-model", refit, [data], prompted, chosen, config.finetune, config.seed)
     discard_checkpoints(final)

@@ -47,6 +47,10 @@ class Score(NamedTuple):
 
 
 class Teacher(Protocol):
+    @property
+    def fingerprint(self) -> str:
+        """Of the teacher: what its scores depend on besides the pairs."""
+
     def key(self, pair: Pair) -> str:
         """The same only where the score is: a hash of the teacher and of what it reads of the pair."""
 
@@ -75,6 +79,10 @@ class LikelihoodTeacher:
 
     def __init__(self, model: LikelihoodModel) -> None:
         self.model = model
+
+    @property
+    def fingerprint(self) -> str:
+        return self.model.identity
 
     def key(self, pair: Pair) -> str:
         return score_key(
@@ -114,6 +122,10 @@ class CrossEncoderTeacher:
     def __init__(self, reranker: CrossEncoderReranker) -> None:
         self._reranker = reranker
 
+    @property
+    def fingerprint(self) -> str:
+        return self._reranker.fingerprint
+
     def key(self, pair: Pair) -> str:
         return score_key(self._reranker.fingerprint, "logit", pair.query, pair.passage)
 
@@ -136,6 +148,10 @@ class EmbedderTeacher:
         self._encoder = encoder
         self._folder = folder
         self._identity = encoder.content_key
+
+    @property
+    def fingerprint(self) -> str:
+        return self._identity
 
     def key(self, pair: Pair) -> str:
         task = pair.task if pair.task in self._encoder.task_prompts else ""

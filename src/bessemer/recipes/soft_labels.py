@@ -1,0 +1,135 @@
+"""A teacher's scores of what was mined: of every train query its positives and hard negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bessemer.answers.answer import answer_request, read_answer, without_citations
+from bessemer.config import Config
+from bessemer.errors import ConfigError, DataError, Problem
+from bessemer.llm.client import Client
+from bessemer.recipes.teacher import SCORES, score_pairs
+from bessemer.recipes.teachers import LikelihoodTeacher, Pair, Teacher, cost_of, open_teacher
+from bessemer.score_cache import ScoreCache
+from bessemer.training.losses import FOR_TEACHERS
+from bessemer.types import HardNegatives, Judged, Passage
+from bessemer.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class SoftLabels:
+    """query_id -> {passage_id: score}, and how they came to be."""
+
+    scores: Mapping[str, Mapping[str, float]]
+    notes: tuple[str, ...]
+    account: Mapping[str, Any]
+
+
+class KeepingTeacher:
+    """A teacher whose scores are kept in the workspace, for a step."""
+
+    def __init__(self, teacher: Teacher, cache: Path) -> None:
+        self.teacher = teacher
+        self.cache = cache
+
+    @property
+    def fingerprint(self) -> str:
+        return self.teacher.fingerprint
+
+    @property
+    def needs_answers(self) -> bool:
+        return isinstance(self.teacher, LikelihoodTeacher)
+
+
+def teacher_of(config: Config) -> KeepingTeacher | None:
+    """The teacher of ``config.teacher`` where the loss learns from one. Raises ConfigError where none is named."""
+    if config.finetune.loss not in FOR_TEACHERS:
+        return None
+    if config.teacher.model is None and config.llm.url is None:
+        raise ConfigError(
+            f"finetune.loss: `{config.finetune.loss}` learns from a teacher; give --teacher cross-encoder and "
+            "--teacher-model NAME_OR_FOLDER (docs/teacher.md)"
+        )
+    return KeepingTeacher(open_teacher(config), Path(config.workspace).expanduser() / SCORES)
+
+
+def labels_of(
+    config: Config,
+    workspace: Workspace,
+    train: Judged,
+    passages: Sequence[Passage],
+    negatives: Sequence[HardNegatives],
+    llm: Client | None,
+    teacher: KeepingTeacher | None,
+) -> SoftLabels:
+    """What the teacher says of the candidates, as steps of the workspace; nothing without a teacher."""
+    if teacher is None:
+        return SoftLabels({}, (), {})
+    if teacher.needs_answers:
+        train = workspace.step("answers", with_reference_answers, train, passages, llm)
+    return workspace.step("teacher", soft_labels, train, passages, negatives, config.task, teacher)
+
+
+def with_reference_answers(train: Judged, passages: Sequence[Passage], llm: Client | None) -> Judged:
+    """Queries without an answer get one that the language model writes from their positives, where one is there to
+    ask: a likelihood needs an answer to be of."""
+    lacking = [query for query in train.queries if not query.answers]
+    if llm is None or not lacking:
+        return train
+    texts = {passage.passage_id: passage.indexed_text for passage in passages}
+    shown = [[texts[p] for p, grade in train.qrels[q.query_id].items() if grade > 0 and p in texts] for q in lacking]
+    replies = llm.ask([answer_request(q.text, known) for q, known in zip(lacking, shown, strict=True)])
+    found = {
+        query.query_id: without_citations(read_answer(reply.text, len(known)).text)
+        for query, known, reply in zip(lacking, shown, replies, strict=True)
+    }
+    queries = tuple(replace(q, answers=(found[q.query_id],)) if found.get(q.query_id) else q for q in train.queries)
+    return Judged(queries, train.qrels)
+
+
+def soft_labels(
+    train: Judged, passages: Sequence[Passage], negatives: Sequence[HardNegatives], task: str, teacher: KeepingTeacher
+) -> SoftLabels:
+    """Scores of every train query's positives and mined negatives. What cannot be scored has no score, and is counted.
+    Raises DataError where nothing can."""
+    texts = {passage.passage_id: passage.indexed_text for passage in passages}
+    mined = {row.query_id: row.passage_ids for row in negatives}
+    wanted: dict[tuple[str, str], Pair] = {}
+    n_silent = 0
+    for query in train.queries:
+        if teacher.needs_answers and not query.answers:
+            n_silent += 1
+            continue
+        positives = (p for p, grade in train.qrels.get(query.query_id, {}).items() if grade > 0)
+        for passage_id in dict.fromkeys((*positives, *mined.get(query.query_id, ()))):
+            if passage_id in texts:
+                pair = Pair(query.text, texts[passage_id], query.answers, task or query.task)
+                wanted[query.query_id, passage_id] = pair
+    if not wanted:
+        fix = "give --llm, which writes them, or choose --teacher cross-encoder or embedder"
+        raise DataError([Problem("train", None, "answers", "no query has one for the teacher to weigh", fix)])
+    keys = {pair: teacher.teacher.key(pair) for pair in wanted.values()}
+    with ScoreCache(teacher.cache) as cache:
+        found, n_kept = score_pairs(teacher.teacher, keys, cache)
+    scores: dict[str, dict[str, float]] = {}
+    faults = 0
+    for (query_id, passage_id), pair in wanted.items():
+        score = found[keys[pair]]
+        faults += bool(score.fault)
+        if not score.fault:
+            scores.setdefault(query_id, {})[passage_id] = score.value
+    counts = {
+        "train queries have no answer, and so no teacher scores": n_silent,
+        "candidates could not be scored by the teacher": faults,
+        "candidates were longer than the teacher reads: their passages were cut": sum(s.is_cut for s in found.values()),
+    }
+    account = {
+        "teacher": teacher.fingerprint,
+        "pairs": len(found),
+        "kept_from_before": n_kept,
+        **cost_of(teacher.teacher),
+    }
+    return SoftLabels(scores, tuple(f"{n} {what}" for what, n in counts.items() if n), account)

@@ -1,0 +1,124 @@
+"""`adapt` with a teacher: it scores what was mined, once, and the model learns from that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bessemer.config import Config
+from bessemer.encoders.load import load_encoder
+from bessemer.errors import ConfigError, DataError
+from bessemer.recipes.adapt import adapt
+from bessemer.recipes.soft_labels import soft_labels, teacher_of, with_reference_answers
+from bessemer.types import HardNegatives, Judged, Passage, Query
+from scripted_llm import Answer, chat, serving
+from tiny_llm import save_causal_lm
+
+Configure = Callable[..., Config]
+
+PASSAGES = [Passage(f"p{i}", f"d{i}", text) for i, text in enumerate(("steel from iron", "ore and coke", "a river"))]
+TRAIN = Judged(
+    (Query("q1", "how is steel made", answers=("from iron",)), Query("q2", "what is smelted")),
+    {"q1": {"p0": 1}, "q2": {"p1": 1, "p9": 1}},
+)
+MINED = [HardNegatives(f"q{i}", ("p2", "p0"), (0.1, 0.1), {}, "top_k") for i in (1, 2)]
+LOSS = {"loss": "stable_distillation", "n_negatives": 2, "learning_rate": 0.05, "max_steps": 4}
+
+
+def test_an_embedder_scores_what_was_mined(configure: Configure, english_model: Path, tmp_path: Path) -> None:
+    teacher = {"kind": "embedder", "model": str(english_model)}
+    judge = teacher_of(configure(tmp_path, finetune=LOSS, teacher=teacher))
+    assert judge is not None
+    labels = soft_labels(TRAIN, PASSAGES, MINED, "", judge)
+    assert {query: set(scores) for query, scores in labels.scores.items()} == {
+        "q1": {"p0", "p2"},
+        "q2": {"p1", "p2", "p0"},
+    }
+    encoder = load_encoder(str(english_model), device="cpu")
+    query, passage = encoder.encode_queries(["how is steel made"]).dense, encoder.encode_passages(["a river"]).dense
+    assert query is not None
+    assert passage is not None
+    assert labels.scores["q1"]["p2"] == pytest.approx(float(np.dot(query[0], passage[0])), abs=1e-6)
+    assert labels.notes == ()
+    again = soft_labels(TRAIN, PASSAGES, MINED, "", judge)
+    assert (again.account["pairs"], again.account["kept_from_before"]) == (5, 5)
+
+
+def test_a_language_model_weighs_answers(configure: Configure, tmp_path: Path) -> None:
+    save_causal_lm(tmp_path / "llama")
+    judge = teacher_of(configure(tmp_path, finetune=LOSS, teacher={"kind": "llm", "model": str(tmp_path / "llama")}))
+    assert judge is not None
+    labels = soft_labels(TRAIN, PASSAGES, MINED, "", judge)
+    assert set(labels.scores) == {"q1"}
+    assert all(score < 0 for score in labels.scores["q1"].values())
+    assert labels.notes == ("1 train queries have no answer, and so no teacher scores",)
+    with pytest.raises(DataError, match="no query has one for the teacher to weigh; give --llm"):
+        soft_labels(Judged(TRAIN.queries[1:], TRAIN.qrels), PASSAGES, MINED, "", judge)
+
+
+def test_answers_are_written_where_there_are_none(configure: Configure, tmp_path: Path) -> None:
+    from bessemer.recipes.generated import open_llm
+
+    with serving(lambda *_: chat("Ore is smelted [1], with coke [1].")) as server:
+        config = configure(tmp_path, llm={"url": server.url, "model": "m"})
+        with open_llm(config) as llm:
+            answered = with_reference_answers(TRAIN, PASSAGES, llm)
+    assert [query.answers for query in answered.queries] == [("from iron",), ("Ore is smelted, with coke.",)]
+    assert len(server.requests) == 1
+    assert "ore and coke" in server.users()[0]
+    assert with_reference_answers(TRAIN, PASSAGES, None) is TRAIN
+
+
+def test_what_the_model_cannot_answer_stays_without(configure: Configure, tmp_path: Path) -> None:
+    from bessemer.recipes.generated import open_llm
+
+    with (
+        serving(lambda *_: chat("NOT IN THE DOCUMENTS")) as server,
+        open_llm(configure(tmp_path, llm={"url": server.url, "model": "m"})) as llm,
+    ):
+        assert with_reference_answers(TRAIN, PASSAGES, llm).queries[1].answers == ()
+
+
+def test_adapt_learns_from_a_teacher(
+    configure: Configure, english_beir: Path, english_model: Path, tmp_path: Path
+) -> None:
+    teacher = {"kind": "embedder", "model": str(english_model)}
+    config = configure(tmp_path, data=str(english_beir), finetune=LOSS, teacher=teacher)
+    report = adapt(config)
+    assert report["teacher"]["pairs"] > 24
+    assert report["settings"]["finetune"]["loss"] == "stable_distillation"
+    assert any("teacher temperature" in note for note in report["training"]["notes"])
+    assert adapt(config)["teacher"] == report["teacher"]  # as a step that is done
+
+
+def test_adapt_by_likelihood_of_written_answers(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    def script(request: dict[str, Any], _: int) -> Answer:
+        return chat("It does what its name says [1].")
+
+    save_causal_lm(tmp_path / "llama")
+    with serving(script) as server:
+        config = configure(
+            tmp_path,
+            data=str(english_beir),
+            finetune=LOSS,
+            negatives={"n_negatives": 3},
+            teacher={"kind": "llm", "model": str(tmp_path / "llama")},
+            llm={"url": server.url, "model": "m"},
+        )
+        report = adapt(config)
+        assert len(server.requests) == 24  # one for each train query, which has no answer
+    assert report["teacher"]["pairs"] >= 24
+
+
+def test_a_loss_that_needs_a_teacher_says_so_at_once(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="learns from a teacher; give --teacher cross-encoder and --teacher-model"):
+        adapt(configure(tmp_path, data=str(english_beir), finetune=LOSS))
+    assert not (tmp_path / "workspace" / "steps").exists() or not list((tmp_path / "workspace" / "steps").iterdir())
+
+
+def test_no_teacher_for_other_losses(configure: Configure, tmp_path: Path) -> None:
+    assert teacher_of(configure(tmp_path, teacher={"kind": "embedder", "model": "nowhere"})) is None
