@@ -20,7 +20,8 @@ MINING = (  # all but n_negatives, which is the name of training's own
     *(f"negatives.{key}" for key in ("simans_a", "simans_b", "shares")),
     *(f"negatives.{key}" for key in ("relative_margin", "absolute_margin", "reranker")),
 )
-LLM = ("llm=llm.url", "llm_model=llm.model", *(f"llm.{key}" for key in ("max_cost", "max_tokens", "concurrency")))
+PRICED = ("max_cost", "max_tokens", "input_price", "output_price", "concurrency")
+LLM = ("llm=llm.url", "llm_model=llm.model", *(f"llm.{key}" for key in PRICED))
 TEACHER = ("teacher=teacher.kind", "teacher_model=teacher.model")
 
 

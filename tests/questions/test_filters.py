@@ -130,6 +130,8 @@ def test_one_document_cannot_flood_a_split() -> None:
     assert [c.doc_id for c in found.kept].count("d1") == 20
     assert len(found.dropped) == 40
     assert len(shared_out(flood[:10], 0.01).kept) == 10  # ten are always allowed
+    halves = [Candidate(f"{i}", ("p",), f"d{i % 2}", "test") for i in range(60)]
+    assert len(shared_out(halves, 0.2).kept) == 60  # two documents: an even share is a half
 
 
 class Judge:

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bessemer.config import LLMConfig
-from bessemer.errors import BessemerError, ConfigError, ServiceError
+from bessemer.errors import BessemerError, BudgetError, ConfigError, ServiceError
 from bessemer.llm.ledger import Ledger, Tokens, estimated_tokens
 from bessemer.llm.request_cache import Reply, Request, RequestCache
 
@@ -125,7 +125,7 @@ class Client:
         async with AsyncOpenAI(api_key=self._key, base_url=self._url, **options) as service:  # type: ignore[arg-type]
             await asyncio.gather(*(work(service) for _ in range(min(self._config.concurrency, len(requests)))))
         if stop:
-            raise stop[0]
+            raise self.ledger.stopped(stop[0]) if isinstance(stop[0], BudgetError) else stop[0]
         if self._failed:
             raise ServiceError(
                 f"{self._url}: {self._failed} of {len(requests)} calls failed, the last with {self._last_fault}; the "

@@ -106,7 +106,7 @@ class CompletionsModel:
                 for task in running:
                     task.cancel()
         if stop:
-            raise stop
+            raise self.ledger.stopped(stop) if isinstance(stop, BudgetError) else stop
 
     async def _spoken(self, service: AsyncOpenAI) -> Dialect:
         for dialect in DIALECTS:

@@ -53,10 +53,10 @@ class Ledger:
         """Raises BudgetError when the call might pass the budget; nothing is reserved then."""
         after = self.spent + self._reserved + worst
         if after.total > self._max_tokens:
-            raise BudgetError(self._stopped(f"--max-tokens {self._max_tokens:,.0f}"))
+            raise BudgetError(f"--max-tokens {self._max_tokens:,.0f}: the next call might pass it")
         cost = self.cost(after)
         if cost is not None and cost > self._max_cost:
-            raise BudgetError(self._stopped(f"--max-cost {self._max_cost:g}"))
+            raise BudgetError(f"--max-cost {self._max_cost:g}: the next call might pass it")
         self._reserved += worst
 
     def settle(self, worst: Tokens, took: Tokens | None) -> None:
@@ -89,12 +89,13 @@ class Ledger:
             "cost_before": self.cost(self.kept),
         }
 
-    def _stopped(self, limit: str) -> str:
+    def stopped(self, error: BudgetError) -> BudgetError:
+        """The error with what was spent, once calls in flight have come back."""
         cost = self.cost(self.spent)
         spent = f"{self.spent.total:,} tokens" + (f", {cost:.4f}" if cost is not None else "")
-        return (
-            f"{limit}: the next call might pass it ({self.n_calls} calls made, {spent}); all answers are kept: "
-            "raise the limit and run the same command again"
+        return BudgetError(
+            f"{error} ({self.n_calls} calls made, {spent}); all answers are kept: raise the limit and run the same "
+            "command again"
         )
 
 

@@ -105,7 +105,8 @@ def obeying(candidates: Sequence[Candidate], passages: Mapping[str, Passage]) ->
             dropped.append(candidate.dropped(stage, reason))
         else:
             kept.append(candidate)
-    return Filtered(tuple(kept), tuple(dropped))
+    turn = {stage: i for i, stage in enumerate(RULES)}
+    return Filtered(tuple(kept), tuple(sorted(dropped, key=lambda item: turn[item.stage])))
 
 
 def distinct(candidates: Sequence[Candidate]) -> Filtered[Candidate]:
@@ -155,13 +156,15 @@ def judged(candidates: Sequence[Candidate], passages: Mapping[str, Passage], llm
 
 
 def shared_out(candidates: Sequence[Candidate], max_share: float) -> Filtered[Candidate]:
-    """No document brings more than ``max_share`` of a split's questions (10 are always allowed): one flooded document
-    is not to decide what a model learns."""
+    """No document brings more than ``max_share`` of a split's questions, where there are documents enough: 10 questions
+    and twice an even share are always allowed. One flooded document is not to decide what a model learns."""
     n_of_split = Counter(candidate.split for candidate in candidates)
+    n_documents = Counter(split for split, _ in {(candidate.split, candidate.doc_id) for candidate in candidates})
     taken: Counter[tuple[str, str]] = Counter()
     kept, dropped = [], []
     for candidate in candidates:
-        most = max(FEWEST_OF_SOURCE, math.floor(max_share * n_of_split[candidate.split]))
+        share = max(max_share, 2 / n_documents[candidate.split])
+        most = max(FEWEST_OF_SOURCE, math.floor(share * n_of_split[candidate.split]))
         if taken[candidate.split, candidate.doc_id] >= most:
             dropped.append(candidate.dropped("source share", "its document has more than its share of questions"))
             continue
