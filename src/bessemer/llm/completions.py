@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from bessemer.config import LLMConfig
-from bessemer.errors import BessemerError, ServiceError
+from bessemer.errors import BessemerError, BudgetError, ServiceError
 from bessemer.llm.client import KEY_VARIABLES, NO_KEY, endpoint
 from bessemer.llm.ledger import Ledger, Tokens, estimated_tokens
 from bessemer.llm.likelihood import EMPTY_ANSWER, Completion, Likelihood, no_likelihood
