@@ -10,6 +10,8 @@ twice, what is missing. The server is a process of its own and counts.
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import json
 import math
 import multiprocessing
@@ -79,17 +81,33 @@ def asked(server: Connection) -> Counter[str]:
 
 
 def serve(connection: Connection) -> None:
-    from scripted_llm import Answer, obliging, serving
+    asyncio.run(_serve(connection))
 
-    def slow(request: dict[str, Any], number: int) -> Answer:
-        answer = obliging(request, number)
-        answer.seconds = SECONDS
-        return answer
 
-    with serving(slow) as server:
-        connection.send(server.url)
-        while connection.recv():
-            connection.send(Counter(server.users()))
+async def _serve(connection: Connection) -> None:
+    """HTTP/1.1 with kept connections and nothing else, so that it is not the server that is measured."""
+    from scripted_llm import obliging
+
+    users: Counter[str] = Counter()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
+                request = json.loads(await reader.readexactly(length))
+                users[request["messages"][-1]["content"]] += 1
+                await asyncio.sleep(SECONDS)
+                body = json.dumps(obliging(request, 0).body).encode()
+                start = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+                writer.write(start % len(body) + body)
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    connection.send(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+    while await asyncio.to_thread(connection.recv):
+        connection.send(users)
 
 
 def run(url: str, folder: Path) -> dict[str, Any]:

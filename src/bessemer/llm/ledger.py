@@ -101,5 +101,5 @@ class Ledger:
 
 def estimated_tokens(text: str) -> int:
     """About how many tokens a text has, rather too many: three ASCII characters each, and every other one its own."""
-    n_ascii = sum(character.isascii() for character in text)
+    n_ascii = len(text.encode("ascii", "ignore"))
     return math.ceil(n_ascii / 3) + len(text) - n_ascii
