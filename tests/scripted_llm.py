@@ -62,6 +62,7 @@ class Scripted:
     def __init__(self, script: Script) -> None:
         self.script = script
         self.requests: list[dict[str, Any]] = []
+        self.models: tuple[str, ...] = ()
         self.headers: list[dict[str, str]] = []
         self.most_at_once = 0
         self._open = 0
@@ -78,6 +79,10 @@ class Scripted:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                listed = {"object": "list", "data": [{"id": name, "object": "model"} for name in outer.models]}
+                self._send(Answer(listed) if outer.models else fault(404, "no list"))
 
             def do_POST(self) -> None:
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -254,12 +254,22 @@ def test_estimated_tokens() -> None:
     [
         ({}, "give --llm URL"),
         ({"url": "localhost:8000", "model": "m"}, "--llm localhost:8000: give a URL such as http"),
-        ({"url": "http://localhost:8000"}, "--llm-model: name the model"),
     ],
 )
 def test_what_must_be_given(given: dict[str, str], message: str, cache: RequestCache) -> None:
     with pytest.raises(ConfigError, match=message):
         Client(LLMConfig(**given), cache)
+
+
+@pytest.mark.parametrize(("listed", "model"), [(("first", "second"), "first"), ((), "default")])
+def test_without_a_name_the_first_listed_model_is_asked(
+    listed: tuple[str, ...], model: str, cache: RequestCache
+) -> None:
+    with serving(echo) as server:
+        server.models = listed
+        client = Client(LLMConfig(url=server.url), cache)
+        client.ask(ask(1))
+    assert client.model == server.requests[0]["model"] == model
 
 
 def test_a_bare_host_is_completed(cache: RequestCache) -> None:

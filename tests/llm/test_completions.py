@@ -181,8 +181,8 @@ def test_the_budget_is_never_passed(served: Served) -> None:
 
 
 def test_no_server_no_url() -> None:
-    with pytest.raises(ConfigError, match="--llm-model"):
-        CompletionsModel(LLMConfig(url="http://localhost:1/v1"))
+    with pytest.raises(ConfigError, match="give a URL"):
+        CompletionsModel(LLMConfig(url="localhost:1/v1"))
     model = CompletionsModel(LLMConfig(url="http://127.0.0.1:9/v1", model="m", max_retries=0))
     with pytest.raises(ServiceError, match="run the same command again"):
         scored(model, COMPLETIONS)

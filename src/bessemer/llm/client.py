@@ -21,6 +21,9 @@ logger = logging.getLogger("bessemer")
 KEY_VARIABLES = ("BESSEMER_LLM_API_KEY", "OPENAI_API_KEY")
 NO_KEY = "none"
 """What servers of one's own are sent: they ask for no key, and the library insists on one."""
+ANY_MODEL = "default"
+"""For servers that hold one model and do not ask for its name."""
+LISTING_SECONDS = 5.0
 MAX_BYTES = 4 << 20
 """Of one answer: a broken server could send without end."""
 BROKEN_ANSWERS = 3
@@ -35,13 +38,13 @@ class _Broken(Exception):
 
 
 class Client:
-    """Asks ``config.model`` at ``config.url``. Raises ConfigError without either, or without the `openai` package."""
+    """Asks ``config.model`` at ``config.url``. Raises ConfigError without a URL, or without the `openai` package."""
 
     def __init__(self, config: LLMConfig, cache: RequestCache) -> None:
         self._config = config
         self._cache = cache
         self._url, self.model = endpoint(config)
-        self._key = next((key for name in KEY_VARIABLES if (key := os.environ.get(name))), NO_KEY)
+        self._key = api_key()
         self.ledger = Ledger(
             input_price=config.input_price,
             output_price=config.output_price,
@@ -216,20 +219,36 @@ class Client:
 
 
 def endpoint(config: LLMConfig) -> tuple[str, str]:
-    """(base URL, model). A bare host is completed by /v1, where all servers have it."""
+    """(base URL, model). A bare host is completed by /v1, where all servers have it; without a name, the model is the
+    first that the service lists, or else ANY_MODEL."""
     if not config.url:
         raise ConfigError("no language model: give --llm URL of an OpenAI-compatible endpoint (docs/llm.md)")
     parts = urlsplit(config.url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ConfigError(f"--llm {config.url}: give a URL such as http://localhost:8000/v1")
-    if not config.model:
-        raise ConfigError("--llm-model: name the model to ask, as the endpoint calls it (GET /v1/models lists them)")
     try:
         import openai  # noqa: F401
     except ImportError:
         raise ConfigError("--llm needs the openai package: pip install 'bessemer[llm]'") from None
-    url = config.url.rstrip("/")
-    return (url if parts.path.strip("/") else f"{url}/v1"), config.model
+    url = config.url.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
+    return url, config.model or _first_listed(url)
+
+
+def _first_listed(url: str) -> str:
+    from openai import OpenAI, OpenAIError
+
+    try:
+        with OpenAI(api_key=api_key(), base_url=url, timeout=LISTING_SECONDS, max_retries=0) as service:
+            listed = [model.id for model in service.models.list().data or ()]
+    except (OpenAIError, ValueError, AttributeError, TypeError):  # not there, or no list: the first call will tell
+        listed = []
+    name = listed[0] if listed else ANY_MODEL
+    logger.info("language model: %s (--llm-model names another)", name)
+    return name
+
+
+def api_key() -> str:
+    return next((key for name in KEY_VARIABLES if (key := os.environ.get(name))), NO_KEY)
 
 
 def worst_case(request: Request) -> Tokens:

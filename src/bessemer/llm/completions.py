@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bessemer.config import LLMConfig
 from bessemer.errors import BessemerError, BudgetError, ServiceError
-from bessemer.llm.client import KEY_VARIABLES, NO_KEY, endpoint
+from bessemer.llm.client import KEY_VARIABLES, NO_KEY, api_key, endpoint
 from bessemer.llm.ledger import Ledger, Tokens, estimated_tokens
 from bessemer.llm.likelihood import EMPTY_ANSWER, Completion, Likelihood, no_likelihood
 from bessemer.llm.prompt_tokens import PromptTokens, answer_likelihood, read_echo, read_prompt_logprobs
@@ -52,7 +51,7 @@ class CompletionsModel:
     def __init__(self, config: LLMConfig) -> None:
         self._config = config
         self._url, self.model = endpoint(config)
-        self._key = next((key for name in KEY_VARIABLES if (key := os.environ.get(name))), NO_KEY)
+        self._key = api_key()
         self._dialect: Dialect | None = None
         self.identity = f"{self._url} {self.model}"
         self.ledger = Ledger(
