@@ -47,7 +47,7 @@ class ExactSearch:
     ) -> tuple[Scores, Indices]:
         """The ``k`` best passages for ``queries`` (Q, d): (Q, k) scores and (Q, k) rows, best first; k is cut to N.
 
-        Memory above the inputs and the result: about ``4 * query_block * passage_block`` bytes for each of at most
+        Memory above the inputs and the result: about ``5 * query_block * passage_block`` bytes for each of at most
         eight threads. Raises ValueError on shapes that do not fit and on NaN or infinite values.
         """
         if queries.ndim != 2 or queries.shape[1] != self.passages.shape[1]:
