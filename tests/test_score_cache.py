@@ -1,11 +1,7 @@
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
-import pytest
-
-from bessemer.errors import ArtifactError, BessemerError, ConfigError
 from bessemer.score_cache import KeptScore, ScoreCache, score_key
 
 
@@ -33,28 +29,3 @@ def test_keys_tell_their_parts_apart() -> None:
     ]
     assert len(set(keys)) == len(keys)
     assert score_key("a", ("b",)) == score_key("a", ["b"])
-
-
-def test_what_is_no_cache_and_what_cannot_be_one(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("no database at all, but long enough to be looked at " * 50)
-    with pytest.raises(ArtifactError, match="move it away, and all is scored anew"):
-        ScoreCache(tmp_path / "file")
-    with pytest.raises(ConfigError, match="pass --workspace with another folder"):
-        ScoreCache(tmp_path / "file" / "scores.sqlite")
-    with sqlite3.connect(tmp_path / "other") as other:
-        other.execute("CREATE TABLE scores (x)")
-    with pytest.raises(ArtifactError, match="cannot be read"):
-        ScoreCache(tmp_path / "other")
-
-
-def test_a_full_disk_is_said_with_the_fix(tmp_path: Path) -> None:
-    with ScoreCache(tmp_path / "scores.sqlite") as cache:
-        n_pages = cache._connection.execute("PRAGMA page_count").fetchone()[0]
-        cache._connection.execute(f"PRAGMA max_page_count = {n_pages}")
-        with pytest.raises(BessemerError, match=r"is full.*free space and run the same command again"):
-            fill(cache)
-
-
-def fill(cache: ScoreCache) -> None:
-    for i in range(10_000):
-        cache.put(f"{i:064}", KeptScore(0.0, False))

@@ -15,7 +15,6 @@ from bessemer.answers.answer import NOT_FOUND, Answer, answer_request, read_answ
         ("Twelve [1, 3].", "Twelve [1][2].", (0, 2)),
         ("十二次【2】。", "十二次[1]。", (1,)),
         ("Twelve [2][9].", "Twelve [1].", (1,)),  # there is no ninth
-        ("<think>[1] or [3]?</think>Twelve [2].", "Twelve [1].", (1,)),
     ],
 )
 def test_citations_are_numbered_anew(written: str, text: str, cited: tuple[int, ...]) -> None:

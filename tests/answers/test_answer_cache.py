@@ -63,5 +63,5 @@ def test_numbers_codes_and_negations_make_another_question(left: str, right: str
 
 def test_a_file_that_is_no_cache(tmp_path: Path) -> None:
     (tmp_path / "a.sqlite").write_bytes(b"no database at all, but long enough to be read as one" * 30)
-    with pytest.raises(ArtifactError, match="delete it"):
+    with pytest.raises(ArtifactError, match="move it away"):
         AnswerCache(tmp_path / "a.sqlite", "c")

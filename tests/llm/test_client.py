@@ -20,7 +20,8 @@ from bessemer.config import LLMConfig
 from bessemer.errors import ArtifactError, BudgetError, ConfigError, ServiceError
 from bessemer.llm.client import MAX_BYTES, Client
 from bessemer.llm.ledger import Ledger, Tokens, estimated_tokens
-from bessemer.llm.request_cache import Reply, Request, RequestCache
+from bessemer.llm.request import Reply, Request
+from bessemer.llm.request_cache import RequestCache
 from scripted_llm import Answer, Scripted, chat, fault, serving
 
 
@@ -303,7 +304,8 @@ def test_killed_midway_no_call_is_made_twice(tmp_path: Path) -> None:
             from pathlib import Path
             from bessemer.config import LLMConfig
             from bessemer.llm.client import Client
-            from bessemer.llm.request_cache import Request, RequestCache
+            from bessemer.llm.request import Request
+            from bessemer.llm.request_cache import RequestCache
             with RequestCache(Path({str(tmp_path / "replies.sqlite")!r})) as cache:
                 client = Client(LLMConfig(url={server.url!r}, model="m", concurrency=4), cache)
                 client.ask([Request("be brief", f"question {{i}}", max_tokens=20) for i in range(200)])
@@ -341,3 +343,16 @@ def test_a_deadline_for_those_who_wait(cache: RequestCache) -> None:
         assert client.ask(ask(1), deadline=0.5)[0].text == "re: question 0"  # this one was in time, and is kept
         assert len(server.requests) == 2
         assert client.ledger.spent == Tokens(10, 5)
+
+
+def test_the_same_request_twice_is_one_call(cache: RequestCache) -> None:
+    with serving(echo) as server:
+        replies = Client(settings(server), cache).ask([*ask(2), *ask(2)])
+        assert [reply.text for reply in replies] == ["re: question 0", "re: question 1"] * 2
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("answer", ["<think>or [3]?</think>\n yes", "yes<think>and then it broke off"])
+def test_what_a_model_thinks_is_no_part_of_its_answer(answer: str, cache: RequestCache) -> None:
+    with serving(lambda *_: chat(answer)) as server:
+        assert Client(settings(server), cache).ask(ask(1))[0].text == "yes"

@@ -32,7 +32,6 @@ TWO = (Asked("What is A?"), Asked("Why B?"))
         "Here are 2 questions:\nWhat is A?|Why B?|",
         "1. What is A?\n2. Why B?",
         "Here are 2 questions:\n- What is A?\n- Why B?\nThese cover the passage.",
-        '<think>The list ["Is this it?"] is a draft.</think>["What is A?", "Why B?"]',
         '```json\n["What is A?", "Why B?"]',
         '[\n  "What is A?",\n  "Why\nB?"\n]',
     ],

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from bessemer.llm.ledger import Tokens
-from bessemer.llm.request_cache import Reply, Request
+from bessemer.llm.request import Reply, Request
 from bessemer.questions.filters import RULES, distinct, judged, obeying, script, shared_out
 from bessemer.questions.generate import Candidate
 from bessemer.types import Passage

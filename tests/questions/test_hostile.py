@@ -10,7 +10,7 @@ import pytest
 
 from bessemer.config import QuestionsConfig
 from bessemer.llm.ledger import Tokens
-from bessemer.llm.request_cache import Reply, Request
+from bessemer.llm.request import Reply, Request
 from bessemer.questions.filters import obeying
 from bessemer.questions.generate import generate
 from bessemer.questions.hostile import hostility

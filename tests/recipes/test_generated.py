@@ -88,6 +88,7 @@ def test_a_dry_run_asks_nothing_and_counts(configure: Configure, english_beir: P
         found = questions_folder(config, dry_run=True)["llm"]
         assert not server.requests
         assert not Path(config.out).exists()
+        assert not (tmp_path / "workspace" / "llm").exists()
         questions_folder(config)
         n_first = sum("into other words" not in r["messages"][0]["content"] for r in server.requests)
     assert found["calls"] == n_first

@@ -71,6 +71,8 @@ def test_answers_are_written_where_there_are_none(configure: Configure, tmp_path
     assert len(server.requests) == 1
     assert "ore and coke" in server.users()[0]
     assert with_reference_answers(TRAIN, PASSAGES, None) is TRAIN
+    unjudged = Judged((Query("q3", "nobody knows"),), {})
+    assert with_reference_answers(unjudged, PASSAGES, None) is unjudged
 
 
 def test_what_the_model_cannot_answer_stays_without(configure: Configure, tmp_path: Path) -> None:

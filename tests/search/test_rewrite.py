@@ -7,7 +7,7 @@ import pytest
 
 from bessemer.errors import ConfigError, ServiceError
 from bessemer.llm.ledger import Tokens
-from bessemer.llm.request_cache import Reply, Request
+from bessemer.llm.request import Reply, Request
 from bessemer.search.rewrite import N_VARIANTS, Rewritten, rewrite
 
 ANSWERS = {

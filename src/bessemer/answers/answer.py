@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bessemer.llm.request_cache import Request
+from bessemer.llm.request import Request
 
 NOT_FOUND = "NOT IN THE DOCUMENTS"
 MAX_TOKENS = 600
@@ -44,7 +44,7 @@ def answer_request(question: str, passages: Sequence[str]) -> Request:
 def read_answer(text: str, n_passages: int) -> Answer:
     """What the model wrote, with its citations numbered anew in order. An answer that cites no passage that was shown
     rests on nothing: it counts as not found."""
-    text = re.sub(r"<think>.*?(?:</think>|\Z)", "", text, flags=re.DOTALL).strip()
+    text = text.strip()
     if NOT_FOUND in text.upper():
         return Answer("", found=False, reason="the language model finds no answer in the passages")
     cited = [int(n) - 1 for match in _CITATION.finditer(text) for n in re.findall(r"\d+", match.group(1))]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bessemer.errors import ArtifactError
+from bessemer.sqlite_file import SqliteFile
 from bessemer.text import unit_spans
 
 SAME_QUESTION = 0.95
@@ -23,7 +21,7 @@ Evidence = Mapping[str, str]
 """passage_id -> hash of its text, of all passages that an answer was made from."""
 
 
-class AnswerCache:
+class AnswerCache(SqliteFile):
     """Answers in one SQLite file, by the vectors of their questions.
 
     ``context`` is all that an answer depends on besides question and passages: retriever, language model, number of
@@ -32,33 +30,18 @@ class AnswerCache:
     """
 
     def __init__(self, file: Path, context: str) -> None:
-        """Raises ArtifactError where the file is no such cache."""
-        file.parent.mkdir(parents=True, exist_ok=True)
+        """Raises as `SqliteFile` does."""
+        columns = "context TEXT, question TEXT, vector BLOB, answer TEXT, evidence TEXT"
+        super().__init__(file, f"answers ({columns}, PRIMARY KEY (context, question))")
         self._context = context
-        self._connection = sqlite3.connect(file, isolation_level=None)
-        try:
-            self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS answers (context TEXT, question TEXT, vector BLOB, answer TEXT, "
-                "evidence TEXT, PRIMARY KEY (context, question))"
-            )
-        except sqlite3.DatabaseError as error:
-            self._connection.close()
-            raise ArtifactError(f"{file}: cannot be read ({error}); delete it, and answers are made anew") from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._connection.close()
 
     def find(
         self, question: str, vector: Vector, evidence_of: Callable[[str], Evidence]
     ) -> tuple[str, Mapping[str, Any]] | None:
         """(the question it was asked as, the answer) for ``vector`` (d,), of length 1. ``evidence_of``: what is found
         for a question today; where that is other than it was, the answer is forgotten."""
-        rows = self._connection.execute(
-            "SELECT question, vector, answer, evidence FROM answers WHERE context = ?", (self._context,)
-        ).fetchall()
+        columns = "question, vector, answer, evidence"
+        rows = self.rows(f"SELECT {columns} FROM answers WHERE context = ?", (self._context,))
         likeness = [float(np.frombuffer(row[1], dtype=np.float32) @ vector) for row in rows]
         for place in sorted(range(len(rows)), key=lambda i: -likeness[i]):
             asked, _, answer, evidence = rows[place]
@@ -68,7 +51,7 @@ class AnswerCache:
                 continue
             if json.loads(evidence) == dict(evidence_of(asked)):
                 return asked, json.loads(answer)
-            self._connection.execute("DELETE FROM answers WHERE context = ? AND question = ?", (self._context, asked))
+            self.write("DELETE FROM answers WHERE context = ? AND question = ?", (self._context, asked))
         return None
 
     def keep(self, question: str, vector: Vector, answer: Mapping[str, Any], evidence: Evidence) -> None:
@@ -79,7 +62,7 @@ class AnswerCache:
             json.dumps(answer, ensure_ascii=False),
             json.dumps(dict(evidence)),
         )
-        self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", row)
+        self.write("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", row)
 
 
 def telling(question: str) -> frozenset[str]:

@@ -86,6 +86,10 @@ class Config(Section):
     finetune: FinetuneConfig = FinetuneConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
+    @property
+    def workspace_folder(self) -> Path:
+        return Path(self.workspace).expanduser()
+
     @model_validator(mode="after")
     def _possible(self) -> Config:
         if self.final_fit and self.finetune.frozen_passages:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,8 @@ from urllib.parse import urlsplit
 from bessemer.config import LLMConfig
 from bessemer.errors import BessemerError, BudgetError, ConfigError, ServiceError
 from bessemer.llm.ledger import Ledger, Tokens, estimated_tokens
-from bessemer.llm.request_cache import Reply, Request, RequestCache
+from bessemer.llm.request import Reply, Request
+from bessemer.llm.request_cache import RequestCache
 
 logger = logging.getLogger("bessemer")
 
@@ -31,6 +33,10 @@ BROKEN_ANSWERS = 3
 IN_A_ROW = 5
 """Failed calls with none between them that succeeded, after which the rest is not tried."""
 LOG_SECONDS = 5.0
+
+
+_THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+"""What reasoning models write before they answer."""
 
 
 class _Broken(Exception):
@@ -67,15 +73,16 @@ class Client:
         asks for the rest alone. ``deadline``: seconds for all together, for those who wait at a screen; after them
         ServiceError.
         """
-        found = [self._kept(request) for request in requests]
-        open_requests = [i for i, reply in enumerate(found) if reply is None]
-        if open_requests:
-            for i, reply in asyncio.run(self._in_time({i: requests[i] for i in open_requests}, deadline)).items():
-                found[i] = reply
-        return [reply for reply in found if reply is not None]
+        keys = [request.key(self.model) for request in requests]
+        by_key = dict(zip(keys, requests, strict=True))  # the same request twice is one call
+        found = {key: reply for key in by_key if (reply := self._kept(key))}
+        left = {key: request for key, request in by_key.items() if key not in found}
+        if left:
+            found |= asyncio.run(self._in_time(left, deadline))
+        return [found[key] for key in keys]
 
-    def _kept(self, request: Request) -> Reply | None:
-        reply = self._cache.get(request.key(self.model))
+    def _kept(self, key: str) -> Reply | None:
+        reply = self._cache.get(key)
         if reply is not None:
             self.ledger.note_kept(reply.tokens)
         return reply
@@ -96,23 +103,23 @@ class Client:
             "seconds": None if each is None else each * len(unasked) / self._config.concurrency,
         }
 
-    async def _in_time(self, requests: dict[int, Request], deadline: float | None) -> dict[int, Reply]:
+    async def _in_time(self, requests: dict[str, Request], deadline: float | None) -> dict[str, Reply]:
         try:
             return await asyncio.wait_for(self._ask_all(requests), deadline)
         except TimeoutError:
             raise ServiceError(f"{self._url}: no answer within {deadline:g} s") from None
 
-    async def _ask_all(self, requests: dict[int, Request]) -> dict[int, Reply]:
+    async def _ask_all(self, requests: dict[str, Request]) -> dict[str, Reply]:
         from openai import AsyncOpenAI
 
-        replies: dict[int, Reply] = {}
+        replies: dict[str, Reply] = {}
         left = iter(requests.items())
         stop: list[BessemerError] = []
         progress = _Progress(len(requests), self.ledger)
         self._failed = self._failed_in_a_row = 0
 
         async def work(service: AsyncOpenAI) -> None:
-            for i, request in left:  # one iterator for all: each takes what comes next
+            for key, request in left:  # one iterator for all: each takes what comes next
                 if stop:
                     return
                 try:
@@ -121,7 +128,7 @@ class Client:
                     stop.append(error)
                     return
                 if reply is not None:
-                    replies[i] = reply
+                    replies[key] = reply
                 progress.update()
 
         options = {"max_retries": self._config.max_retries, "timeout": self._config.timeout}
@@ -270,7 +277,7 @@ def read_reply(body: bytes, request: Request) -> Reply:
     counts = [usage.get(name) if isinstance(usage, dict) else None for name in ("prompt_tokens", "completion_tokens")]
     estimates = (worst_case(request).input, estimated_tokens(text))
     known = [c if isinstance(c, int) and c >= 0 else e for c, e in zip(counts, estimates, strict=True)]
-    return Reply(text, Tokens(*known), is_whole=choice.get("finish_reason") != "length")
+    return Reply(_THOUGHTS.sub("", text).strip(), Tokens(*known), is_whole=choice.get("finish_reason") != "length")
 
 
 class _Progress:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-_THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
 _MARK = re.compile(r"^\s*(?:[-*•]|\(?\d{1,3}[.)、:：]|[Qq](?:uestion)?\s*\d*\s*[:：.]|问题?\s*\d*\s*[:：.])\s*")
 _OPENING = re.compile(
@@ -46,7 +45,6 @@ def parse_questions(text: str) -> Parsed:
     """The questions in an answer: a JSON list of strings; a list or lines of objects with ``question`` and perhaps
     ``evidence``; either in a code fence or between other words; questions with ``|`` between them; or lines that end
     in a question mark. A list that breaks off keeps its whole items. A sentence about the questions is none."""
-    text = _THOUGHTS.sub("", text)
     body = "\n".join(_FENCE.findall(text)) or text
     values, is_cut = _json_values(body)
     found = [asked for value in values for asked in _asked(value)]

@@ -8,7 +8,8 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from bessemer.questions.generate import LLM, Candidate
+from bessemer.llm.request import LLM
+from bessemer.questions.generate import Candidate
 from bessemer.questions.hostile import hostility
 from bessemer.questions.phrases import content_words
 from bessemer.questions.prompts import judge_request

@@ -7,25 +7,15 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Protocol
 
 from bessemer.config import QuestionsConfig
 from bessemer.llm.parse import parse_questions
-from bessemer.llm.request_cache import Reply, Request
+from bessemer.llm.request import LLM, Request
 from bessemer.questions.prompts import held_out_request, pair_request, paraphrase_request, train_request
 from bessemer.questions.split import MAX_SEEN, SEEN_SHARE, position
 from bessemer.types import Dropped, Passage
 
 STAGE, PARSE, PARAPHRASE = "ask", "parse", "paraphrase"
-
-
-class LLM(Protocol):
-    """Answers requests in their order."""
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    def ask(self, requests: Sequence[Request]) -> list[Reply]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from bessemer.config import QuestionsConfig
-from bessemer.llm.request_cache import Request
+from bessemer.llm.request import Request
 from bessemer.questions.split import position
 from bessemer.text import n_words
 from bessemer.types import Passage

@@ -59,7 +59,10 @@ def plan(config: Config, material: Material | None = None) -> Mapping[str, Any]:
     if material is None:
         require_one_input(config)
     planned = Plan()
-    with open_llm(config) as llm, Workspace(config.workspace, seed=config.seed, dry_run=True) as workspace:
+    with (
+        open_llm(config, dry_run=True) as llm,
+        Workspace(config.workspace, seed=config.seed, dry_run=True) as workspace,
+    ):
         try:
             _adapt(config, material, workspace, Path(config.out), planned, llm)
         except WouldRun as step:

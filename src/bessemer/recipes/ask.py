@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,7 @@ def ask(
             raise ConfigError("ask needs a language model; give --llm URL and --llm-model NAME, or use search")
         index = open_index(folder, task=config.task or None)
         context = f"{index.manifest['fingerprint']} {index.manifest.get('task', '')} {llm.fingerprint} {top_k}"
-        with AnswerCache(Path(config.workspace).expanduser() / "llm" / "answers.sqlite", context) as cache:
+        with AnswerCache(config.workspace_folder / "llm" / "answers.sqlite", context) as cache:
             return _asked(index, llm, cache if use_cache else None, question, top_k, ways)
 
 

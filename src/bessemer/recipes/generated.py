@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bessemer.config import Config, QuestionsConfig
@@ -41,12 +40,14 @@ class Written:
 
 
 @contextmanager
-def open_llm(config: Config) -> Iterator[Client | None]:
-    """The language model that the configuration names, if any; its answers are kept in the workspace."""
+def open_llm(config: Config, *, dry_run: bool = False) -> Iterator[Client | None]:
+    """The language model that the configuration names, if any; its answers are kept in the workspace. In a dry run
+    nothing is made there."""
     if config.llm.url is None:
         yield None
         return
-    with RequestCache(Path(config.workspace).expanduser() / "llm" / "replies.sqlite") as cache:
+    file = config.workspace_folder / "llm" / "replies.sqlite"
+    with RequestCache(None if dry_run and not file.exists() else file) as cache:
         yield Client(config.llm, cache)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from bessemer.config import Config
@@ -30,6 +29,6 @@ def index(config: Config) -> Mapping[str, Any]:
     else:
         corpus = prepare_corpus(config, encoder.count_tokens, passage_tokens(config, encoder))
         passages, n_dropped = corpus.kept, len(corpus.dropped)
-    cached = CachedEncoder(encoder, Path(config.workspace) / "embeddings")
+    cached = CachedEncoder(encoder, config.workspace_folder / "embeddings")
     stats = build_index(config.out, passages, cached, config.model, config.task)
     return {"out": config.out, **plain(stats), "dropped": n_dropped, "truncated": cached.n_truncated["passage"]}

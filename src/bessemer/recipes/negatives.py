@@ -42,7 +42,7 @@ def negatives(config: Config, split: str, out: str, *, gradients: bool = False) 
         raise ConfigError("negatives needs --data: a BEIR folder or a BGE JSONL file")
     claim_file(out, "--out")
     material = load_judged(config, require=(split,))
-    encoder = CachedEncoder(open_encoder(config, config.model), Path(config.workspace) / "embeddings")
+    encoder = CachedEncoder(open_encoder(config, config.model), config.workspace_folder / "embeddings")
     if gradients and isinstance(encoder.encoder, TwoTowerEncoder):
         raise untrainable(encoder.encoder)
     judged, passages = material.collection.splits[split], material.collection.passages

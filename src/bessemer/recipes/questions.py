@@ -63,7 +63,7 @@ def questions_folder(config: Config, *, review: str | None = None, dry_run: bool
     if review and (config.llm.url is None or config.questions.strategy == "extract"):
         raise ConfigError("--review is for generated questions; give --llm URL and --llm-model NAME")
     decisions = read_review(review) if review and Path(review).exists() else None
-    with open_llm(config) as llm:
+    with open_llm(config, dry_run=dry_run) as llm:
         if dry_run and llm is None:
             return {"llm": None}
         encoder = None if dry_run and config.data else _encoder(config)
@@ -74,7 +74,7 @@ def questions_folder(config: Config, *, review: str | None = None, dry_run: bool
         asks = wants_llm(config.questions, llm)
         out = claim_folder(config.out)
         if asks and llm is not None:
-            cached = CachedEncoder(encoder, Path(config.workspace).expanduser() / "embeddings") if encoder else None
+            cached = CachedEncoder(encoder, config.workspace_folder / "embeddings") if encoder else None
             asked = (corpus.passages, corpus.splits, llm, cached, config.questions, config.seed)
             if review and decisions is None:
                 return _for_review(written_questions(*asked), corpus, review)

@@ -53,7 +53,7 @@ def teacher_of(config: Config) -> KeepingTeacher | None:
             f"finetune.loss: `{config.finetune.loss}` learns from a teacher; give --teacher cross-encoder and "
             "--teacher-model NAME_OR_FOLDER (docs/teacher.md)"
         )
-    return KeepingTeacher(open_teacher(config), Path(config.workspace).expanduser() / SCORES)
+    return KeepingTeacher(open_teacher(config), config.workspace_folder / SCORES)
 
 
 def labels_of(
@@ -76,15 +76,19 @@ def labels_of(
 def with_reference_answers(train: Judged, passages: Sequence[Passage], llm: Client | None) -> Judged:
     """Queries without an answer get one that the language model writes from their positives, where one is there to
     ask: a likelihood needs an answer to be of."""
-    lacking = [query for query in train.queries if not query.answers]
-    if llm is None or not lacking:
-        return train
     texts = {passage.passage_id: passage.indexed_text for passage in passages}
-    shown = [[texts[p] for p, grade in train.qrels[q.query_id].items() if grade > 0 and p in texts] for q in lacking]
-    replies = llm.ask([answer_request(q.text, known) for q, known in zip(lacking, shown, strict=True)])
+    shown = {}
+    for query in (query for query in train.queries if not query.answers):
+        grades = train.qrels.get(query.query_id, {})
+        known = [texts[p] for p, grade in grades.items() if grade > 0 and p in texts]
+        if known:
+            shown[query] = known
+    if llm is None or not shown:
+        return train
+    replies = llm.ask([answer_request(query.text, known) for query, known in shown.items()])
     found = {
         query.query_id: without_citations(read_answer(reply.text, len(known)).text)
-        for query, known, reply in zip(lacking, shown, replies, strict=True)
+        for (query, known), reply in zip(shown.items(), replies, strict=True)
     }
     queries = tuple(replace(q, answers=(found[q.query_id],)) if found.get(q.query_id) else q for q in train.queries)
     return Judged(queries, train.qrels)

@@ -51,7 +51,7 @@ def teacher(config: Config, out: str) -> Mapping[str, Any]:
     judge = open_teacher(config)
     keys = {pair: judge.key(pair) for row in rows for pair in row.pairs}
     started = time.monotonic()
-    with ScoreCache(Path(config.workspace) / SCORES) as cache:
+    with ScoreCache(config.workspace_folder / SCORES) as cache:
         scores, n_cached = score_pairs(judge, keys, cache)
     seconds = time.monotonic() - started
     found = {pair: scores[key] for pair, key in keys.items()}

@@ -194,7 +194,7 @@ def _open_cross_encoder(config: Config) -> CrossEncoderTeacher:
 
 
 def _open_embedder(config: Config) -> EmbedderTeacher:
-    return EmbedderTeacher(open_with_own_settings(config, _named(config)), Path(config.workspace) / "embeddings")
+    return EmbedderTeacher(open_with_own_settings(config, _named(config)), config.workspace_folder / "embeddings")
 
 
 def _named(config: Config) -> str:
