@@ -5,27 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import re
 import time
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from bessemer.config import LLMConfig
-from bessemer.errors import BessemerError, BudgetError, ConfigError, ServiceError
+from bessemer.errors import BessemerError, BudgetError
+from bessemer.llm.endpoint import ABOUT_THIS_REQUEST, Endpoint, tokens_taken
 from bessemer.llm.ledger import Ledger, Tokens, estimated_tokens
 from bessemer.llm.request import Reply, Request
 from bessemer.llm.request_cache import RequestCache
 
 logger = logging.getLogger("bessemer")
 
-KEY_VARIABLES = ("BESSEMER_LLM_API_KEY", "OPENAI_API_KEY")
-NO_KEY = "none"
-"""What servers of one's own are sent: they ask for no key, and the library insists on one."""
-ANY_MODEL = "default"
-"""For servers that hold one model and do not ask for its name."""
-LISTING_SECONDS = 5.0
 MAX_BYTES = 4 << 20
 """Of one answer: a broken server could send without end."""
 BROKEN_ANSWERS = 3
@@ -49,14 +42,9 @@ class Client:
     def __init__(self, config: LLMConfig, cache: RequestCache) -> None:
         self._config = config
         self._cache = cache
-        self._url, self.model = endpoint(config)
-        self._key = api_key()
-        self.ledger = Ledger(
-            input_price=config.input_price,
-            output_price=config.output_price,
-            max_cost=config.max_cost,
-            max_tokens=config.max_tokens,
-        )
+        self._endpoint = Endpoint(config)
+        self.model = self._endpoint.model
+        self.ledger = Ledger.of(config)
         self._failed = self._failed_in_a_row = 0
         self._last_fault = ""
 
@@ -107,18 +95,16 @@ class Client:
         try:
             return await asyncio.wait_for(self._ask_all(requests), deadline)
         except TimeoutError:
-            raise ServiceError(f"{self._url}: no answer within {deadline:g} s") from None
+            raise self._endpoint.fault(f"no answer within {deadline:g} s") from None
 
     async def _ask_all(self, requests: dict[str, Request]) -> dict[str, Reply]:
-        from openai import AsyncOpenAI
-
         replies: dict[str, Reply] = {}
         left = iter(requests.items())
         stop: list[BessemerError] = []
         progress = _Progress(len(requests), self.ledger)
         self._failed = self._failed_in_a_row = 0
 
-        async def work(service: AsyncOpenAI) -> None:
+        async def work(service: Any) -> None:
             for key, request in left:  # one iterator for all: each takes what comes next
                 if stop:
                     return
@@ -131,14 +117,13 @@ class Client:
                     replies[key] = reply
                 progress.update()
 
-        options = {"max_retries": self._config.max_retries, "timeout": self._config.timeout}
-        async with AsyncOpenAI(api_key=self._key, base_url=self._url, **options) as service:  # type: ignore[arg-type]
+        async with self._endpoint.open() as service:
             await asyncio.gather(*(work(service) for _ in range(min(self._config.concurrency, len(requests)))))
         if stop:
             raise self.ledger.stopped(stop[0]) if isinstance(stop[0], BudgetError) else stop[0]
         if self._failed:
-            raise ServiceError(
-                f"{self._url}: {self._failed} of {len(requests)} calls failed, the last with {self._last_fault}; the "
+            raise self._endpoint.fault(
+                f"{self._failed} of {len(requests)} calls failed, the last with {self._last_fault}; the "
                 "other answers are kept: run the same command again"
             )
         return replies
@@ -195,67 +180,24 @@ class Client:
         return read_reply(bytes(body), request)
 
     def _refused(self, error: Any) -> Reply | None:
-        """400 and 422 are about this request; 401, 403, 404 about all of them; the rest has been tried again."""
-        said = self._said(error)
-        if error.status_code in (400, 413, 422):
+        said = self._endpoint.said(error)
+        if error.status_code in ABOUT_THIS_REQUEST:
             return Reply("", Tokens(0, 0), refused=said)
-        if error.status_code in (401, 403, 404):
-            names = " or ".join(KEY_VARIABLES)
-            hint = "check --llm and --llm-model" if error.status_code == 404 else f"set {names} in the environment"
-            raise ServiceError(f"{self._url}: {said}; {hint}")
+        fault = self._endpoint.fault_of_all(error)
+        if fault:
+            raise fault
         self._note_failure(said)
         return None
 
     def _note_failure(self, fault: str) -> None:
         self._failed += 1
         self._failed_in_a_row += 1
-        self._last_fault = self._without_key(fault)
+        self._last_fault = self._endpoint.without_key(fault)
         if self._failed_in_a_row >= IN_A_ROW:
-            raise ServiceError(
-                f"{self._url}: {IN_A_ROW} calls in a row failed, the last with {self._last_fault}; all answers so far "
+            raise self._endpoint.fault(
+                f"{IN_A_ROW} calls in a row failed, the last with {self._last_fault}; all answers so far "
                 "are kept: run the same command again when the service is back"
             )
-
-    def _said(self, error: Any) -> str:
-        body = error.body if isinstance(error.body, dict) else {}
-        message = str(body.get("message") or error.message)
-        return self._without_key(f"{error.status_code} {' '.join(message.split())[:300]}")
-
-    def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "(key)") if self._key != NO_KEY else text
-
-
-def endpoint(config: LLMConfig) -> tuple[str, str]:
-    """(base URL, model). A bare host is completed by /v1, where all servers have it; without a name, the model is the
-    first that the service lists, or else ANY_MODEL."""
-    if not config.url:
-        raise ConfigError("no language model: give --llm URL of an OpenAI-compatible endpoint (docs/llm.md)")
-    parts = urlsplit(config.url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ConfigError(f"--llm {config.url}: give a URL such as http://localhost:8000/v1")
-    try:
-        import openai  # noqa: F401
-    except ImportError:
-        raise ConfigError("--llm needs the openai package: pip install 'bessemer[llm]'") from None
-    url = config.url.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
-    return url, config.model or _first_listed(url)
-
-
-def _first_listed(url: str) -> str:
-    from openai import OpenAI, OpenAIError
-
-    try:
-        with OpenAI(api_key=api_key(), base_url=url, timeout=LISTING_SECONDS, max_retries=0) as service:
-            listed = [model.id for model in service.models.list().data or ()]
-    except (OpenAIError, ValueError, AttributeError, TypeError):  # not there, or no list: the first call will tell
-        listed = []
-    name = listed[0] if listed else ANY_MODEL
-    logger.info("language model: %s (--llm-model names another)", name)
-    return name
-
-
-def api_key() -> str:
-    return next((key for name in KEY_VARIABLES if (key := os.environ.get(name))), NO_KEY)
 
 
 def worst_case(request: Request) -> Tokens:
@@ -273,11 +215,8 @@ def read_reply(body: bytes, request: Request) -> Reply:
             raise TypeError
     except (ValueError, KeyError, IndexError, TypeError):
         raise _Broken("an answer that is no chat completion") from None
-    usage = data.get("usage")
-    counts = [usage.get(name) if isinstance(usage, dict) else None for name in ("prompt_tokens", "completion_tokens")]
-    estimates = (worst_case(request).input, estimated_tokens(text))
-    known = [c if isinstance(c, int) and c >= 0 else e for c, e in zip(counts, estimates, strict=True)]
-    return Reply(_THOUGHTS.sub("", text).strip(), Tokens(*known), is_whole=choice.get("finish_reason") != "length")
+    taken = tokens_taken(data, Tokens(worst_case(request).input, estimated_tokens(text)))
+    return Reply(_THOUGHTS.sub("", text).strip(), taken, is_whole=choice.get("finish_reason") != "length")
 
 
 class _Progress:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bessemer.config import LLMConfig
 from bessemer.errors import BessemerError, BudgetError, ServiceError
-from bessemer.llm.client import KEY_VARIABLES, NO_KEY, api_key, endpoint
+from bessemer.llm.endpoint import ABOUT_THIS_REQUEST, Endpoint, tokens_taken
 from bessemer.llm.ledger import Ledger, Tokens, estimated_tokens
 from bessemer.llm.likelihood import EMPTY_ANSWER, Completion, Likelihood, no_likelihood
 from bessemer.llm.prompt_tokens import PromptTokens, answer_likelihood, read_echo, read_prompt_logprobs
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 PROBE = Completion("", "Ice", " is", " frozen water.")
-ABOUT_THIS_TEXT = (400, 413, 422)
-"""Statuses by which a server refuses one text: too long, most often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +48,10 @@ class CompletionsModel:
 
     def __init__(self, config: LLMConfig) -> None:
         self._config = config
-        self._url, self.model = endpoint(config)
-        self._key = api_key()
+        self._endpoint = Endpoint(config)
         self._dialect: Dialect | None = None
-        self.identity = f"{self._url} {self.model}"
-        self.ledger = Ledger(
-            input_price=config.input_price,
-            output_price=config.output_price,
-            max_cost=config.max_cost,
-            max_tokens=config.max_tokens,
-        )
+        self.identity = f"{self._endpoint.url} {self._endpoint.model}"
+        self.ledger = Ledger.of(config)
 
     def log_likelihoods(self, completions: Sequence[Completion]) -> Iterator[tuple[int, Likelihood]]:
         """(place among ``completions``, likelihood), as replies come in; a text that is refused is a fault.
@@ -81,13 +73,10 @@ class CompletionsModel:
             loop.close()
 
     async def _replies(self, completions: Sequence[Completion]) -> AsyncIterator[tuple[int, Likelihood]]:
-        from openai import AsyncOpenAI
-
         left = iter(enumerate(completions))
         running: set[asyncio.Task[tuple[int, Likelihood]]] = set()
         stop: BaseException | None = None
-        options: dict[str, Any] = {"max_retries": self._config.max_retries, "timeout": self._config.timeout}
-        async with AsyncOpenAI(api_key=self._key, base_url=self._url, **options) as service:
+        async with self._endpoint.open() as service:
             self._dialect = self._dialect or await self._spoken(service)
             try:
                 while True:
@@ -113,8 +102,8 @@ class CompletionsModel:
                 tokens = dialect.read(await self._sent(service, PROBE, dialect))
                 if tokens and not answer_likelihood(tokens, PROBE).fault:
                     return dialect
-        raise ServiceError(
-            f"{self._url}: tells no log-probabilities of a prompt's tokens, which a teacher needs (neither by `echo` "
+        raise self._endpoint.fault(
+            "tells no log-probabilities of a prompt's tokens, which a teacher needs (neither by `echo` "
             "with `logprobs` nor by vLLM's `prompt_logprobs`); serve the model with vLLM, or give --teacher-model a "
             "folder of it in place of --llm"
         )
@@ -140,10 +129,10 @@ class CompletionsModel:
         self.ledger.reserve(worst)
         try:
             response = await service.completions.with_raw_response.create(
-                model=self.model, prompt=completion.text, max_tokens=1, temperature=0, **dialect.arguments
+                model=self._endpoint.model, prompt=completion.text, max_tokens=1, temperature=0, **dialect.arguments
             )
             reply = json.loads(response.content)
-            took = _tokens_taken(reply, worst)
+            took = tokens_taken(reply, worst)
         except openai.APIStatusError as error:
             raise self._explained(error) from None
         except (openai.APIError, ValueError, AttributeError) as error:
@@ -153,34 +142,12 @@ class CompletionsModel:
         return reply  # type: ignore[no-any-return]
 
     def _explained(self, error: Any) -> BessemerError | _Refused:
-        body = error.body if isinstance(error.body, dict) else {}
-        said = f"{error.status_code} {' '.join(str(body.get('message') or error.message).split())[:300]}"
-        if error.status_code in ABOUT_THIS_TEXT:
-            return _Refused(f"the endpoint refuses the text: {self._without_key(said)}")
-        hints = {404: "check --llm and --llm-model"}
-        hints |= dict.fromkeys((401, 403), f"set {' or '.join(KEY_VARIABLES)} in the environment")
-        if error.status_code in hints:
-            return ServiceError(f"{self._url}: {self._without_key(said)}; {hints[error.status_code]}")
-        return self._failed(said)
+        said = self._endpoint.said(error)
+        if error.status_code in ABOUT_THIS_REQUEST:
+            return _Refused(f"the endpoint refuses the text: {said}")
+        return self._endpoint.fault_of_all(error) or self._failed(said)
 
     def _failed(self, said: str) -> ServiceError:
-        return ServiceError(
-            f"{self._url}: {self._without_key(said)}; all scores so far are kept: run the same command again when the "
-            "service is back"
+        return self._endpoint.fault(
+            f"{said}; all scores so far are kept: run the same command again when the service is back"
         )
-
-    def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "(key)") if self._key != NO_KEY else text
-
-
-def _tokens_taken(reply: Mapping[str, Any], worst: Tokens) -> Tokens:
-    """As the service counts them, else as estimated."""
-    usage = reply.get("usage")
-    counts = [
-        usage.get(name) if isinstance(usage, Mapping) else None for name in ("prompt_tokens", "completion_tokens")
-    ]
-    n_input, n_output = (
-        count if isinstance(count, int) and count >= 0 else estimate
-        for count, estimate in zip(counts, (worst.input, worst.output), strict=True)
-    )
-    return Tokens(n_input, n_output)

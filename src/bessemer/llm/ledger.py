@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from bessemer.config import LLMConfig
 from bessemer.errors import BudgetError
 
 
@@ -48,6 +49,16 @@ class Ledger:
         self.spent = Tokens(0, 0)
         self.kept = Tokens(0, 0)
         self.n_calls = self.n_kept = 0
+
+    @classmethod
+    def of(cls, config: LLMConfig) -> Ledger:
+        """With the prices and limits of the configuration."""
+        return cls(
+            input_price=config.input_price,
+            output_price=config.output_price,
+            max_cost=config.max_cost,
+            max_tokens=config.max_tokens,
+        )
 
     def reserve(self, worst: Tokens) -> None:
         """Raises BudgetError when the call might pass the budget; nothing is reserved then."""
