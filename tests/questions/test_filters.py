@@ -9,7 +9,7 @@ import pytest
 from bessemer.llm.ledger import Tokens
 from bessemer.llm.request import Reply, Request
 from bessemer.questions.filters import RULES, distinct, judged, obeying, script, shared_out
-from bessemer.questions.generate import Candidate
+from bessemer.questions.generate import Draft
 from bessemer.types import Passage
 
 BM25 = Passage(
@@ -19,8 +19,8 @@ BM25 = Passage(
 CHINESE = Passage("p2", "d2", "水泵每小时最多启动十二次。超过这个次数，控制器会锁定电机，并在显示屏上给出代码 E17。")
 
 
-def asked(text: str, evidence: str = "", passage: Passage = BM25, split: str = "train") -> Candidate:
-    return Candidate(text, (passage.passage_id,), passage.doc_id, split, evidence)
+def asked(text: str, evidence: str = "", passage: Passage = BM25, split: str = "train") -> Draft:
+    return Draft(text, (passage.passage_id,), passage.doc_id, split, evidence)
 
 
 def reason(text: str, evidence: str = "", passage: Passage = BM25) -> tuple[str, str] | None:
@@ -97,14 +97,14 @@ def test_every_rule_is_tried_here() -> None:
 def test_near_duplicates_across_splits() -> None:
     """Five words in six in common is a Jaccard similarity of 5/6 > 0.8; four in six is not."""
     first = asked("how often may a pump start", split="train")
-    candidates = [
+    drafts = [
         first,
         asked("How often may a pump START?", passage=CHINESE, split="test"),  # the same words: test keeps it
         asked("how often may a pump start daily", split="train"),  # 6/7 of the one in test
         asked("how often may the motor start", split="train"),  # 4/8
         asked("often may a pump start", split="seen"),  # 5/6
     ]
-    found = distinct(candidates)
+    found = distinct(drafts)
     assert [(c.text, c.split) for c in found.kept] == [
         ("How often may a pump START?", "test"),
         ("how often may the motor start", "train"),
@@ -125,12 +125,12 @@ def test_near_duplicates_are_those_of_all_pairs() -> None:
 
 def test_one_document_cannot_flood_a_split() -> None:
     flood = [asked(f"question number {i}") for i in range(60)]
-    others = [Candidate(f"other {i}", ("p9",), f"e{i}", "train") for i in range(40)]
+    others = [Draft(f"other {i}", ("p9",), f"e{i}", "train") for i in range(40)]
     found = shared_out([*flood, *others], 0.2)
     assert [c.doc_id for c in found.kept].count("d1") == 20
     assert len(found.dropped) == 40
     assert len(shared_out(flood[:10], 0.01).kept) == 10  # ten are always allowed
-    halves = [Candidate(f"{i}", ("p",), f"d{i % 2}", "test") for i in range(60)]
+    halves = [Draft(f"{i}", ("p",), f"d{i % 2}", "test") for i in range(60)]
     assert len(shared_out(halves, 0.2).kept) == 60  # two documents: an even share is a half
 
 
@@ -142,7 +142,7 @@ class Judge:
 
 
 def test_the_judge_decides_but_for_questions_about_two_passages() -> None:
-    both = Candidate("unknown to one alone", ("p1", "p2"), "d1", "train")
+    both = Draft("unknown to one alone", ("p1", "p2"), "d1", "train")
     found = judged([asked("known"), asked("unknown thing"), both], {"p1": BM25, "p2": CHINESE}, Judge())
     assert [c.text for c in found.kept] == ["known", "unknown to one alone"]
     assert found.dropped[0].reason == "the passage does not answer it"

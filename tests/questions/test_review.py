@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bessemer.errors import ConfigError, DataError
-from bessemer.questions.generate import Candidate
+from bessemer.questions.generate import Draft
 from bessemer.questions.review import read_review, reviewed, write_review
 from bessemer.types import Passage
 
@@ -15,11 +15,11 @@ PASSAGES = {
     "p1": Passage("p1", "d1", "=HYPERLINK(0) is not run. 水泵, \"quoted\"\nsecond line", headings=("Pump",)),
     "p2": Passage("p2", "d2", "another"),
 }  # fmt: skip
-CANDIDATES = [
-    Candidate("How often, in an hour?", ("p1",), "d1", "train", "twelve"),
-    Candidate('=cmd|"calc"', ("p1",), "d1", "test"),
-    Candidate("水泵多久启动一次？", ("p1", "p2"), "d1", "train"),
-    Candidate("nobody looks at me", ("p2",), "d2", "dev"),
+DRAFTS = [
+    Draft("How often, in an hour?", ("p1",), "d1", "train", "twelve"),
+    Draft('=cmd|"calc"', ("p1",), "d1", "test"),
+    Draft("水泵多久启动一次？", ("p1", "p2"), "d1", "train"),
+    Draft("nobody looks at me", ("p2",), "d2", "dev"),
 ]
 
 
@@ -35,10 +35,10 @@ def rewrite(file: Path, change: Callable[[int, Mapping[str, str]], Mapping[str, 
 
 def test_accept_edit_reject(tmp_path: Path) -> None:
     file = tmp_path / "review.csv"
-    write_review(CANDIDATES, PASSAGES, file)
+    write_review(DRAFTS, PASSAGES, file)
     verdicts = [("Accept ", ""), ("reject", ""), ("edit", "水泵每小时可以启动几次？"), ("", "")]
     rewrite(file, lambda i, row: {**row, "decision": verdicts[i][0], "edited question": verdicts[i][1]})
-    found = reviewed(CANDIDATES, read_review(file))
+    found = reviewed(DRAFTS, read_review(file))
     assert [c.text for c in found.kept] == ["How often, in an hour?", "水泵每小时可以启动几次？"]
     assert found.kept[1].passage_ids == ("p1", "p2")
     assert [(item.text, item.reason) for item in found.dropped] == [
@@ -48,7 +48,7 @@ def test_accept_edit_reject(tmp_path: Path) -> None:
 
 
 def test_what_a_person_sees(tmp_path: Path) -> None:
-    write_review(CANDIDATES, PASSAGES, tmp_path / "review.csv")
+    write_review(DRAFTS, PASSAGES, tmp_path / "review.csv")
     with (tmp_path / "review.csv").open(encoding="utf-8-sig", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert rows[0]["question"] == "How often, in an hour?"
@@ -59,14 +59,14 @@ def test_what_a_person_sees(tmp_path: Path) -> None:
 
 def test_an_edit_that_looks_like_a_formula_comes_back_as_it_is(tmp_path: Path) -> None:
     file = tmp_path / "review.csv"
-    write_review(CANDIDATES, PASSAGES, file)
+    write_review(DRAFTS, PASSAGES, file)
     rewrite(file, lambda _, row: {**row, "decision": "edit", "edited question": "'-20 degrees: does the pump start?"})
-    assert {c.text for c in reviewed(CANDIDATES, read_review(file)).kept} == {"-20 degrees: does the pump start?"}
+    assert {c.text for c in reviewed(DRAFTS, read_review(file)).kept} == {"-20 degrees: does the pump start?"}
 
 
 def test_all_mistakes_at_once(tmp_path: Path) -> None:
     file = tmp_path / "review.csv"
-    write_review(CANDIDATES, PASSAGES, file)
+    write_review(DRAFTS, PASSAGES, file)
     verdicts = ["maybe", "accept", "edit", "yes"]
     rewrite(file, lambda i, row: {**row, "decision": verdicts[i]})
     with pytest.raises(DataError) as caught:
@@ -94,4 +94,4 @@ def test_a_file_in_another_encoding(tmp_path: Path) -> None:
 def test_nothing_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "review.csv").write_text("mine")
     with pytest.raises(ConfigError, match="cannot be written"):
-        write_review(CANDIDATES, PASSAGES, tmp_path / "review.csv")
+        write_review(DRAFTS, PASSAGES, tmp_path / "review.csv")

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from bessemer.llm.request import LLM
-from bessemer.questions.generate import Candidate
+from bessemer.questions.generate import Draft
 from bessemer.questions.hostile import hostility
 from bessemer.questions.phrases import content_words
 from bessemer.questions.prompts import judge_request
@@ -38,32 +38,32 @@ _POINTS = re.compile(
     re.IGNORECASE,
 )
 
-Rule = Callable[[Candidate, Sequence[Passage]], str]
+Rule = Callable[[Draft, Sequence[Passage]], str]
 
 
-def length(candidate: Candidate, _: Sequence[Passage]) -> str:
-    n = n_words(candidate.text)
-    if n < FEWEST_WORDS or not content_words(candidate.text):
+def length(draft: Draft, _: Sequence[Passage]) -> str:
+    n = n_words(draft.text)
+    if n < FEWEST_WORDS or not content_words(draft.text):
         return "too short to say what it is about"
     return "too long" if n > MOST_WORDS else ""
 
 
-def language(candidate: Candidate, passages: Sequence[Passage]) -> str:
+def language(draft: Draft, passages: Sequence[Passage]) -> str:
     """Judged by the script of most words: enough to tell an English question about a Chinese passage."""
-    own, theirs = script(candidate.text), script("\n".join(passage.text for passage in passages))
+    own, theirs = script(draft.text), script("\n".join(passage.text for passage in passages))
     return "not in the language of its passage" if own != theirs and "" not in (own, theirs) else ""
 
 
-def no_instruction(candidate: Candidate, _: Sequence[Passage]) -> str:
-    return hostility(candidate.text)
+def no_instruction(draft: Draft, _: Sequence[Passage]) -> str:
+    return hostility(draft.text)
 
 
-def stands_alone(candidate: Candidate, _: Sequence[Passage]) -> str:
-    return "points at its passage, which nobody has who asks" if _POINTS.search(candidate.text) else ""
+def stands_alone(draft: Draft, _: Sequence[Passage]) -> str:
+    return "points at its passage, which nobody has who asks" if _POINTS.search(draft.text) else ""
 
 
-def evidence(candidate: Candidate, passages: Sequence[Passage]) -> str:
-    wanted = Counter(units(candidate.evidence))
+def evidence(draft: Draft, passages: Sequence[Passage]) -> str:
+    wanted = Counter(units(draft.evidence))
     if not wanted:
         return ""
     held = Counter(units("\n".join(passage.indexed_text for passage in passages)))
@@ -71,14 +71,14 @@ def evidence(candidate: Candidate, passages: Sequence[Passage]) -> str:
     return "its evidence does not stand in the passage" if share < EVIDENCE_FOUND else ""
 
 
-def own_words(candidate: Candidate, passages: Sequence[Passage]) -> str:
-    words = units(candidate.text)
+def own_words(draft: Draft, passages: Sequence[Passage]) -> str:
+    words = units(draft.text)
     for passage in passages:
         run = _longest_run(words, units(passage.indexed_text))
-        longest = COPIED_HAN if is_han(candidate.text) else COPIED_WORDS
+        longest = COPIED_HAN if is_han(draft.text) else COPIED_WORDS
         if run == len(words) or (run >= longest and run >= COPIED_SHARE * len(words)):
             return "copied from its passage"
-    content = set(content_words(candidate.text))
+    content = set(content_words(draft.text))
     held = {word for passage in passages for word in content_words(passage.indexed_text)}
     if len(content) >= FEWEST_SHARED and len(content & held) >= SHARED_WORDS * len(content):
         return "every word of it stands in its passage"
@@ -95,34 +95,34 @@ RULES: dict[str, Rule] = {
 }
 
 
-def obeying(candidates: Sequence[Candidate], passages: Mapping[str, Passage]) -> Filtered[Candidate]:
+def obeying(drafts: Sequence[Draft], passages: Mapping[str, Passage]) -> Filtered[Draft]:
     """What all RULES let pass; the first that does not is the reason."""
     kept, dropped = [], []
-    for candidate in candidates:
-        own = [passages[passage_id] for passage_id in candidate.passage_ids]
-        faults = ((stage, rule(candidate, own)) for stage, rule in RULES.items())
+    for draft in drafts:
+        own = [passages[passage_id] for passage_id in draft.passage_ids]
+        faults = ((stage, rule(draft, own)) for stage, rule in RULES.items())
         stage, reason = next(((stage, reason) for stage, reason in faults if reason), ("", ""))
         if reason:
-            dropped.append(candidate.dropped(stage, reason))
+            dropped.append(draft.dropped(stage, reason))
         else:
-            kept.append(candidate)
+            kept.append(draft)
     turn = {stage: i for i, stage in enumerate(RULES)}
     return Filtered(tuple(kept), tuple(sorted(dropped, key=lambda item: turn[item.stage])))
 
 
-def distinct(candidates: Sequence[Candidate]) -> Filtered[Candidate]:
+def distinct(drafts: Sequence[Draft]) -> Filtered[Draft]:
     """The first of questions that ask the same, those of test before dev, seen and train: what is measured is not to
     be thrown away for what is trained on, and neither may stand in both."""
     turn = {"test": 0, "dev": 1, "seen": 3}  # seen after train (2): it is asked of train passages
-    order = sorted(range(len(candidates)), key=lambda i: turn.get(candidates[i].split, 2))
-    words = [frozenset(normal_form(candidate.text).split()) for candidate in candidates]
+    order = sorted(range(len(drafts)), key=lambda i: turn.get(drafts[i].split, 2))
+    words = [frozenset(normal_form(draft.text).split()) for draft in drafts]
     twins = _near_duplicates([words[i] for i in order])
     kept = [i for place, i in enumerate(order) if place not in twins]
     dropped = [
-        candidates[order[place]].dropped("duplicates", "asks the same as another question", similarity)
+        drafts[order[place]].dropped("duplicates", "asks the same as another question", similarity)
         for place, similarity in twins.items()
     ]
-    return Filtered(tuple(candidates[i] for i in sorted(kept)), tuple(dropped), NEAR_DUPLICATE)
+    return Filtered(tuple(drafts[i] for i in sorted(kept)), tuple(dropped), NEAR_DUPLICATE)
 
 
 def _near_duplicates(sets: Sequence[frozenset[str]]) -> dict[int, float]:
@@ -144,33 +144,33 @@ def _near_duplicates(sets: Sequence[frozenset[str]]) -> dict[int, float]:
     return found
 
 
-def judged(candidates: Sequence[Candidate], passages: Mapping[str, Passage], llm: LLM) -> Filtered[Candidate]:
+def judged(drafts: Sequence[Draft], passages: Mapping[str, Passage], llm: LLM) -> Filtered[Draft]:
     """Those of which the model says that the passage answers them; of several passages the first must do."""
-    requests = [judge_request(candidate.text, passages[candidate.passage_ids[0]]) for candidate in candidates]
+    requests = [judge_request(draft.text, passages[draft.passage_ids[0]]) for draft in drafts]
     says_no = [
         reply.text.strip().casefold().lstrip("*`\"' ").startswith(("no", "否", "不")) for reply in llm.ask(requests)
     ]
-    kept = tuple(c for c, no in zip(candidates, says_no, strict=True) if not no or len(c.passage_ids) > 1)
-    left = {id(candidate) for candidate in kept}
-    dropped = [c.dropped("judge", "the passage does not answer it") for c in candidates if id(c) not in left]
+    kept = tuple(c for c, no in zip(drafts, says_no, strict=True) if not no or len(c.passage_ids) > 1)
+    left = {id(draft) for draft in kept}
+    dropped = [c.dropped("judge", "the passage does not answer it") for c in drafts if id(c) not in left]
     return Filtered(kept, tuple(dropped))
 
 
-def shared_out(candidates: Sequence[Candidate], max_share: float) -> Filtered[Candidate]:
+def shared_out(drafts: Sequence[Draft], max_share: float) -> Filtered[Draft]:
     """No document brings more than ``max_share`` of a split's questions, where there are documents enough: 10 questions
     and twice an even share are always allowed. One flooded document is not to decide what a model learns."""
-    n_of_split = Counter(candidate.split for candidate in candidates)
-    n_documents = Counter(split for split, _ in {(candidate.split, candidate.doc_id) for candidate in candidates})
+    n_of_split = Counter(draft.split for draft in drafts)
+    n_documents = Counter(split for split, _ in {(draft.split, draft.doc_id) for draft in drafts})
     taken: Counter[tuple[str, str]] = Counter()
     kept, dropped = [], []
-    for candidate in candidates:
-        share = max(max_share, 2 / n_documents[candidate.split])
-        most = max(FEWEST_OF_SOURCE, math.floor(share * n_of_split[candidate.split]))
-        if taken[candidate.split, candidate.doc_id] >= most:
-            dropped.append(candidate.dropped("source share", "its document has more than its share of questions"))
+    for draft in drafts:
+        share = max(max_share, 2 / n_documents[draft.split])
+        most = max(FEWEST_OF_SOURCE, math.floor(share * n_of_split[draft.split]))
+        if taken[draft.split, draft.doc_id] >= most:
+            dropped.append(draft.dropped("source share", "its document has more than its share of questions"))
             continue
-        taken[candidate.split, candidate.doc_id] += 1
-        kept.append(candidate)
+        taken[draft.split, draft.doc_id] += 1
+        kept.append(draft)
     return Filtered(tuple(kept), tuple(dropped), max_share)
 
 

@@ -19,7 +19,7 @@ STAGE, PARSE, PARAPHRASE = "ask", "parse", "paraphrase"
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class Draft:
     """A question with the passages that answer it, before it is believed. ``doc_id``: where the first one stands."""
 
     text: str
@@ -48,10 +48,10 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidates:
+class Drafts:
     """What was asked for and came back as questions, what did not, and the number of answers that broke off."""
 
-    kept: tuple[Candidate, ...]
+    kept: tuple[Draft, ...]
     dropped: tuple[Dropped, ...]
     n_asked: int
     n_cut: int
@@ -78,10 +78,10 @@ def orders(
 
 def generate(
     passages: Sequence[Passage], splits: Mapping[str, str], llm: LLM, config: QuestionsConfig, seed: int
-) -> Candidates:
+) -> Drafts:
     """Ask, read, and put what dev, test and seen ask into other words. Raises what ``llm.ask`` raises."""
     asked = list(orders(passages, splits, config, seed))
-    found: list[Candidate] = []
+    found: list[Draft] = []
     dropped: list[Dropped] = []
     n_cut = 0
     for order, reply in zip(asked, llm.ask([order.request for order in asked]), strict=True):
@@ -95,30 +95,30 @@ def generate(
         if not parsed.questions and not _is_empty_list(reply.text):
             dropped.append(Dropped(home, PARSE, "no question in the answer", reply.text[:500], None, home))
         ids = tuple(passage.passage_id for passage in order.passages)
-        found += [Candidate(q.text, ids, order.passages[0].doc_id, order.split, q.evidence) for q in parsed.questions]
+        found += [Draft(q.text, ids, order.passages[0].doc_id, order.split, q.evidence) for q in parsed.questions]
     if config.paraphrase:
         found, unchanged = paraphrased(found, llm)
         dropped += unchanged
-    return Candidates(tuple(found), tuple(dropped), len(asked), n_cut)
+    return Drafts(tuple(found), tuple(dropped), len(asked), n_cut)
 
 
-def paraphrased(candidates: Sequence[Candidate], llm: LLM) -> tuple[list[Candidate], list[Dropped]]:
+def paraphrased(drafts: Sequence[Draft], llm: LLM) -> tuple[list[Draft], list[Dropped]]:
     """Questions outside train in other words, in their places; where an answer is not one for each, they stay as they
     were, which is noted."""
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for i, candidate in enumerate(candidates):
-        if candidate.split != "train":
-            groups[candidate.split, *candidate.passage_ids].append(i)
-    requests = [paraphrase_request([candidates[i].text for i in members]) for members in groups.values()]
-    found, notes = list(candidates), []
+    for i, draft in enumerate(drafts):
+        if draft.split != "train":
+            groups[draft.split, *draft.passage_ids].append(i)
+    requests = [paraphrase_request([drafts[i].text for i in members]) for members in groups.values()]
+    found, notes = list(drafts), []
     for members, reply in zip(groups.values(), llm.ask(requests), strict=True):
         texts = [asked.text for asked in parse_questions(reply.text).questions]
         if len(texts) != len(members):
             reason = f"{len(texts)} answers for {len(members)} questions: kept as they were"
-            notes += [candidates[i].dropped(PARAPHRASE, reason) for i in members]
+            notes += [drafts[i].dropped(PARAPHRASE, reason) for i in members]
             continue
         for i, text in zip(members, texts, strict=True):
-            found[i] = replace(candidates[i], text=text, origin="paraphrased")
+            found[i] = replace(drafts[i], text=text, origin="paraphrased")
     return found, notes
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bessemer.errors import ConfigError, DataError, Problem
-from bessemer.questions.generate import Candidate
+from bessemer.questions.generate import Draft
 from bessemer.types import Filtered, Passage
 
 STAGE = "review"
@@ -24,17 +24,17 @@ class Decision:
     edited: str = ""
 
 
-def write_review(candidates: Sequence[Candidate], passages: Mapping[str, Passage], file: str | Path) -> None:
+def write_review(drafts: Sequence[Draft], passages: Mapping[str, Passage], file: str | Path) -> None:
     """One row per question, with the passage that answers it and an empty decision. Raises ConfigError where ``file``
     cannot be written, or is there."""
     try:
         with open(file, "x", encoding="utf-8-sig", newline="") as stream:  # the mark tells spreadsheets the encoding
             writer = csv.writer(stream)
             writer.writerow(COLUMNS)
-            for candidate in candidates:
-                texts = "\n\n".join(passages[passage_id].indexed_text for passage_id in candidate.passage_ids)
-                row = (candidate.query_id, candidate.split, candidate.text, "", "", candidate.evidence)
-                writer.writerow([_harmless(cell) for cell in (*row, " ".join(candidate.passage_ids), texts)])
+            for draft in drafts:
+                texts = "\n\n".join(passages[passage_id].indexed_text for passage_id in draft.passage_ids)
+                row = (draft.query_id, draft.split, draft.text, "", "", draft.evidence)
+                writer.writerow([_harmless(cell) for cell in (*row, " ".join(draft.passage_ids), texts)])
     except OSError as error:
         raise ConfigError(f"--review {file}: cannot be written ({error.strerror}); choose another file") from None
 
@@ -63,17 +63,17 @@ def read_review(file: str | Path) -> dict[str, Decision]:
     return decisions
 
 
-def reviewed(candidates: Sequence[Candidate], decisions: Mapping[str, Decision]) -> Filtered[Candidate]:
+def reviewed(drafts: Sequence[Draft], decisions: Mapping[str, Decision]) -> Filtered[Draft]:
     """What a person accepted, in the words of the person where these are others."""
     kept, dropped = [], []
-    for candidate in candidates:
-        decision = decisions.get(candidate.query_id, Decision(""))
+    for draft in drafts:
+        decision = decisions.get(draft.query_id, Decision(""))
         if decision.verdict == "accept":
-            kept.append(candidate)
+            kept.append(draft)
         elif decision.verdict == "edit":
-            kept.append(replace(candidate, text=decision.edited))
+            kept.append(replace(draft, text=decision.edited))
         else:
-            dropped.append(candidate.dropped(STAGE, "rejected" if decision.verdict else "nobody has decided"))
+            dropped.append(draft.dropped(STAGE, "rejected" if decision.verdict else "nobody has decided"))
     return Filtered(tuple(kept), tuple(dropped))
 
 

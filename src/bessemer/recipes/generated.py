@@ -14,7 +14,7 @@ from bessemer.errors import DataError, Problem
 from bessemer.llm.client import Client
 from bessemer.llm.request_cache import RequestCache
 from bessemer.questions.filters import distinct, judged, obeying, shared_out
-from bessemer.questions.generate import PARAPHRASE, PARSE, Candidate, generate, orders
+from bessemer.questions.generate import PARAPHRASE, PARSE, Draft, generate, orders
 from bessemer.questions.review import Decision, reviewed
 from bessemer.questions.round_trip import round_trip
 from bessemer.recipes.funnel import funnel_stage
@@ -32,7 +32,7 @@ class Written:
     ``calls``: what the language model was asked, and what that cost.
     """
 
-    candidates: tuple[Candidate, ...]
+    drafts: tuple[Draft, ...]
     dropped: tuple[Dropped, ...]
     funnel: tuple[Mapping[str, Any], ...]
     easiness: Mapping[str, Mapping[str, float]]
@@ -93,11 +93,11 @@ def estimate(
     return llm.estimate([order.request for order in orders(passages, splits, config, seed)])
 
 
-def by_split(candidates: Sequence[Candidate]) -> dict[str, Judged]:
+def by_split(drafts: Sequence[Draft]) -> dict[str, Judged]:
     """Queries with judgements. Raises DataError where train, dev or test has none."""
     found: dict[str, Judged] = {}
     for split in SPLITS:
-        own = {candidate.query_id: candidate for candidate in candidates if candidate.split == split}
+        own = {draft.query_id: draft for draft in drafts if draft.split == split}
         queries = tuple(Query(query_id, one.text, origin=one.origin) for query_id, one in own.items())
         found[split] = Judged(queries, {key: dict.fromkeys(one.passage_ids, 1) for key, one in own.items()})
     problems = [
@@ -113,12 +113,12 @@ def by_split(candidates: Sequence[Candidate]) -> dict[str, Judged]:
 class _Stages:
     """Questions on their way through the filters."""
 
-    def __init__(self, kept: Sequence[Candidate], dropped: Sequence[Dropped]) -> None:
+    def __init__(self, kept: Sequence[Draft], dropped: Sequence[Dropped]) -> None:
         self.kept = tuple(kept)
         self.dropped = list(dropped)
         self.funnel = [funnel_stage(PARSE, len(kept), dropped)]
 
-    def through(self, filtered: Callable[[Sequence[Candidate]], Filtered[Candidate]]) -> None:
+    def through(self, filtered: Callable[[Sequence[Draft]], Filtered[Draft]]) -> None:
         """A filter may have several stages of its own, told apart by its drops."""
         result = filtered(self.kept)
         left = len(self.kept)

@@ -89,7 +89,7 @@ def questions_folder(config: Config, *, review: str | None = None, dry_run: bool
 
 
 def _for_review(written: Written, corpus: Corpus, file: str) -> Mapping[str, Any]:
-    write_review(written.candidates, {passage.passage_id: passage for passage in corpus.passages}, file)
+    write_review(written.drafts, {passage.passage_id: passage for passage in corpus.passages}, file)
     note = f"fill in the column `decision` of {file} (accept, edit, reject) and run the same command again"
     return {
         "out": file,
@@ -143,7 +143,7 @@ def generated(
 ) -> Questions:
     """By a language model, filtered, and by a person where there is a review."""
     made = written_questions(passages, splits, llm, encoder, config, seed, review)
-    judged = by_split(made.candidates)
+    judged = by_split(made.drafts)
     notes = [f"questions were written by {llm.model} and filtered: easier than people's own, as a rule"]
     easy = made.easiness.get("test", {})
     if easy:
