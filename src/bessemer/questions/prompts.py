@@ -5,12 +5,12 @@ The prompt of a passage depends on nothing else of the corpus: a document more a
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from functools import cache
 
 from bessemer.config import QuestionsConfig
+from bessemer.llm.marks import between_marks
 from bessemer.llm.request import Request
 from bessemer.questions.split import position
 from bessemer.text import n_words
@@ -104,7 +104,7 @@ def judge_request(question: str, passage: Passage) -> Request:
         _DATA.format(what="a question and a passage"),
         "Answer `yes` if the passage by itself answers the question, else `no`: that one word.",
     )
-    return Request(system, f"{_between('question', question)}\n\n{marked(passage)}", 5)
+    return Request(system, f"{between_marks('question', question)}\n\n{marked(passage)}", 5)
 
 
 def most_questions(passage: Passage, config: QuestionsConfig) -> int:
@@ -115,7 +115,7 @@ def most_questions(passage: Passage, config: QuestionsConfig) -> int:
 
 
 def marked(passage: Passage) -> str:
-    return _between("passage", passage.indexed_text)
+    return between_marks("passage", passage.indexed_text)
 
 
 @cache
@@ -129,12 +129,6 @@ def frames() -> tuple[str, ...]:
         judge_request("x", one),
     ]
     return tuple(dict.fromkeys(request.system for request in requests))
-
-
-def _between(name: str, text: str) -> str:
-    """The id is a hash of the text: a text that closes the mark itself would have to hold its own hash."""
-    identity = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return f"<{name} {identity}>\n{text}\n</{name} {identity}>"
 
 
 def _manner(passage: Passage, seed: int) -> str:

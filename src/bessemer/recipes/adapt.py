@@ -16,9 +16,7 @@ from bessemer.negatives import mine_hard_negatives
 from bessemer.recipes.card import write_model_card
 from bessemer.recipes.data import (
     Material,
-    guide_of,
     load_judged,
-    miner_of,
     open_encoder,
     open_reranker,
     require_one_input,
@@ -31,11 +29,10 @@ from bessemer.recipes.generated import open_llm
 from bessemer.recipes.output import claim_folder, publish_folder, write_json
 from bessemer.recipes.plan import Plan
 from bessemer.recipes.reporting import assemble_report, measure_separation
-from bessemer.recipes.soft_labels import labels_of, teacher_of
+from bessemer.recipes.soft_labels import teacher_of, training_data
 from bessemer.recipes.systems import further_slices, run_base_systems, run_tuned
 from bessemer.recipes.tasks import require_prompts, with_task_prompts
 from bessemer.search.index import build_index
-from bessemer.training.batches import TrainingData
 from bessemer.training.dev_pool import build_dev_pool
 from bessemer.training.finetune import Selection, discard_checkpoints, finetune
 from bessemer.workspace import Workspace, WouldRun
@@ -99,17 +96,8 @@ def _adapt(
     mined = step("negatives", mine_hard_negatives, train, passages, cached_base, config.negatives, seed, reranker)
     retrieved = [list(run.results.values()) for run in (before.dev_bm25, before.dev_base)]
     pool = build_dev_pool(dev, passages, retrieved, seed, before.dev_base.results)
-    labels = labels_of(config, workspace, train, passages, mined.negatives, llm, teacher)
+    data, labels = training_data(config, workspace, train, passages, mined.negatives, llm, teacher)
     selection = Selection(pool, general.choosing if general else None, evaluation.general_margin)
-    guide = guide_of(config, embeddings)
-    data = TrainingData(
-        train,
-        passages,
-        mined.negatives,
-        miner_of(config, train, passages),
-        guide=guide,
-        teacher_scores=labels.scores,
-    )
     prompted = with_task_prompts(base, (config.task,), config)
     fitted = step("model", finetune, [data], prompted, selection, config.finetune, seed)
     discard_checkpoints(fitted)

@@ -12,10 +12,9 @@ from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.llm.client import Client
 from bessemer.negatives import mine_hard_negatives
-from bessemer.recipes.data import Material, guide_of, miner_of, open_reranker
-from bessemer.recipes.soft_labels import KeepingTeacher, labels_of
+from bessemer.recipes.data import Material, open_reranker
+from bessemer.recipes.soft_labels import KeepingTeacher, training_data
 from bessemer.recipes.tasks import with_task_prompts
-from bessemer.training.batches import TrainingData
 from bessemer.training.finetune import TrainingReport, discard_checkpoints
 from bessemer.training.refit import Chosen, refit
 from bessemer.types import Judged
@@ -44,16 +43,7 @@ def fit_on_everything(
     asked = (judged, passages, cached, config.negatives, config.seed, open_reranker(config))
     mined = workspace.step("final-negatives", mine_hard_negatives, *asked)
     chosen = Chosen.of(measured, n_pairs(material.collection.splits["train"]))
-    guide = guide_of(config, workspace.root / "embeddings")
-    labels = labels_of(config, workspace, judged, passages, mined.negatives, llm, teacher)
-    data = TrainingData(
-        judged,
-        passages,
-        mined.negatives,
-        miner_of(config, judged, passages),
-        guide=guide,
-        teacher_scores=labels.scores,
-    )
+    data, _ = training_data(config, workspace, judged, passages, mined.negatives, llm, teacher)
     prompted = with_task_prompts(base, (config.task,), config)
     final = workspace.step("final-model", refit, [data], prompted, chosen, config.finetune, config.seed)
     discard_checkpoints(final)

@@ -11,9 +11,11 @@ from bessemer.answers.answer import answer_request, read_answer, without_citatio
 from bessemer.config import Config
 from bessemer.errors import ConfigError, DataError, Problem
 from bessemer.llm.client import Client
+from bessemer.recipes.data import guide_of, miner_of
 from bessemer.recipes.teacher import SCORES, score_pairs
 from bessemer.recipes.teachers import LikelihoodTeacher, Pair, Teacher, cost_of, open_teacher
 from bessemer.score_cache import ScoreCache
+from bessemer.training.batches import TrainingData
 from bessemer.training.losses import FOR_TEACHERS
 from bessemer.types import HardNegatives, Judged, Passage
 from bessemer.workspace import Workspace
@@ -56,21 +58,28 @@ def teacher_of(config: Config) -> KeepingTeacher | None:
     return KeepingTeacher(open_teacher(config), config.workspace_folder / SCORES)
 
 
-def labels_of(
+def training_data(
     config: Config,
     workspace: Workspace,
-    train: Judged,
+    judged: Judged,
     passages: Sequence[Passage],
     negatives: Sequence[HardNegatives],
     llm: Client | None,
     teacher: KeepingTeacher | None,
-) -> SoftLabels:
-    """What the teacher says of the candidates, as steps of the workspace; nothing without a teacher."""
-    if teacher is None:
-        return SoftLabels({}, (), {})
-    if teacher.needs_answers:
-        train = workspace.step("answers", with_reference_answers, train, passages, llm)
-    return workspace.step("teacher", soft_labels, train, passages, negatives, config.task, teacher)
+) -> tuple[TrainingData, SoftLabels]:
+    """What training takes: judged queries and mined negatives, a miner and a guide where they are asked for, and what
+    the teacher says of the candidates, found in steps of the workspace; no labels without a teacher."""
+    labels = SoftLabels({}, (), {})
+    if teacher:
+        asked = (
+            workspace.step("answers", with_reference_answers, judged, passages, llm)
+            if teacher.needs_answers
+            else judged
+        )
+        labels = workspace.step("teacher", soft_labels, asked, passages, negatives, config.task, teacher)
+    miner, guide = miner_of(config, judged, passages), guide_of(config, workspace.root / "embeddings")
+    data = TrainingData(judged, passages, negatives, miner, guide=guide, teacher_scores=labels.scores)
+    return data, labels
 
 
 def with_reference_answers(train: Judged, passages: Sequence[Passage], llm: Client | None) -> Judged:
