@@ -1,16 +1,21 @@
-"""What every encoder can do, whatever it is made of. Light: numpy only."""
+"""What every encoder can do, whatever it is made of. Light: numpy and scipy only."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
+
+from bessemer.encoders.token_vectors import TokenVectors
 
 Side = Literal["query", "passage"]
 Similarity = Literal["cosine", "dot"]
+Output = Literal["dense", "sparse", "multi_vector"]
+OUTPUTS: tuple[Output, ...] = ("dense", "sparse", "multi_vector")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +23,15 @@ class Encoded:
     """Vectors of n texts, row i for text i. Each kind is None when the encoder does not make it.
 
     ``dense`` is float32 of shape (n, dimension), finite, of unit length when the similarity is cosine (a text without
-    tokens stays a zero row).
+    tokens stays a zero row). ``sparse`` is float32 of shape (n, vocabulary), finite, above zero where there is an
+    entry, at most one entry per row and token id, ids rising. ``multi_vector`` holds one vector of unit length per
+    token that counts. A sparse score is a dot product; a multi-vector score is the mean over the query's tokens of
+    the largest dot product with a token of the passage (0 where either has none).
     """
 
-    dense: NDArray[np.float32] | None
-    sparse: Any = None
-    multi_vector: Any = None
+    dense: NDArray[np.float32] | None = None
+    sparse: sp.csr_array | None = None
+    multi_vector: TokenVectors | None = None
 
 
 class Encoder(Protocol):
