@@ -238,7 +238,7 @@ def keywords(
 def ask(
     call: Call,
     question: Annotated[str, typer.Argument(help="what you want to know")],
-    index: Annotated[str, typer.Option(help="folder of the index")],
+    index: Annotated[list[str], typer.Option(help="folder of the index; several: the model says which to search")],
     top_k: Annotated[int, typer.Option(help="how many passages the answer may rest on")] = 6,
     rewrite: Annotated[str, typer.Option(help="lanes more: keywords, multi-query, hyde, with commas between")] = "",
     cache: Annotated[bool, typer.Option(help="answer again what was asked before")] = True,

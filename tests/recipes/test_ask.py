@@ -63,7 +63,7 @@ def indexed(tmp_path: Path) -> Callable[..., Config]:
 def test_an_answer_with_its_passage(indexed: Callable[..., Config]) -> None:
     with serving(diligent) as server:
         config = indexed(server.url)
-        found = ask(config, config.out, "How often may the thing start before it is locked?", top_k=2)
+        found = ask(config, [config.out], "How often may the thing start before it is locked?", top_k=2)
     assert found["found"]
     assert found["answer"] == "It says so there [1]."
     (citation,) = found["citations"]
@@ -79,7 +79,7 @@ def test_an_answer_with_its_passage(indexed: Callable[..., Config]) -> None:
 def test_what_the_documents_do_not_hold(question: str, indexed: Callable[..., Config]) -> None:
     with serving(diligent) as server:
         config = indexed(server.url)
-        found = ask(config, config.out, question)
+        found = ask(config, [config.out], question)
     assert (found["found"], found["answer"], found["citations"]) == (False, "", [])
     assert answer_summary(found).startswith("not in the documents: the language model finds no answer")
 
@@ -87,7 +87,7 @@ def test_what_the_documents_do_not_hold(question: str, indexed: Callable[..., Co
 def test_an_answer_without_a_source_is_not_told(indexed: Callable[..., Config]) -> None:
     with serving(lambda *_: chat("Forty-two, I am sure.")) as server:
         config = indexed(server.url)
-        found = ask(config, config.out, "How often may the pump start?")
+        found = ask(config, [config.out], "How often may the pump start?")
     assert not found["found"]
     assert "cites no passage" in found["reason"]
     assert "Forty-two" not in answer_summary(found)
@@ -96,27 +96,27 @@ def test_an_answer_without_a_source_is_not_told(indexed: Callable[..., Config]) 
 def test_answers_are_remembered_until_what_they_rest_on_changes(indexed: Callable[..., Config]) -> None:
     with serving(diligent) as server:
         config = indexed(server.url)
-        first = ask(config, config.out, "How often may the pump start in an hour?")
-        again = ask(config, config.out, "how often may the pump start in an hour")
+        first = ask(config, [config.out], "How often may the pump start in an hour?")
+        again = ask(config, [config.out], "how often may the pump start in an hour")
         assert len(server.requests) == 1
         assert again["cached"] == "How often may the pump start in an hour?"
         assert again["answer"] == first["answer"]
         assert "answered before" in answer_summary(again)
-        assert ask(config, config.out, "how often may pump 7 start in an hour")["cached"] is None
+        assert ask(config, [config.out], "how often may pump 7 start in an hour")["cached"] is None
         Path(config.source or "", "pump.md").write_text("# Pump\n\nThe pump may start six times an hour, no more.\n")
         index(config)
-        changed = ask(config, config.out, "How often may the pump start in an hour?")
+        changed = ask(config, [config.out], "How often may the pump start in an hour?")
         assert changed["cached"] is None
         assert "six times" in server.users()[-1]
         n_calls = len(server.requests)
-        ask(config, config.out, "How often may the pump start in an hour?", use_cache=False)
+        ask(config, [config.out], "How often may the pump start in an hour?", use_cache=False)
         assert len(server.requests) == n_calls  # the request itself is kept
 
 
 def test_keywords_are_a_lane_of_their_own(indexed: Callable[..., Config]) -> None:
     with serving(diligent) as server:
         config = indexed(server.url)
-        found = ask(config, config.out, "Wie wird das Sieb gereinigt?", ways=["keywords"], top_k=1)
+        found = ask(config, [config.out], "Wie wird das Sieb gereinigt?", ways=["keywords"], top_k=1)
     assert found["rewritten"]["keywords"] == ["filter", "rinse"]
     assert found["passages"][0].startswith("filter.md")
 
@@ -132,7 +132,7 @@ def test_a_slow_rewriter_holds_nobody_up(
     monkeypatch.setattr("bessemer.recipes.ask.REWRITE_SECONDS", 0.3)
     with serving(script) as server:
         config = indexed(server.url)
-        found = ask(config, config.out, "How often may the pump start?", ways=["keywords"])
+        found = ask(config, [config.out], "How often may the pump start?", ways=["keywords"])
     assert found["found"]
     assert found["rewritten"]["keywords"] == []
     assert "searched as it is" in caplog.text
@@ -141,11 +141,46 @@ def test_a_slow_rewriter_holds_nobody_up(
 def test_without_a_model_to_ask(indexed: Callable[..., Config]) -> None:
     config = indexed()
     with pytest.raises(ConfigError, match="ask needs a language model"):
-        ask(config, config.out, "why?")
+        ask(config, [config.out], "why?")
 
 
 def test_a_model_that_is_down(indexed: Callable[..., Config]) -> None:
     with serving(lambda *_: fault(500)) as server:
         config = indexed(server.url)
         with pytest.raises(ServiceError, match="1 of 1 calls failed"):
-            ask(config, config.out, "How often may the pump start?")
+            ask(config, [config.out], "How often may the pump start?")
+
+
+def test_several_indexes_of_which_the_model_chooses(indexed: Callable[..., Config], tmp_path: Path) -> None:
+    def script(request: dict[str, Any], number: int) -> Answer:
+        if "which of several collections" not in request["messages"][0]["content"]:
+            return diligent(request, number)
+        return chat("Surely the second: [2]" if "invoice" in request["messages"][-1]["content"] else "[]")
+
+    office = tmp_path / "office"
+    office.mkdir()
+    (office / "paper.md").write_text("# Paper\n\nEvery invoice is printed on yellow paper.\n", encoding="utf-8")
+    with serving(script) as server:
+        config = indexed(server.url)
+        second = config.model_copy(update={"source": str(office), "out": str(tmp_path / "office-index")})
+        index(second)
+        folders = [config.out, second.out]
+        routed = ask(config, folders, "On which paper is an invoice printed?")
+        everywhere = ask(config, folders, "How often may the pump start?", top_k=2)
+        n_calls = len(server.requests)
+        again = ask(config, folders, "On which paper is an invoice printed")
+    assert routed["indexes"] == [second.out]
+    assert {citation["index"] for citation in routed["citations"]} == {second.out}
+    assert everywhere["indexes"] == folders  # it named none
+    assert len(everywhere["passages"]) == 2
+    assert everywhere["passages"][0].startswith(("pump.md", "codes.md"))
+    assert everywhere["passages"][1].startswith("paper.md")
+    assert again["cached"] == "On which paper is an invoice printed?"
+    assert len(server.requests) == n_calls
+    assert f"({second.out})" not in answer_summary(routed)
+    assert f"({config.out})" in answer_summary(everywhere)
+
+
+def test_without_an_index(indexed: Callable[..., Config]) -> None:
+    with serving(diligent) as server, pytest.raises(ConfigError, match="needs --index"):
+        ask(indexed(server.url), [], "why?")

@@ -1,4 +1,4 @@
-"""A question to an index: retrieve, answer with citations, remember."""
+"""A question to one index or several: retrieve, answer with citations, remember."""
 
 from __future__ import annotations
 
@@ -17,41 +17,56 @@ from bessemer.recipes.generated import open_llm
 from bessemer.search.index import Index, open_index
 from bessemer.search.retriever import unit_length
 from bessemer.search.rewrite import Rewritten, rewrite
+from bessemer.search.routing import route, search_all
 
 REWRITE_SECONDS = 4.0
 """What people will wait for a better query."""
 
 
 def ask(
-    config: Config, folder: str, question: str, *, top_k: int = 6, ways: Sequence[str] = (), use_cache: bool = True
+    config: Config,
+    folders: Sequence[str],
+    question: str,
+    *,
+    top_k: int = 6,
+    ways: Sequence[str] = (),
+    use_cache: bool = True,
 ) -> Mapping[str, Any]:
-    """Answer ``question`` from the ``top_k`` best passages of the index in ``folder``.
+    """Answer ``question`` from the ``top_k`` best passages of the indexes in ``folders``; of several, the language
+    model first says which may hold the answer.
 
-    Returns ``{"question", "found", "answer", "reason", "citations", "passages", "cached", "rewritten", "llm"}``;
-    ``citations`` holds ``{"n", "passage_id", "doc_id", "text"}`` for each number in the answer. A question that means
-    the same as one of before gets that answer, as long as what it rests on is the same. Raises ConfigError without a
-    language model, ServiceError when it fails.
+    Returns ``{"question", "found", "answer", "reason", "citations", "passages", "indexes", "cached", "rewritten",
+    "llm"}``; ``citations`` holds ``{"n", "passage_id", "doc_id", "text", "index"}`` for each number in the answer. A
+    question that means the same as one of before gets that answer, as long as what it rests on is the same. Raises
+    ConfigError without a language model or an index, ServiceError when the model fails.
     """
+    if not folders:
+        raise ConfigError("ask needs --index FOLDER; give it once for every index")
     with open_llm(config) as llm:
         if llm is None:
             raise ConfigError("ask needs a language model; give --llm URL and --llm-model NAME, or use search")
-        index = open_index(folder, task=config.task or None)
-        context = f"{index.manifest['fingerprint']} {index.manifest.get('task', '')} {llm.fingerprint} {top_k}"
+        indexes = [open_index(folder, task=config.task or None) for folder in dict.fromkeys(folders)]
+        of_indexes = [(index.manifest["fingerprint"], index.manifest.get("task", "")) for index in indexes]
+        context = f"{of_indexes} {llm.fingerprint} {top_k}"
         with AnswerCache(config.workspace_folder / "llm" / "answers.sqlite", context) as cache:
-            return _asked(index, llm, cache if use_cache else None, question, top_k, ways)
+            return _asked(indexes, llm, cache if use_cache else None, question, top_k, ways)
 
 
 def _asked(
-    index: Index, llm: Client, cache: AnswerCache | None, question: str, top_k: int, ways: Sequence[str]
+    indexes: Sequence[Index], llm: Client, cache: AnswerCache | None, question: str, top_k: int, ways: Sequence[str]
 ) -> Mapping[str, Any]:
-    vectors = index.encoder.encode_queries([question]).dense
+    def evidence(asked: str) -> Evidence:
+        return _evidence(search_all(route(asked, indexes, llm, REWRITE_SECONDS), asked, top_k))
+
+    vectors = indexes[0].encoder.encode_queries([question]).dense
     assert vectors is not None  # an index has them
     vector = unit_length(vectors)[0]
-    known = cache.find(question, vector, lambda asked: _evidence(index.search(asked, top_k))) if cache else None
+    known = cache.find(question, vector, evidence) if cache else None
     if known is not None:
         return {**known[1], "question": question, "cached": known[0], "llm": llm.ledger.account()}
+    chosen = route(question, indexes, llm, REWRITE_SECONDS)
     rewritten = rewrite(question, ways, llm, REWRITE_SECONDS) if ways else Rewritten()
-    hits = index.search(question, top_k, rewritten)
+    hits = search_all(chosen, question, top_k, rewritten)
     answer = _answer(llm, question, hits)
     result = {
         "question": question,
@@ -60,6 +75,7 @@ def _asked(
         "reason": answer.reason,
         "citations": [{"n": n, **_shown(hits[place])} for n, place in enumerate(answer.cited, start=1)],
         "passages": [hit["passage_id"] for hit in hits],
+        "indexes": [str(index.folder) for index in chosen],
         "cached": None,
         "rewritten": {
             "keywords": list(rewritten.keywords),
@@ -68,7 +84,7 @@ def _asked(
         },
     }
     if cache:
-        cache.keep(question, np.asarray(vector), result, _evidence(index.search(question, top_k)))
+        cache.keep(question, np.asarray(vector), result, evidence(question))
     return {**result, "llm": llm.ledger.account()}
 
 
@@ -82,10 +98,13 @@ def _answer(llm: Client, question: str, hits: Sequence[Mapping[str, Any]]) -> An
 
 
 def _shown(hit: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: hit[key] for key in ("passage_id", "doc_id", "text")}
+    return {key: hit[key] for key in ("passage_id", "doc_id", "text", "index")}
 
 
 def _evidence(hits: Sequence[Mapping[str, Any]]) -> Evidence:
     return {
-        hit["passage_id"]: hashlib.sha256(hit["text"].encode("utf-8", "surrogatepass")).hexdigest()[:16] for hit in hits
+        f"{hit['index']} {hit['passage_id']}": hashlib.sha256(hit["text"].encode("utf-8", "surrogatepass")).hexdigest()[
+            :16
+        ]
+        for hit in hits
     }

@@ -192,7 +192,8 @@ def answer_summary(result: Mapping[str, Any]) -> str:
         return f"not in the documents: {result['reason']}\n" + fold(f"looked at: {searched}", WIDTH, indent="  ")
     lines = [fold(result["answer"], WIDTH, indent=""), ""]
     for citation in result["citations"]:
-        lines.append(f"[{citation['n']}] {citation['passage_id']}")
+        origin = f" ({citation['index']})" if len(result["indexes"]) > 1 else ""
+        lines.append(f"[{citation['n']}] {citation['passage_id']}{origin}")
         shown = fold(" ".join(citation["text"].split()), WIDTH, indent="    ").split("\n")
         lines += shown[:LINES_PER_HIT] + (
             [f"    ... {len(shown) - LINES_PER_HIT} more"] if shown[LINES_PER_HIT:] else []
