@@ -210,13 +210,18 @@ def search(
     index: Annotated[str, typer.Option(help="folder of the index")],
     top_k: Annotated[int, typer.Option(help="how many passages")] = 10,
     task: Annotated[str | None, typer.Option(help="must be the task that the index was built for")] = None,
+    history: Annotated[
+        list[str] | None, typer.Option(help="a turn before it, the oldest first; again for more")
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="rank and score in every lane")] = False,
 ) -> None:
     """Search an index: dense and BM25, fused by reciprocal rank."""
     from bessemer.recipes.summary import hits_summary
     from bessemer.search.index import open_index
+    from bessemer.types import Query
 
-    hits = open_index(index, task=task).search(query, top_k)
+    asked = Query("", query, history=tuple(history or ()))
+    hits = open_index(index, task=task).search(asked.searched_text, top_k)
     call.answer(hits, hits_summary(hits, explain))
 
 

@@ -75,6 +75,12 @@ class Query:
     answers: tuple[str, ...] = ()
     history: tuple[str, ...] = ()
 
+    @property
+    def searched_text(self) -> str:
+        """What every lane searches for and every model reads: the question, and after it the turns before it, the
+        newest first, so that what is too long for a model loses the oldest of them."""
+        return "\n".join((self.text, *reversed(self.history)))
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:

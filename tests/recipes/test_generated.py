@@ -204,7 +204,7 @@ def test_a_person_has_the_last_word(configure: Configure, english_beir: Path, tm
     with serving(obliging) as server:
         config = configure(tmp_path, data=str(english_beir), llm=of(server))
         first = questions_folder(config, review=str(file))
-        assert not Path(config.out, "queries.jsonl").exists()
+        assert not Path(config.out).exists()
         assert "run the same command again" in first["notes"][0]
         lines = file.read_text(encoding="utf-8-sig").replace("\r\n", "\n")
         n_questions = lines.count("\nmined-") + lines.count("\nparaphrased-")

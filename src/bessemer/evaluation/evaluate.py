@@ -60,7 +60,7 @@ class Evaluation:
 def run_system(name: str, retriever: Retriever, queries: Sequence[Query], top_k: int) -> Run:
     """Search every query, timed: encoding of the queries included, loading and indexing not."""
     started = time.perf_counter()
-    found = retriever.search([query.text for query in queries], top_k)
+    found = retriever.search([query.searched_text for query in queries], top_k)
     seconds = time.perf_counter() - started
     results = {query.query_id: hits for query, hits in zip(queries, found, strict=True)}
     return Run(name, results, len(queries) / max(seconds, 1e-9))

@@ -63,7 +63,7 @@ def inspect(collection: Collection, notes: Notes) -> None:
 
 
 def _inspect_split(name: str, judged: Judged, passages: Mapping[str, Passage], notes: Notes) -> None:
-    texts = [folded(query.text) for query in judged.queries]
+    texts = [folded(query.searched_text) for query in judged.queries]
     filled = [text for text in texts if text]
     notes.add(f"empty_queries.{name}", f"{{n}} {name} queries have an empty text", len(texts) - len(filled))
     notes.add(
@@ -79,7 +79,9 @@ def _inspect_split(name: str, judged: Judged, passages: Mapping[str, Passage], n
 
 def _inspect_leaks(left: str, right: str, splits: Mapping[str, Judged], texts: Mapping[str, str], notes: Notes) -> None:
     both = f"{left} and {right}"
-    queries = [{query.query_id: folded(query.text) for query in splits[name].queries} for name in (left, right)]
+    queries = [
+        {query.query_id: folded(query.searched_text) for query in splits[name].queries} for name in (left, right)
+    ]
     shared_texts = (set(queries[0].values()) & set(queries[1].values())) - {""}
     notes.add(f"leak.query_text.{left}-{right}", f"leak: {{n}} query texts stand in {both}", len(shared_texts))
     n_ids = len(queries[0].keys() & queries[1].keys())

@@ -113,7 +113,7 @@ def build_pool(
     by_query_text: dict[str, set[int]] = defaultdict(set)
     for query in judged.queries:
         for i in relevant[query.query_id]:
-            by_query_text[folded(query.text)].update(same_text[passages[i].indexed_text])
+            by_query_text[folded(query.searched_text)].update(same_text[passages[i].indexed_text])
 
     rows = [i for i, query in enumerate(judged.queries) if relevant[query.query_id]]
     queries = tuple(judged.queries[i] for i in rows)
@@ -123,6 +123,8 @@ def build_pool(
         query_vectors=query_vectors[rows],
         passage_vectors=passage_vectors,
         positives=tuple(np.array(relevant[query.query_id], dtype=np.int64) for query in queries),
-        excluded=tuple(np.array(sorted(by_query_text[folded(query.text)]), dtype=np.int64) for query in queries),
+        excluded=tuple(
+            np.array(sorted(by_query_text[folded(query.searched_text)]), dtype=np.int64) for query in queries
+        ),
     )
     return pool, [query.query_id for query in judged.queries if not relevant[query.query_id]]

@@ -74,7 +74,7 @@ def _same_words(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> bool:
 
 def vetoed(pool: Pool, query: int, candidates: Positions, reranker: Reranker) -> Mask:
     """(n,) which candidates the reranker scores at least as high as the query's lowest positive."""
-    text, positives = pool.queries[query].text, pool.positives[query]
+    text, positives = pool.queries[query].searched_text, pool.positives[query]
     pairs = [(text, pool.passages[p].indexed_text) for p in (*positives, *candidates)]
     scores = np.asarray(reranker(pairs), dtype=np.float64)
     return np.asarray(scores[len(positives) :] >= scores[: len(positives)].min(), dtype=np.bool_)

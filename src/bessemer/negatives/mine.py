@@ -69,7 +69,7 @@ def mine_hard_negatives(
     Raises ConfigError for an unknown strategy.
     """
     chosen = parts(config)
-    queries = encoder.encode_queries([query.text for query in judged.queries]).dense
+    queries = encoder.encode_queries([query.searched_text for query in judged.queries]).dense
     corpus = encoder.encode_passages([passage.indexed_text for passage in passages]).dense
     if queries is None or corpus is None:
         raise ArtifactError("mining needs dense vectors, which this encoder does not give; use a dense model")

@@ -49,7 +49,7 @@ def _dense(pool: Pool, rows: range, anchor: str, depth: int, exact: ExactSearch)
 
 def _lexical(pool: Pool, rows: range, anchor: str, depth: int) -> list[Ranking]:
     if anchor == "query":
-        texts = [pool.queries[i].text for i in rows]
+        texts = [pool.queries[i].searched_text for i in rows]
     else:
         texts = [pool.passages[p].indexed_text for i in rows for p in pool.positives[i]]
     lists = [_positions(pool, hits) for hits in pool.lexical.search(texts, depth)]

@@ -142,7 +142,7 @@ def dev_pool(part: Part, encoder: CachedEncoder) -> EvaluationPool | PairPool | 
     if dev is None or not dev.queries:
         return None
     passages = part.material.collection.passages
-    texts = [query.text for query in dev.queries]
+    texts = [query.searched_text for query in dev.queries]
     retrieved = [system.search(texts, 100) for system in (bm25_over(passages), dense_over(passages, encoder))]
     base = dict(zip((query.query_id for query in dev.queries), retrieved[1], strict=True))
     return build_dev_pool(dev, passages, retrieved, part.config.seed, base)

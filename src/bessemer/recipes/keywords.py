@@ -30,7 +30,7 @@ def keywords(config: Config, split: str, out: str) -> Mapping[str, Any]:
     with open_llm(config) as llm:
         if llm is None:
             raise ConfigError("keywords needs a language model; give --llm URL and --llm-model NAME")
-        replies = llm.ask([WAYS["keywords"](query.text) for query in queries])
+        replies = llm.ask([WAYS["keywords"](query.searched_text) for query in queries])
         calls = {"model": llm.model, **llm.ledger.account()}
     found = [(query.text, keywords_in(reply.text)) for query, reply in zip(queries, replies, strict=True)]
     rows = [_row(text, words) for text, words in found if words]

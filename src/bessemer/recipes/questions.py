@@ -20,7 +20,7 @@ from bessemer.questions.split import split_by_document
 from bessemer.recipes.data import input_name, open_collection, open_encoder, passage_tokens, require_one_input
 from bessemer.recipes.funnel import funnel_stage, write_dropped
 from bessemer.recipes.generated import Written, by_split, estimate, open_llm, written_questions
-from bessemer.recipes.output import claim_folder
+from bessemer.recipes.output import claim_file, claim_folder
 from bessemer.recipes.prepare import Prepared, prepare
 from bessemer.types import Collection, Dropped, Judged, Passage
 
@@ -72,15 +72,20 @@ def questions_folder(config: Config, *, review: str | None = None, dry_run: bool
             assert llm is not None
             return {"llm": estimate(corpus.passages, corpus.splits, llm, config.questions, config.seed)}
         asks = wants_llm(config.questions, llm)
-        out = claim_folder(config.out)
+        to_review = review if asks and decisions is None else None
+        if to_review:
+            claim_file(to_review, "--review")
+        else:
+            claim_folder(config.out)
         if asks and llm is not None:
             cached = CachedEncoder(encoder, config.workspace_folder / "embeddings") if encoder else None
             asked = (corpus.passages, corpus.splits, llm, cached, config.questions, config.seed)
-            if review and decisions is None:
-                return _for_review(written_questions(*asked), corpus, review)
+            if to_review:
+                return _for_review(written_questions(*asked), corpus, to_review)
             made = generated(*asked, decisions)
         else:
             made = extracted(corpus.passages, corpus.splits, config.questions, config.seed)
+    out = Path(config.out)
     write_beir(Collection(input_name(config), made.collection.passages, made.collection.splits), out)
     write_dropped((*corpus.dropped, *made.dropped), out / "dropped.jsonl")
     counts = {split: {"queries": len(judged.queries)} for split, judged in made.collection.splits.items()}

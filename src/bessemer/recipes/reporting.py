@@ -73,7 +73,7 @@ def truncation(material: Material, encoder: DenseEncoder) -> dict[Side, int]:
 
 
 def _vectors(encoder: Encoder, test: Judged, passages: Sequence[Passage]) -> Vectors:
-    queries = encoder.encode_queries([query.text for query in test.queries]).dense
+    queries = encoder.encode_queries([query.searched_text for query in test.queries]).dense
     corpus = encoder.encode_passages([passage.indexed_text for passage in passages]).dense
     if queries is None or corpus is None:
         raise ArtifactError("this encoder gives no dense vectors; choose a dense model")

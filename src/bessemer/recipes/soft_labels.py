@@ -13,7 +13,7 @@ from bessemer.errors import ConfigError, DataError, Problem
 from bessemer.llm.client import Client
 from bessemer.recipes.data import guide_of, miner_of
 from bessemer.recipes.teacher import SCORES, score_pairs
-from bessemer.recipes.teachers import LikelihoodTeacher, Pair, Teacher, cost_of, open_teacher
+from bessemer.recipes.teachers import LikelihoodTeacher, Pair, Teacher, cost_of, open_teacher, template_for
 from bessemer.score_cache import ScoreCache
 from bessemer.training.batches import TrainingData
 from bessemer.training.losses import FOR_TEACHERS
@@ -94,7 +94,7 @@ def with_reference_answers(train: Judged, passages: Sequence[Passage], llm: Clie
             shown[query] = known
     if llm is None or not shown:
         return train
-    replies = llm.ask([answer_request(query.text, known) for query, known in shown.items()])
+    replies = llm.ask([answer_request(query.searched_text, known) for query, known in shown.items()])
     found = {
         query.query_id: without_citations(read_answer(reply.text, len(known)).text)
         for (query, known), reply in zip(shown.items(), replies, strict=True)
@@ -116,11 +116,12 @@ def soft_labels(
         if teacher.needs_answers and not query.answers:
             n_silent += 1
             continue
+        own_task = task or query.task
+        asked = template_for(own_task).query(query.text, query.history)
         positives = (p for p, grade in train.qrels.get(query.query_id, {}).items() if grade > 0)
         for passage_id in dict.fromkeys((*positives, *mined.get(query.query_id, ()))):
             if passage_id in texts:
-                pair = Pair(query.text, texts[passage_id], query.answers, task or query.task)
-                wanted[query.query_id, passage_id] = pair
+                wanted[query.query_id, passage_id] = Pair(asked, texts[passage_id], query.answers, own_task)
     if not wanted:
         fix = "give --llm, which writes them, or choose --teacher cross-encoder or embedder"
         raise DataError([Problem("train", None, "answers", "no query has one for the teacher to weigh", fix)])

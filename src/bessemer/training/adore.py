@@ -41,7 +41,7 @@ class FrozenPassagesTask:
         require_examples(self.examples, data.name)
         self._n_negatives = config.n_negatives
         self.pieces = MiniBatches(encoder, config.mini_batch_tokens or mini_batch_tokens(encoder))
-        self._query_tokens = self.pieces.tokenize([query.text for query in data.judged.queries], "query")
+        self._query_tokens = self.pieces.tokenize([query.searched_text for query in data.judged.queries], "query")
         n_tokens = float(np.mean([len(ids) for ids in self._query_tokens]))
         self._asked_batch_size = settled_batch_size(config, encoder, len(self.examples), n_tokens, self.name)
         self.batch_size = min(self._asked_batch_size, len(self.examples))

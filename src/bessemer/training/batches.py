@@ -115,7 +115,7 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
 
     def _relevant_to_the_text(self) -> list[frozenset[int]]:
         """Per query, what is relevant to it or to a query of the same text: the same words asked in another row."""
-        texts = [folded(query.text) for query in self.queries]
+        texts = [folded(query.searched_text) for query in self.queries]
         by_text: dict[str, set[int]] = defaultdict(set)
         for text, ids in zip(texts, self.relevant, strict=True):
             by_text[text] |= ids
@@ -199,7 +199,9 @@ class Collator:
     ) -> None:
         self._set = training_set
         self.mini_batches = MiniBatches(encoder, mini_batch_tokens)
-        self._query_tokens = self.mini_batches.tokenize([query.text for query in training_set.queries], "query")
+        self._query_tokens = self.mini_batches.tokenize(
+            [query.searched_text for query in training_set.queries], "query"
+        )
         self._passage_tokens: dict[int, list[int]] = {}
         self._tokenize(sorted(training_set.used()))
         self._text_group = _groups(folded(passage.indexed_text) for passage in training_set.passages)
@@ -275,6 +277,7 @@ def write_batch(
             negatives = [training_set.passages[p] for p in row.negatives]
             line: dict[str, Any] = {
                 "query": query.text,
+                **({"history": list(query.history)} if query.history else {}),
                 "pos": [positive.indexed_text],
                 "neg": [passage.indexed_text for passage in negatives] or [""],
                 "query_id": query.query_id,

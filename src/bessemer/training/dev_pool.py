@@ -44,7 +44,7 @@ class EvaluationPool:
 
     def scores(self, encoder: Encoder) -> NDArray[np.float64]:
         """nDCG@10 per query (Q,), exact search over the pool."""
-        queries = encoder.encode_queries([query.text for query in self.queries]).dense
+        queries = encoder.encode_queries([query.searched_text for query in self.queries]).dense
         passages = encoder.encode_passages([passage.indexed_text for passage in self.passages]).dense
         if queries is None or passages is None:
             raise ArtifactError("the evaluation pool needs dense vectors, which this encoder does not give")

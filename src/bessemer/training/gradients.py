@@ -124,7 +124,7 @@ def _gradients(
 
     All negatives share the query's forward pass and the positive's J(d)^T q.
     """
-    query = _embed(encoder, contrast.query.text, "query")  # (d,)
+    query = _embed(encoder, contrast.query.searched_text, "query")  # (d,)
     positive = _embed(encoder, contrast.positive, "passage")
     of_positive = _product([positive], parameters, [query])
     for text in dict.fromkeys(contrast.negatives.values()):

@@ -23,7 +23,7 @@ class Guide:
         self._encoder = encoder
         self._set = training_set
         self._margin = margin
-        self._queries = _dense(encoder.encode_queries([query.text for query in training_set.queries]).dense)
+        self._queries = _dense(encoder.encode_queries([query.searched_text for query in training_set.queries]).dense)
         self._row: dict[int, int] = {}  # of a passage in the matrix below
         self._passages = np.empty((0, self._queries.shape[1]), dtype=np.float32)
 
