@@ -1,0 +1,225 @@
+"""Three representations of one model, before and after tuning: dense, sparse, multi-vector and their ensemble.
+
+    python benchmarks/representations.py --data $BESSEMER_DATA --out out/representations [--write-docs]
+
+Start: minilm, for cmrc2018 a small BERT pre-trained here on the texts (small_encoder.py). "before": heads as they
+begin, nothing trained. Then `bessemer finetune --head unified`, with and without self-distillation, the epochs below,
+otherwise its defaults; checkpoint and shares are chosen on dev, the weights of the ensemble too. nDCG@10 on test over
+the whole corpus, exact search. Differences: per query, averaged over seeds, with a 95% interval by paired bootstrap.
+Every run is kept; what is there is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quality import write_json
+from results import with_section
+from small_encoder import small_encoder
+
+ROOT = Path(__file__).resolve().parent.parent
+EPOCHS = {"pubmedqa": 1, "scifact": 1, "or_sharc": 1, "cranfield": 2, "cmrc2018": 4}
+KINDS = {"plain": "--no-self-distillation", "self-distilled": "--self-distillation"}
+LANES = ("dense", "sparse", "multi", "ensemble")
+SYSTEMS = ("bm25", "dense+bm25", *LANES)
+FIRST_SEED = 1
+SECTION = "representations"
+MEASURE = "nDCG@10"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--out", default=Path("out/representations"), type=Path)
+    parser.add_argument("--sets", nargs="*", default=list(EPOCHS), choices=list(EPOCHS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--write-docs", action="store_true")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    for name in given.sets:
+        start = start_of(name, given.data, given.out)
+        before(given.out / name, given.data / "beir" / name, start)
+    for seed in range(FIRST_SEED, FIRST_SEED + given.seeds):
+        for name in given.sets:
+            for kind in KINDS:
+                after(given.out / name, given.data / "beir" / name, start_of(name, given.data, given.out), kind, seed)
+    results = [json.loads(file.read_text()) for file in sorted(given.out.glob("*/*.result.json"))]
+    report = {"epochs": EPOCHS, "table": table(results), "differences": differences(results)}
+    write_json(ROOT / "benchmarks" / "representations.json", report)
+    lines = section(report)
+    print("\n".join(lines))
+    if given.write_docs:
+        page = ROOT / "docs" / "results.md"
+        page.write_text(with_section(page.read_text(encoding="utf-8"), SECTION, lines), encoding="utf-8")
+
+
+def start_of(name: str, data: Path, out: Path) -> str:
+    if name != "cmrc2018":
+        return "minilm"
+    return str(small_encoder(texts_of(data / "beir" / name), out / "small-encoder"))
+
+
+def texts_of(beir: Path) -> list[str]:
+    from bessemer.formats import load_collection
+
+    return [passage.indexed_text for passage in load_collection(str(beir)).collection.passages]
+
+
+def before(out: Path, beir: Path, start: str) -> None:
+    """The heads as they begin."""
+    file = out / "before.result.json"
+    if file.exists():
+        return
+    from bessemer.encoders.unified import with_heads
+
+    from bessemer.encoders.load import load_encoder
+
+    model = out / "before"
+    with_heads(load_encoder(start, device="cpu"), texts_of(beir), 0).save(model)
+    measure(out, beir, model, {"set": out.name, "kind": "before", "seed": None}, file)
+
+
+def after(out: Path, beir: Path, start: str, kind: str, seed: int) -> None:
+    file = out / f"{kind}.seed-{seed}.result.json"
+    if file.exists():
+        return
+    model = out / f"{kind}.seed-{seed}"
+    bessemer(
+        out, "finetune", "--data", beir, "--model", start, "--head", "unified", KINDS[kind], "--out", model,
+        "--seed", seed, "--num-train-epochs", EPOCHS[out.name], "--eval-steps", 0.5,
+    )  # fmt: skip
+    training = json.loads((model / "training.json").read_text())
+    account = {key: training[key] for key in ("examples", "steps", "seconds", "examples_per_second")}
+    measure(out, beir, model, {"set": out.name, "kind": kind, "seed": seed, "training": account}, file)
+    shutil.rmtree(model)
+
+
+def measure(out: Path, beir: Path, model: Path, what: Mapping[str, Any], file: Path) -> None:
+    """Per query, of all systems."""
+    runs, result = out / "runs", out / "evaluation.json"
+    bessemer(
+        out, "evaluate", "--data", beir, "--split", "test", "--system", "bm25=bm25", "--system", f"u=unified:{model}",
+        "--system", "h=hybrid:u.dense+bm25", "--runs", runs, "--json", result,
+    )  # fmt: skip
+    values = per_query_values(beir, runs)
+    shutil.rmtree(runs)
+    write_json(file, {**what, MEASURE: values, "systems": json.loads(result.read_text())["systems"]})
+
+
+def per_query_values(beir: Path, runs: Path) -> dict[str, dict[str, float]]:
+    from bessemer.formats import load_collection
+    from bessemer.formats.trec import read_run
+    from bessemer.measures import per_query
+
+    judged = load_collection(str(beir)).collection.splits["test"]
+    ids = [
+        query.query_id
+        for query in judged.queries
+        if any(grade > 0 for grade in judged.qrels.get(query.query_id, {}).values())
+    ]
+    names = {
+        "bm25": "bm25",
+        "h": "dense+bm25",
+        "u.dense": "dense",
+        "u.sparse": "sparse",
+        "u.multi": "multi",
+        "u": "ensemble",
+    }
+    return {
+        system: per_query(read_run(runs / f"{name}.trec").results, judged.qrels, ids, [MEASURE])[MEASURE]
+        for name, system in names.items()
+    }
+
+
+def bessemer(out: Path, *arguments: object) -> None:
+    print("+ bessemer", *arguments, flush=True)
+    command = [sys.executable, "-m", "bessemer", *map(str, arguments), "--workspace", str(out / "workspace"), "--quiet"]
+    subprocess.run(command, check=True)
+
+
+def table(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row per set and kind: mean and standard deviation over seeds, per system."""
+    found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for result in results:
+        for system, values in result[MEASURE].items():
+            found[result["set"], result["kind"]][system].append(statistics.fmean(values.values()))
+    return [
+        {"set": name, "kind": kind, **{system: spread(systems[system]) for system in SYSTEMS}}
+        for name in EPOCHS
+        for kind in ("before", *KINDS)
+        if (systems := found.get((name, kind)))
+    ]
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "standard_deviation": deviation, "n_seeds": len(values)}
+
+
+def differences(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of the ensemble to the best of its parts (by the same test queries, which favours the part) and to dense+BM25."""
+    grouped = defaultdict(list)
+    for result in results:
+        grouped[result["set"], result["kind"]].append(result[MEASURE])
+    rows = []
+    for (name, kind), runs in grouped.items():
+        ids = sorted(runs[0]["ensemble"])
+        means = {s: np.mean([[run[s][q] for q in ids] for run in runs], axis=0) for s in SYSTEMS}
+        best = max(LANES[:-1], key=lambda lane: means[lane].mean())
+        rows += [
+            {"set": name, "kind": kind, "to": other, **interval(means["ensemble"] - means[other])}
+            for other in (best, "dense+bm25")
+        ]
+    return rows
+
+
+def interval(differences: np.ndarray) -> dict[str, float]:
+    random = np.random.default_rng(0)
+    drawn = random.integers(len(differences), size=(10_000, len(differences)))
+    low, high = np.quantile(differences[drawn].mean(axis=1), [0.025, 0.975])
+    return {"difference": float(differences.mean()), "ci_low": float(low), "ci_high": float(high)}
+
+
+def section(report: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "## One model, three representations",
+        "",
+        "Written by `python benchmarks/representations.py --data $BESSEMER_DATA --write-docs`, which says how; all",
+        "figures: `benchmarks/representations.json`. nDCG@10 on test, mean and standard deviation over seeds; before:",
+        "the heads as they begin, nothing trained; dense+bm25: reciprocal rank fusion. Epochs: "
+        + ", ".join(f"{name} {n}" for name, n in report["epochs"].items())
+        + ".",
+        "",
+        f"| set | tuned | {' | '.join(SYSTEMS)} |",
+        "|---|---|" + "---|" * len(SYSTEMS),
+    ]
+    lines += [
+        f"| {row['set']} | {row['kind']} | {' | '.join(in_words(row[s]) for s in SYSTEMS)} |" for row in report["table"]
+    ]
+    lines += ["", "The ensemble less another, per query over all seeds, with a 95% interval:", ""]
+    lines += ["| set | tuned | less the best part | less dense+bm25 |", "|---|---|---|---|"]
+    pairs: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in report["differences"]:
+        shown = f"{row['difference']:+.4f} [{row['ci_low']:+.4f}, {row['ci_high']:+.4f}]"
+        pairs[row["set"], row["kind"]].append(f"{shown} ({row['to']})")
+    lines += [f"| {name} | {kind} | {' | '.join(shown)} |" for (name, kind), shown in pairs.items()]
+    return lines
+
+
+def in_words(found: Mapping[str, Any]) -> str:
+    return f"{found['mean']:.4f}" + (f" ± {found['standard_deviation']:.4f}" if found["standard_deviation"] else "")
+
+
+if __name__ == "__main__":
+    main()
