@@ -20,5 +20,20 @@ def tie_priority(passage_ids: Sequence[str]) -> NDArray[np.int64]:
     return priority
 
 
+def best_hits(
+    passage_ids: Sequence[str],
+    priority: NDArray[np.int64],
+    rows: NDArray[np.integer],
+    scores: NDArray[np.float32],
+    top_k: int,
+) -> Hits:
+    """The ``top_k`` best of the passages ``rows`` (n,) with ``scores`` (n,), best first."""
+    if len(scores) > top_k:  # all that tie with the last place stay until the ids decide
+        kept = scores >= np.partition(scores, -top_k)[-top_k]
+        rows, scores = rows[kept], scores[kept]
+    order = np.lexsort((priority[rows], -scores))[:top_k]
+    return [(passage_ids[rows[i]], float(scores[i])) for i in order]
+
+
 def sort_hits(scored: Iterable[tuple[str, float]]) -> Hits:
     return sorted(scored, key=lambda hit: (hit[1], hit[0]), reverse=True)
