@@ -88,6 +88,8 @@ class UnifiedRetriever:
 
     def _best_rows(self, queries: Encoded, top_k: int) -> list[Rows]:
         """Rows that may be among the ``top_k`` best of all passages, or tie with them."""
+        if not self.passage_ids:
+            return [np.zeros(0, dtype=np.int64)] * len(token_vectors(queries))
         dense = self.dense.queries_of(queries) @ self.dense.vectors.T
         multi_vector = self.multi.max_sim.scores(token_vectors(queries))
         scores = weighted_sum(dense, self.sparse.scores(queries), multi_vector, self.weights)
