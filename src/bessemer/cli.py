@@ -22,6 +22,7 @@ MINING = (  # all but n_negatives, which is the name of training's own
 )
 PRICED = ("max_cost", "max_tokens", "input_price", "output_price", "concurrency")
 LLM = ("llm=llm.url", "llm_model=llm.model", *(f"llm.{key}" for key in PRICED))
+SYSTEMS = "bm25, tfidf, dense:MODEL, sparse:MODEL, multi:MODEL, unified:MODEL, hybrid:NAME+NAME or rerank:NAME:MODEL"
 TEACHER = ("teacher=teacher.kind", "teacher_model=teacher.model")
 
 
@@ -145,7 +146,7 @@ def finetune(
 @verb("evaluate", "data", "task", "evaluation.bootstrap_samples", "evaluation.top_k", "finetune.max_length")
 def evaluate(
     call: Call,
-    system: Annotated[list[str], typer.Option(help="NAME=SPEC: bm25, tfidf, dense:MODEL or hybrid:NAME+NAME")],
+    system: Annotated[list[str], typer.Option(help=f"NAME=SPEC: {SYSTEMS}")],
     split: Annotated[str, typer.Option(help="split to measure on")] = "test",
     similarity: Annotated[str | None, typer.Option(help="cosine, dot or cosine,dot [the model's own]")] = None,
     runs: Annotated[str | None, typer.Option(help="folder for TREC run files")] = None,

@@ -125,5 +125,6 @@ def test_kept_in_fewer_bits_the_order_is_nearly_the_same(precision: str, largest
     kept = passages.stored_as(precision)  # type: ignore[arg-type]
     difference = np.abs(MaxSim(kept).scores(queries) - MaxSim(passages).scores(queries)).max()
     assert difference < largest
-    for (rows, _), (expected, _) in zip(MaxSim(kept).top_k(queries, 10), MaxSim(passages).top_k(queries, 10)):
-        assert len(set(rows.tolist()) & set(expected.tolist())) >= 9
+    found, expected = MaxSim(kept).top_k(queries, 10), MaxSim(passages).top_k(queries, 10)
+    for (rows, _), (best, _) in zip(found, expected, strict=True):
+        assert len(set(rows.tolist()) & set(best.tolist())) >= 9

@@ -45,9 +45,6 @@ QUERIES, PASSAGES = encoded(Q, 1), encoded(N, 2)
 
 
 def lane_matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    assert QUERIES.dense is not None and PASSAGES.dense is not None
-    assert QUERIES.sparse is not None and PASSAGES.sparse is not None
-    assert QUERIES.multi_vector is not None and PASSAGES.multi_vector is not None
     return (
         QUERIES.dense @ PASSAGES.dense.T,
         QUERIES.sparse.toarray() @ PASSAGES.sparse.toarray().T,
@@ -113,8 +110,7 @@ def test_blocks_copies_and_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_parts_joined_are_the_whole() -> None:
     parts = [texts_of(PASSAGES, slice(0, 20)), texts_of(PASSAGES, slice(20, N))]
     whole = join_texts(parts)
-    assert whole.dense is not None and whole.sparse is not None and whole.multi_vector is not None
-    assert PASSAGES.dense is not None and PASSAGES.sparse is not None and PASSAGES.multi_vector is not None
+    assert all(kind is not None for kind in (whole.dense, whole.sparse, whole.multi_vector))
     np.testing.assert_array_equal(whole.dense, PASSAGES.dense)
     np.testing.assert_array_equal(whole.sparse.toarray(), PASSAGES.sparse.toarray())
     np.testing.assert_array_equal(whole.multi_vector.rows, PASSAGES.multi_vector.rows)

@@ -51,7 +51,7 @@ def load_encoder(
     ConfigError when the model is not there, ArtifactError when the installed ``minilm`` is not the known one or head
     files are damaged or another model's.
     """
-    target = _resolve(name)
+    target = model_location(name)
     is_local = Path(target).is_dir()
     family = family_of(str(Path(target).resolve()) if is_local else target)
     options: dict[str, Any] = {
@@ -102,7 +102,7 @@ def _from_hub(hub_id: str, name: str, revision: str | None) -> Path | None:
         return None
 
 
-def _resolve(name: str) -> str:
+def model_location(name: str) -> str:
     """The folder or hub id that ``name`` stands for. Raises ConfigError for a path that is not there."""
     if name == "minilm":
         return _embedded_minilm() or MINILM_HUB_ID

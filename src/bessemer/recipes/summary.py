@@ -56,8 +56,26 @@ def evaluation_summary(result: Mapping[str, Any]) -> str:
     lines = [systems_table(result), ""]
     if result["comparisons"]:
         lines.append(_verdict(result["verdict"]))
+    lines += _figures(result["systems"])
     lines += [_note(text) for text in (*result.get("warnings", ()), *result["notes"])]
     return "\n".join(lines)
+
+
+def _figures(systems: Mapping[str, Any]) -> list[str]:
+    """What sparse and multi-vector systems keep of a text, and the weights of an ensemble."""
+    lines = []
+    for name, system in systems.items():
+        told = []
+        if "active_dimensions" in system:
+            mean = system["active_dimensions"]
+            told.append(f"{mean['query']:.1f} weights per query, {mean['passage']:.1f} per passage")
+        if "bytes_per_passage" in system:
+            told.append(f"{system['bytes_per_passage']:,.0f} bytes of vectors per passage")
+        if "lane_weights" in system:
+            told.append("lanes " + ", ".join(f"{lane} x {w:g}" for lane, w in system["lane_weights"].items()))
+        if told:
+            lines.append(textwrap.fill(f"{name}: {'; '.join(told)}", WIDTH, subsequent_indent="  "))
+    return lines
 
 
 def training_summary(result: Mapping[str, Any], out: str) -> str:

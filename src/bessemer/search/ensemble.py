@@ -38,7 +38,8 @@ class LaneScores(NamedTuple):
 def weighted_sum(dense: Scores, sparse: Scores, multi_vector: Scores, weights: LaneWeights) -> Scores:
     """The ensemble's score, in float32, of arrays of one shape."""
     one, two, three = (np.float32(weight) for weight in weights)
-    return one * dense + two * sparse + three * multi_vector
+    total: Scores = one * dense + two * sparse + three * multi_vector
+    return total
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,7 @@ class LaneTuning:
     n_queries: int
 
 
-def tune_lane_weights(
-    scores: Mapping[str, LaneScores], qrels: Qrels, default: LaneWeights | None = None
-) -> LaneTuning:
+def tune_lane_weights(scores: Mapping[str, LaneScores], qrels: Qrels, default: LaneWeights | None = None) -> LaneTuning:
     """Weights for the dev queries in ``scores`` (by query_id; those without a relevant passage do not count).
 
     The sparse and the multi-vector weight of ``default`` are multiplied by each of FACTORS. Taken is what lies nearest

@@ -2,10 +2,10 @@
 
     score = mean over the query's tokens of the largest dot product with a token of the passage
 
-As in `bessemer.search.exact`, two steps make the result the same for every block size, on every machine: fast products,
-in bf16 where the CPU multiplies it, tell which passages may be among the k best; their scores are computed again in
-float64 and rounded once. With q' and p' the rounded vectors |q.p - q'.p'| <= |q - q'| |p| + |q'| |p - p'|, and a maximum
-or a mean of numbers is off by no more than the numbers are.
+As in `bessemer.search.exact`, two steps make the result the same for every block size, on every machine: fast
+products, in bf16 where the CPU multiplies it, tell which passages may be among the k best; their scores are computed
+again in float64 and rounded once. With q' and p' the rounded vectors |q.p - q'.p'| <= |q - q'| |p| + |q'| |p - p'|, and
+a maximum or a mean of numbers is off by no more than the numbers are.
 """
 
 from __future__ import annotations
@@ -159,7 +159,8 @@ def _tensor(texts: TokenVectors, some: slice) -> torch.Tensor:
 
 def _offsets(texts: TokenVectors, some: slice) -> Indices:
     """(n + 1,) of some texts, from 0."""
-    return texts.offsets[some.start : some.stop + 1] - texts.offsets[some.start]
+    offsets: Indices = texts.offsets[some.start : some.stop + 1] - texts.offsets[some.start]
+    return offsets
 
 
 def _blocks(offsets: Indices, most: int) -> Iterator[slice]:

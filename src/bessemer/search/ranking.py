@@ -37,3 +37,9 @@ def best_hits(
 
 def sort_hits(scored: Iterable[tuple[str, float]]) -> Hits:
     return sorted(scored, key=lambda hit: (hit[1], hit[0]), reverse=True)
+
+
+def followed_by(head: Hits, tail: Hits) -> Hits:
+    """``head``, then ``tail`` in its order with scores below: one less for every place."""
+    lowest = head[-1][1] if head else 0.0
+    return [*head, *((passage_id, lowest - place) for place, (passage_id, _) in enumerate(tail, start=1))]

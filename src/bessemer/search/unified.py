@@ -78,7 +78,9 @@ class UnifiedRetriever:
         """For every text the scores in every lane of what is among the ``depth`` best of any: what lane weights are
         tuned on."""
         queries = self.encode(texts)
-        return [scores for block in self._blocks(queries) for scores in self._scores_of(block, self._found(block, depth))]
+        return [
+            scores for block in self._blocks(queries) for scores in self._scores_of(block, self._found(block, depth))
+        ]
 
     def _blocks(self, queries: Encoded) -> Iterator[Encoded]:
         n_queries = len(token_vectors(queries))
@@ -100,8 +102,10 @@ class UnifiedRetriever:
     def _found(self, queries: Encoded, depth: int) -> list[Rows]:
         """Rows of what the lanes find: the multi-vector lane has its say where there are few passages."""
         depth = max(depth, LANE_DEPTH)
-        searched = [self.dense, self.sparse, *([self.multi] if len(self.passage_ids) <= SMALL else [])]
-        found = [lane.search_encoded(queries, depth) for lane in searched]
+        searched = [self.dense.search_encoded, self.sparse.search_encoded]
+        if len(self.passage_ids) <= SMALL:
+            searched.append(self.multi.search_encoded)
+        found = [search(queries, depth) for search in searched]
         row_of = self.multi.row_of
         return [
             np.array(sorted({row_of[passage_id] for hits in lists for passage_id, _ in hits}), dtype=np.int64)
