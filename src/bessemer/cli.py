@@ -196,7 +196,8 @@ def report(
 
 @verb("index", "source", "data", "model", "out", "task", "chunking.*")
 def index(call: Call) -> None:
-    """Dense and BM25 index of documents or of a corpus, stamped with the model; again = only what changed."""
+    """Dense and BM25 index of documents or of a corpus (of a unified model sparse and multi-vectors, too), stamped with
+    the model; again = only what changed."""
     from bessemer.recipes.index import index as run
     from bessemer.recipes.summary import index_summary
 
@@ -211,13 +212,13 @@ def search(
     index: Annotated[str, typer.Option(help="folder of the index")],
     top_k: Annotated[int, typer.Option(help="how many passages")] = 10,
     task: Annotated[str | None, typer.Option(help="must be the task that the index was built for")] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="rank and score in every lane")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="ranks and scores by lane, and tokens")] = False,
 ) -> None:
-    """Search an index: dense and BM25, fused by reciprocal rank."""
+    """Search an index: its lanes, fused by reciprocal rank; of a unified model reranked by multi-vectors."""
     from bessemer.recipes.summary import hits_summary
     from bessemer.search.index import open_index
 
-    hits = open_index(index, task=task).search(query, top_k)
+    hits = open_index(index, task=task).search(query, top_k, with_tokens=explain)
     call.answer(hits, hits_summary(hits, explain))
 
 

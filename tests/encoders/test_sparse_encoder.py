@@ -105,7 +105,7 @@ def test_damaged_weights_are_refused(sparse_folder: Path, multi_folder: Path) ->
 
 
 def test_kinds_by_their_own_files(sparse_folder: Path, multi_folder: Path, tmp_path: Path) -> None:
-    cross_encoder, unified = write_cross_encoder(tmp_path), write_unified(tmp_path / "unified")
+    cross_encoder, unified = write_cross_encoder(tmp_path), write_unified(tmp_path / "u")
     kinds = [kind_of(str(folder)) for folder in (sparse_folder, multi_folder, cross_encoder, unified)]
     assert kinds == ["sparse", "multi", "cross-encoder", "unified"]
     assert kind_of("minilm") == "dense"

@@ -28,7 +28,7 @@ Configure = Callable[..., Config]
 
 @pytest.fixture(scope="module")
 def unified(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_unified(tmp_path_factory.mktemp("unified") / "model")
+    return write_unified(tmp_path_factory.mktemp("unified"))
 
 
 @pytest.fixture

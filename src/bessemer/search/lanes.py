@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from bessemer.encoders.encoder import Encoded
+from bessemer.encoders.encoder import Encoded, Encoder
 from bessemer.encoders.token_vectors import joined
+
+if TYPE_CHECKING:
+    from bessemer.encoders.unified import UnifiedEncoder
+
+
+def unified_in(encoder: Encoder) -> UnifiedEncoder | None:
+    """The unified encoder that ``encoder`` is or, as a cache does, holds; None for others. Loads no torch."""
+    inner: Any = getattr(encoder, "encoder", encoder)
+    return inner if hasattr(inner, "lane_weights") else None
 
 
 def texts_of(encoded: Encoded, texts: slice | NDArray[np.int64]) -> Encoded:

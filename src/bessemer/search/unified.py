@@ -20,6 +20,7 @@ from bessemer.types import Hits
 if TYPE_CHECKING:
     from bessemer.encoders.unified import UnifiedEncoder
 
+
 SMALL = 20_000
 """Up to so many passages, all of them are scored in every lane; beyond, the best of the dense and the sparse lane."""
 _BLOCK_BYTES = 64 << 20  # of one block's scores: 12 bytes per query and passage
