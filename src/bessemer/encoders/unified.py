@@ -206,14 +206,15 @@ class UnifiedEncoder(DenseEncoder):
         )
 
     def _bf16_agreement(self, token_ids: TokenIds, side: Side) -> float:
-        """The lowest cosine, bf16 to fp32, of dense vectors, sparse rows, and all token vectors of a text as one: of
-        what scores are made of, whichever outputs are asked for first."""
+        """The lowest cosine, bf16 to fp32, of a dense vector, of all token vectors of a text as one, and of all sparse
+        weights as one (those that relu has left near zero differ, and matter little). Whichever output is asked for
+        first, all are compared: the precision is one for all."""
         plain, found = self.with_settings(multi_vector_precision="float32"), []
         for bf16 in (True, False):
             gathered = OutputsInOrder(len(token_ids))
             for rows, batch in plain._output_batches(token_ids, side, bf16, OUTPUTS):
                 gathered.put(rows, batch)
-            found.append(_flat_outputs(gathered.encoded()))
+            found.append(_compared(gathered.encoded()))
         return min(lowest_cosine(low[None], high[None]) for low, high in zip(*found, strict=True))
 
     def _states(self, features: Features, modules: Iterable[nn.Module]) -> tuple[Tensor, Tensor]:
@@ -226,11 +227,10 @@ class UnifiedEncoder(DenseEncoder):
         return hidden, current["sentence_embedding"]
 
 
-def _flat_outputs(encoded: Encoded) -> list[NDArray[np.float32]]:
-    """Every output of every text, as one row of numbers each."""
+def _compared(encoded: Encoded) -> list[NDArray[np.float32]]:
     assert encoded.dense is not None
     assert encoded.sparse is not None
     assert encoded.multi_vector is not None
     vectors = encoded.multi_vector
     tokens = [vectors.floats(i, i + 1).ravel() for i in range(len(vectors))]
-    return [*encoded.dense, *encoded.sparse.toarray(), *tokens]
+    return [*encoded.dense, encoded.sparse.toarray().ravel(), *tokens]
