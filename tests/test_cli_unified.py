@@ -51,7 +51,14 @@ def test_index_search_and_explain(
     assert "\x1b" not in found.stdout
     assert "\u202e" not in found.stdout
     assert max(map(len, found.stdout.splitlines())) <= 80
-    for part in ("dense: rank 1", "sparse: rank 1", "bm25: rank 1", "multi_vector: rank 1", "matched: ", "files -> files"):
+    for part in (
+        "dense: rank 1",
+        "sparse: rank 1",
+        "bm25: rank 1",
+        "multi_vector: rank 1",
+        "matched: ",
+        "files -> files",
+    ):
         assert part in " ".join(found.stdout.split())
     hits = json.loads(run("search", "--index", "index", "--explain", "--json", "-", "list files").stdout)
     assert {"passage_id", "doc_id", "score", "text", "lanes", "explain"} == hits[0].keys()

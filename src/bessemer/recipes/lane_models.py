@@ -31,7 +31,7 @@ class OneLane:
 
     def __init__(self, encoder: UnifiedEncoder, output: Output) -> None:
         self.encoder = encoder
-        self.n_truncated = encoder.n_truncated
+        self.n_truncated, self.n_pruned = encoder.n_truncated, encoder.n_pruned
         self._outputs = (output,)
 
     def fingerprint_of(self, side: Side) -> str:

@@ -23,7 +23,9 @@ from bessemer.recipes.systems import (
     tfidf_over,
     unified_over,
 )  # fmt: skip
+from bessemer.search.ranking import sort_hits
 from bessemer.search.rerank import CrossEncoderReranker
+from bessemer.search.retriever import LANE_DEPTH
 from bessemer.search.sparse import active_dimensions
 from bessemer.types import Hits, Judged, Passage, Run
 
@@ -141,7 +143,7 @@ def _sparse(setting: Setting, name: str, model: str) -> list[Run]:
     lanes = {name: retriever.search_encoded}
     runs, queries = run_lanes(encoder.encode_queries, lanes, setting.judged.queries, setting.top_k)
     setting.facts[name] = _of_sparse(queries, passages)
-    _note_truncation(setting, name, encoder)
+    _note_cuts(setting, name, encoder)
     return runs
 
 
@@ -151,7 +153,7 @@ def _multi(setting: Setting, name: str, model: str) -> list[Run]:
     lanes = {name: retriever.search_encoded}
     runs, _ = run_lanes(encoder.encode_queries, lanes, setting.judged.queries, setting.top_k)
     setting.facts[name] = _of_multi_vectors(passages)
-    _note_truncation(setting, name, encoder)
+    _note_cuts(setting, name, encoder)
     return runs
 
 
@@ -164,7 +166,7 @@ def _unified(setting: Setting, name: str, model: str) -> list[Run]:
     of_sparse, of_multi = _of_sparse(queries, passages), _of_multi_vectors(passages)
     setting.facts[f"{name}.sparse"], setting.facts[f"{name}.multi"] = of_sparse, of_multi
     setting.facts[name] = {**of_sparse, **of_multi, "lane_weights": retriever.weights._asdict()}
-    _note_truncation(setting, name, encoder)
+    _note_cuts(setting, name, encoder)
     return runs
 
 
@@ -186,17 +188,31 @@ Rerank = Callable[[Sequence[str], Sequence[Hits]], Sequence[Hits]]
 def _by_cross_encoder(setting: Setting, name: str, run: Run, model: str) -> Rerank:
     reranker = CrossEncoderReranker(model, setting.config.device)
     texts = {passage.passage_id: passage.indexed_text for passage in setting.passages}
-    return lambda queries, lists: reranker.rerank(queries, lists, texts)
+
+    def rerank(queries: Sequence[str], lists: Sequence[Hits]) -> Sequence[Hits]:
+        pairs = [(query, texts[p]) for query, hits in zip(queries, lists, strict=True) for p, _ in hits]
+        n_cut = sum(reranker.are_cut(pairs))
+        if n_cut:
+            setting.notes.append(f"{name}: {n_cut} of {len(pairs)} pairs were cut to the model's length.")
+        scores = iter(reranker(pairs).tolist())
+        return [sort_hits([(passage_id, next(scores)) for passage_id, _ in hits]) for hits in lists]
+
+    return rerank
 
 
 def _by_multi_vectors(setting: Setting, name: str, run: Run, model: str) -> Rerank:
-    """Only passages that are found are encoded."""
+    """Only passages that may be reranked are encoded, and before the clock starts."""
     encoder = open_multi_vector(setting.config, model)
-    found = {passage_id for hits in run.results.values() for passage_id, _ in hits}
+    found = {passage_id for hits in run.results.values() for passage_id, _ in hits[:LANE_DEPTH]}
     retriever, vectors = multi_vectors_over([p for p in setting.passages if p.passage_id in found], encoder)
     setting.facts[name] = _of_multi_vectors(vectors)
-    _note_truncation(setting, name, encoder)
-    return lambda queries, lists: retriever.rerank(encoder.encode_queries(queries), lists)
+
+    def rerank(queries: Sequence[str], lists: Sequence[Hits]) -> Sequence[Hits]:
+        reranked = retriever.rerank(encoder.encode_queries(queries), lists)
+        _note_cuts(setting, name, encoder)
+        return reranked
+
+    return rerank
 
 
 def _of_sparse(queries: Encoded, passages: Encoded) -> dict[str, Any]:
@@ -212,11 +228,15 @@ def _of_multi_vectors(passages: Encoded) -> dict[str, Any]:
     return {"bytes_per_passage": vectors.n_bytes / len(vectors) if len(vectors) else 0.0}
 
 
-def _note_truncation(setting: Setting, name: str, encoder: Any) -> None:
+def _note_cuts(setting: Setting, name: str, encoder: Any) -> None:
     cut: Mapping[str, int] = encoder.n_truncated
+    pruned: Mapping[str, int] = getattr(encoder, "n_pruned", {})
     if any(cut.values()):
         counts = f"{cut['passage']} passages and {cut['query']} queries"
         setting.notes.append(f"{name}: {counts} were cut to the model's length.")
+    if any(pruned.values()):
+        counts = f"{pruned['passage']} weights of passages and {pruned['query']} of queries"
+        setting.notes.append(f"{name}: {counts}, the weakest of long texts, were left out of the sparse vectors.")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,8 +14,6 @@ from sentence_transformers import CrossEncoder
 
 from bessemer.encoders.runtime import resolve_device, without_progress_bars
 from bessemer.errors import ArtifactError, ConfigError
-from bessemer.search.ranking import sort_hits
-from bessemer.types import Hits
 
 BATCH_SIZE = 32
 
@@ -39,14 +37,6 @@ class CrossEncoderReranker:
     def __call__(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
         """(n,) scores, higher is more relevant. Raises ArtifactError if any is not finite."""
         return self._scores(pairs)
-
-    def rerank(self, queries: Sequence[str], lists: Sequence[Hits], texts: Mapping[str, str]) -> list[Hits]:
-        """The hits of every query in the order of their scores here; ``texts``: passage_id -> text."""
-        pairs = [
-            (query, texts[passage_id]) for query, hits in zip(queries, lists, strict=True) for passage_id, _ in hits
-        ]
-        scores = iter(self(pairs).tolist())
-        return [sort_hits([(passage_id, next(scores)) for passage_id, _ in hits]) for hits in lists]
 
     def logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
         """(n,) scores as they are before the model's activation: where a sigmoid saturates, they still tell candidates
