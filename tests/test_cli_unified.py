@@ -57,14 +57,14 @@ def test_index_search_and_explain(
         "bm25: rank 1",
         "multi_vector: rank 1",
         "matched: ",
-        "files -> files",
+        "folder -> folder",
     ):
         assert part in " ".join(found.stdout.split())
-    hits = json.loads(run("search", "--index", "index", "--explain", "--json", "-", "list files").stdout)
+    hits = json.loads(run("search", "--index", "index", "--explain", "--json", "-", "list folder").stdout)
     assert {"passage_id", "doc_id", "score", "text", "lanes", "explain"} == hits[0].keys()
-    assert "files" in {token["token"] for token in hits[0]["explain"]["sparse"]}
-    assert [match["token"] for match in hits[0]["explain"]["multi_vector"]][:2] == ["list", "files"]
-    plain = json.loads(run("search", "--index", "index", "--json", "-", "list files").stdout)
+    assert "folder" in {token["token"] for token in hits[0]["explain"]["sparse"]}
+    assert [match["token"] for match in hits[0]["explain"]["multi_vector"]][:2] == ["list", "folder"]
+    plain = json.loads(run("search", "--index", "index", "--json", "-", "list folder").stdout)
     assert "explain" not in plain[0]
 
     assert run("index", "--source", "docs", "--model", english_model, "--out", "dense").exit_code == 0
