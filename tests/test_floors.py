@@ -31,7 +31,7 @@ PARTS = dict.fromkeys(("artifacts", "content_hash", "score_cache", "source_hash"
 FLOOR = {unit: floor for floor, units in FLOORS.items() for unit in units}
 
 HEAVY = {"torch", "transformers", "sentence_transformers", "accelerate", "peft"}
-MAY_BE_HEAVY = ("encoders.", "training.", "llm.local", "search.approximate", "search.rerank")
+MAY_BE_HEAVY = ("encoders.", "training.", "llm.local", "search.approximate", "search.max_sim", "search.rerank")
 MAX_LINES = 400
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))

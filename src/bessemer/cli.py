@@ -22,6 +22,7 @@ MINING = (  # all but n_negatives, which is the name of training's own
 )
 PRICED = ("max_cost", "max_tokens", "input_price", "output_price", "concurrency")
 LLM = ("llm=llm.url", "llm_model=llm.model", *(f"llm.{key}" for key in PRICED))
+SYSTEMS = "bm25, tfidf, dense:MODEL, sparse:MODEL, multi:MODEL, unified:MODEL, hybrid:NAME+NAME or rerank:NAME:MODEL"
 TEACHER = ("teacher=teacher.kind", "teacher_model=teacher.model")
 
 
@@ -145,7 +146,7 @@ def finetune(
 @verb("evaluate", "data", "task", "evaluation.bootstrap_samples", "evaluation.top_k", "finetune.max_length")
 def evaluate(
     call: Call,
-    system: Annotated[list[str], typer.Option(help="NAME=SPEC: bm25, tfidf, dense:MODEL or hybrid:NAME+NAME")],
+    system: Annotated[list[str], typer.Option(help=f"NAME=SPEC: {SYSTEMS}")],
     split: Annotated[str, typer.Option(help="split to measure on")] = "test",
     similarity: Annotated[str | None, typer.Option(help="cosine, dot or cosine,dot [the model's own]")] = None,
     runs: Annotated[str | None, typer.Option(help="folder for TREC run files")] = None,
@@ -195,7 +196,8 @@ def report(
 
 @verb("index", "source", "data", "model", "out", "task", "chunking.*")
 def index(call: Call) -> None:
-    """Dense and BM25 index of documents or of a corpus, stamped with the model; again = only what changed."""
+    """Dense and BM25 index of documents or of a corpus (of a unified model sparse and multi-vectors, too), stamped with
+    the model; again = only what changed."""
     from bessemer.recipes.index import index as run
     from bessemer.recipes.summary import index_summary
 
@@ -213,15 +215,15 @@ def search(
     history: Annotated[
         list[str] | None, typer.Option(help="a turn before it, the oldest first; again for more")
     ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="rank and score in every lane")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="ranks and scores by lane, and tokens")] = False,
 ) -> None:
-    """Search an index: dense and BM25, fused by reciprocal rank."""
+    """Search an index: its lanes, fused by reciprocal rank; of a unified model reranked by multi-vectors."""
     from bessemer.recipes.summary import hits_summary
     from bessemer.search.index import open_index
     from bessemer.types import Query
 
     asked = Query("", query, history=tuple(history or ()))
-    hits = open_index(index, task=task).search(asked.searched_text, top_k)
+    hits = open_index(index, task=task).search(asked.searched_text, top_k, with_tokens=explain)
     call.answer(hits, hits_summary(hits, explain))
 
 

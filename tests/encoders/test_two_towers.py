@@ -14,7 +14,8 @@ from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.load import load_encoder
 from bessemer.encoders.two_towers import TwoTowerEncoder, join_towers
 from bessemer.errors import ConfigError
-from bessemer.search.index import build_index, open_index
+from bessemer.search.index import open_index
+from bessemer.search.index_build import build_index
 from bessemer.types import Passage
 
 TEXTS = ["how is steel made", "Air is blown through the molten iron. " * 40, "炼钢"]

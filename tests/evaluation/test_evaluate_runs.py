@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from bessemer.config import EvaluationConfig
+from bessemer.encoders.encoder import Encoded
 from bessemer.errors import ConfigError, DataError
-from bessemer.evaluation.evaluate import evaluate_runs, fuse_runs, run_system
+from bessemer.evaluation.evaluate import evaluate_runs, fuse_runs, rerank_run, run_lanes, run_system
 from bessemer.search.bm25 import BM25
-from bessemer.types import Judged, Query, Run
+from bessemer.types import Hits, Judged, Query, Run
 
 CONFIG = EvaluationConfig()
 QUERIES = (Query("q1", "red apple"), Query("q2", "blue sky"), Query("q3", "no answer here"))
@@ -44,6 +47,39 @@ def test_fused_runs() -> None:
     fused = fuse_runs("hybrid", [first, second], 1)
     assert fused.results == {"q1": [("y", pytest.approx(1 / 62 + 1 / 61))], "q2": [("z", pytest.approx(1 / 61))]}
     assert fused.queries_per_second == pytest.approx(8.0)  # 0.1 s + 0.025 s
+
+
+def test_a_reranked_run_keeps_what_stood_below() -> None:
+    """102 hits: the first 100 turned around, the other two below them in their order."""
+    hits = [(f"p{i:03d}", 200.0 - i) for i in range(102)]
+    run = Run("first", {"q1": hits}, 10.0)
+
+    def turned(texts: Sequence[str], lists: Sequence[Hits]) -> list[Hits]:
+        assert texts == ["red apple", "blue sky"]
+        return [[(p, float(i)) for i, (p, _) in enumerate(found)][::-1] for found in lists]
+
+    again = rerank_run("again", run, turned, QUERIES[:2])
+    found = again.results["q1"]
+    assert [p for p, _ in found] == [*(f"p{i:03d}" for i in range(99, -1, -1)), "p100", "p101"]
+    assert [score for _, score in found[-3:]] == [0.0, -1.0, -2.0]
+    assert again.results["q2"] == []
+    assert 0 < again.queries_per_second <= 10
+
+
+def test_lanes_share_the_encoding() -> None:
+    asked = []
+
+    def encode(texts: Sequence[str]) -> Encoded:
+        asked.append(list(texts))
+        return Encoded()
+
+    def first(queries: Encoded, top_k: int) -> list[Hits]:
+        return [[("a", float(top_k))]] * 3
+
+    runs, _ = run_lanes(encode, {"u.dense": first, "u": first}, QUERIES, 7)
+    assert asked == [[query.text for query in QUERIES]]
+    assert [run.name for run in runs] == ["u.dense", "u"]
+    assert runs[1].results == {query.query_id: [("a", 7.0)] for query in QUERIES}
 
 
 def test_faults() -> None:

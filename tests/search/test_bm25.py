@@ -94,7 +94,7 @@ def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
     texts = docstrings()[:200]
     index = BM25.build([str(i) for i in range(200)], texts)
     whole = index.search(texts, 10)
-    monkeypatch.setattr("bessemer.search.lexical._BLOCK_BYTES", 12 * 200 * 7)
+    monkeypatch.setattr("bessemer.search.postings._BLOCK_BYTES", 12 * 200 * 7)
     assert index.search(texts, 10) == whole
 
 

@@ -12,7 +12,8 @@ from hashed_words import HashedWords
 
 from bessemer.encoders.encoder import Encoded
 from bessemer.errors import ArtifactError, ConfigError, DataError
-from bessemer.search.index import IndexStats, build_index, open_index
+from bessemer.search.index import open_index
+from bessemer.search.index_build import IndexStats, build_index
 from bessemer.types import Passage
 
 PASSAGES = [

@@ -11,15 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.head_base import hidden_size, refuse_unfit, special_ids, vocabulary_size
+from bessemer.encoders.head_files import BGE_LAYOUT, OUR_LAYOUT, has_heads, read_heads
 from bessemer.encoders.prompts import Family, family_of, resolve_alias
 from bessemer.encoders.runtime import resolve_device, without_progress_bars
 from bessemer.encoders.two_towers import TwoTowerEncoder, is_routed
+from bessemer.encoders.unified import UnifiedEncoder
 from bessemer.errors import ArtifactError, ConfigError
 
 logger = logging.getLogger(__name__)
@@ -38,13 +43,15 @@ def load_encoder(
     query_max_length: int | None = None,
     trust_remote_code: str | None = None,
 ) -> DenseEncoder:
-    """Load ``minilm``, an alias (``bge-small-en``, ``e5-base``, ...), a model folder or a hub model.
+    """Load ``minilm``, an alias (``bge-small-en``, ``e5-base``, ...), a model folder or a hub model. With head files,
+    ours or BGE-M3's, beside the dense model it is a UnifiedEncoder.
 
     An alias wins over a folder of the same name (write ``./name`` for the folder). Weights are read as float32 from
     safetensors only. ``trust_remote_code`` is the revision whose code may run; without it none does. Raises
-    ConfigError when the model is not there, ArtifactError when the installed ``minilm`` is not the known one.
+    ConfigError when the model is not there, ArtifactError when the installed ``minilm`` is not the known one or head
+    files are damaged or another model's.
     """
-    target = _resolve(name)
+    target = model_location(name)
     is_local = Path(target).is_dir()
     family = family_of(str(Path(target).resolve()) if is_local else target)
     options: dict[str, Any] = {
@@ -65,11 +72,37 @@ def load_encoder(
         raise ConfigError(_explain(name, target, is_local, error)) from error
     if family and not _has_own_prompts(model, target, is_local):
         model.prompts.update(query=family.prompts.query, document=family.prompts.passage)
+    lengths = {"max_length": max_length, "query_max_length": query_max_length}
+    heads = _head_folder(target, is_local, options.get("revision"))
+    if heads is not None:
+        return _with_its_heads(model, name, heads, bf16=bf16, **lengths)
     kind = TwoTowerEncoder if is_routed(model) else DenseEncoder
-    return kind(model, name, bf16=bf16, max_length=max_length, query_max_length=query_max_length)
+    return kind(model, name, bf16=bf16, **lengths)
 
 
-def _resolve(name: str) -> str:
+def _with_its_heads(model: SentenceTransformer, name: str, folder: Path, **options: Any) -> UnifiedEncoder:
+    first = model[0]
+    refuse_unfit(first, name)
+    heads, settings = read_heads(folder, hidden_size(first), special_ids(first), vocabulary_size(first))
+    return UnifiedEncoder(model, name, heads, settings, **options)
+
+
+def _head_folder(target: str, is_local: bool, revision: str | None) -> Path | None:
+    """The folder with the head files of a model, None for one that has none. Those of a hub model are fetched."""
+    if is_local:
+        return Path(target) if has_heads(Path(target)) else None
+    fetched = [file for name in (*OUR_LAYOUT, *BGE_LAYOUT) if (file := _from_hub(target, name, revision))]
+    return fetched[0].parent if fetched else None
+
+
+def _from_hub(hub_id: str, name: str, revision: str | None) -> Path | None:
+    try:
+        return Path(hf_hub_download(hub_id, name, revision=revision))
+    except EntryNotFoundError:  # also what a cache says that never saw the file
+        return None
+
+
+def model_location(name: str) -> str:
     """The folder or hub id that ``name`` stands for. Raises ConfigError for a path that is not there."""
     if name == "minilm":
         return _embedded_minilm() or MINILM_HUB_ID
@@ -112,16 +145,17 @@ def verify_sha256(path: Path, expected: str) -> None:
 
 def _pooled(folder: str, family: Family | None, options: dict[str, Any]) -> SentenceTransformer:
     """Transformer, Pooling and Normalize over a folder that says nothing about pooling."""
+    pooling = family.pooling if family else "cls" if has_heads(Path(folder)) else "mean"  # M3 and its kin: cls
     if family is None:
-        logger.warning("%s: no modules.json, and no family known by this name: mean pooling is assumed", folder)
+        logger.warning("%s: no modules.json, and no family known by this name: %s pooling is assumed", folder, pooling)
     remote = {"trust_remote_code": options["trust_remote_code"]}
     transformer = Transformer(
         folder, model_kwargs={**options["model_kwargs"], **remote}, processor_kwargs=dict(remote), config_kwargs=remote
     )
     if family and transformer.tokenizer is not None:
         transformer.tokenizer.padding_side = family.padding_side
-    pooling = Pooling(transformer.get_embedding_dimension(), family.pooling if family else "mean")
-    return SentenceTransformer(modules=[transformer, pooling, Normalize()], device=options["device"])
+    modules = [transformer, Pooling(transformer.get_embedding_dimension(), pooling), Normalize()]
+    return SentenceTransformer(modules=modules, device=options["device"])
 
 
 def _has_own_prompts(model: SentenceTransformer, target: str, is_local: bool) -> bool:

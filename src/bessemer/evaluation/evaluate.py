@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bessemer.config import EvaluationConfig
+from bessemer.encoders.encoder import Encoded
 from bessemer.errors import DataError, Problem
 from bessemer.measures import check_measures, per_query
 from bessemer.search.fusion import reciprocal_rank_fusion
+from bessemer.search.ranking import followed_by
 from bessemer.search.retriever import LANE_DEPTH, Retriever
-from bessemer.types import Judged, Query, Run
+from bessemer.types import Hits, Judged, Query, Run
 
 PRIMARY = "nDCG@10"
 COMPARED = (PRIMARY, "R@10", "RR@10")
@@ -63,6 +65,44 @@ def run_system(name: str, retriever: Retriever, queries: Sequence[Query], top_k:
     found = retriever.search([query.searched_text for query in queries], top_k)
     seconds = time.perf_counter() - started
     results = {query.query_id: hits for query, hits in zip(queries, found, strict=True)}
+    return Run(name, results, len(queries) / max(seconds, 1e-9))
+
+
+def run_lanes(
+    encode: Callable[[Sequence[str]], Encoded],
+    lanes: Mapping[str, Callable[[Encoded, int], list[Hits]]],
+    queries: Sequence[Query],
+    top_k: int,
+) -> tuple[list[Run], Encoded]:
+    """One run per lane, by name, of queries that are encoded once; the time of that counts in every run. And what
+    they were encoded to."""
+    started = time.perf_counter()
+    encoded = encode([query.text for query in queries])
+    encoding = time.perf_counter() - started
+    runs = []
+    for name, search in lanes.items():
+        started = time.perf_counter()
+        found = search(encoded, top_k)
+        seconds = encoding + time.perf_counter() - started
+        results = {query.query_id: hits for query, hits in zip(queries, found, strict=True)}
+        runs.append(Run(name, results, len(queries) / max(seconds, 1e-9)))
+    return runs, encoded
+
+
+def rerank_run(
+    name: str, run: Run, rerank: Callable[[Sequence[str], Sequence[Hits]], Sequence[Hits]], queries: Sequence[Query]
+) -> Run:
+    """The first ``LANE_DEPTH`` of every list of ``run`` in the order and with the scores of ``rerank`` (texts, lists);
+    what stood below them stays below. Its time includes that of ``run``."""
+    lists = [run.results.get(query.query_id, []) for query in queries]
+    started = time.perf_counter()
+    heads = rerank([query.text for query in queries], [hits[:LANE_DEPTH] for hits in lists])
+    seconds = time.perf_counter() - started
+    results = {
+        query.query_id: followed_by(head, hits[LANE_DEPTH:])
+        for query, head, hits in zip(queries, heads, lists, strict=True)
+    }
+    seconds += len(queries) / run.queries_per_second if run.queries_per_second else 0.0
     return Run(name, results, len(queries) / max(seconds, 1e-9))
 
 

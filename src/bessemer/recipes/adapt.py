@@ -32,7 +32,7 @@ from bessemer.recipes.reporting import assemble_report, measure_separation
 from bessemer.recipes.soft_labels import teacher_of, training_data
 from bessemer.recipes.systems import further_slices, run_base_systems, run_tuned
 from bessemer.recipes.tasks import require_prompts, with_task_prompts
-from bessemer.search.index import build_index
+from bessemer.search.index_build import build_index
 from bessemer.training.dev_pool import build_dev_pool
 from bessemer.training.finetune import Selection, discard_checkpoints, finetune
 from bessemer.workspace import Workspace, WouldRun

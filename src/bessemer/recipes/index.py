@@ -1,4 +1,4 @@
-"""A searchable index on disk: exact dense + BM25, fused by RRF, stamped with the model's fingerprint."""
+"""A searchable index on disk: exact lanes, fused by RRF, stamped with the model's fingerprint."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 
 from bessemer.config import Config
 from bessemer.encoders.cache import CachedEncoder
+from bessemer.encoders.unified import UnifiedEncoder
 from bessemer.errors import ConfigError
 from bessemer.recipes.data import open_collection, open_encoder, passage_tokens, require_one_input
 from bessemer.recipes.output import plain
 from bessemer.recipes.prepare import prepare_corpus
-from bessemer.search.index import build_index
+from bessemer.search.index_build import build_index
 from bessemer.types import Passage
 
 
@@ -29,6 +30,7 @@ def index(config: Config) -> Mapping[str, Any]:
     else:
         corpus = prepare_corpus(config, encoder.count_tokens, passage_tokens(config, encoder))
         passages, n_dropped = corpus.kept, len(corpus.dropped)
-    cached = CachedEncoder(encoder, config.workspace_folder / "embeddings")
-    stats = build_index(config.out, passages, cached, config.model, config.task)
-    return {"out": config.out, **plain(stats), "dropped": n_dropped, "truncated": cached.n_truncated["passage"]}
+    is_unified = isinstance(encoder, UnifiedEncoder)  # the cache keeps dense vectors alone
+    used = encoder if is_unified else CachedEncoder(encoder, config.workspace_folder / "embeddings")
+    stats = build_index(config.out, passages, used, config.model, config.task)
+    return {"out": config.out, **plain(stats), "dropped": n_dropped, "truncated": used.n_truncated["passage"]}

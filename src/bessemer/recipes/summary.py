@@ -56,8 +56,26 @@ def evaluation_summary(result: Mapping[str, Any]) -> str:
     lines = [systems_table(result), ""]
     if result["comparisons"]:
         lines.append(_verdict(result["verdict"]))
+    lines += _figures(result["systems"])
     lines += [_note(text) for text in (*result.get("warnings", ()), *result["notes"])]
     return "\n".join(lines)
+
+
+def _figures(systems: Mapping[str, Any]) -> list[str]:
+    """What sparse and multi-vector systems keep of a text, and the weights of an ensemble."""
+    lines = []
+    for name, system in systems.items():
+        told = []
+        if "active_dimensions" in system:
+            mean = system["active_dimensions"]
+            told.append(f"{mean['query']:.1f} weights per query, {mean['passage']:.1f} per passage")
+        if "bytes_per_passage" in system:
+            told.append(f"{system['bytes_per_passage']:,.0f} bytes of vectors per passage")
+        if "lane_weights" in system:
+            told.append("lanes " + ", ".join(f"{lane} x {w:g}" for lane, w in system["lane_weights"].items()))
+        if told:
+            lines.append(textwrap.fill(f"{name}: {'; '.join(told)}", WIDTH, subsequent_indent="  "))
+    return lines
 
 
 def training_summary(result: Mapping[str, Any], out: str) -> str:
@@ -171,13 +189,27 @@ def hits_summary(hits: Sequence[Mapping[str, Any]], explain: bool) -> str:
         lines = [f"{rank:2}. {hit['score']:.4f}  {hit['passage_id']}"]
         if explain:
             lanes = (f"{name}: rank {lane['rank']}, score {lane['score']:.4f}" for name, lane in hit["lanes"].items())
-            lines.append(f"    [{'; '.join(lanes)}]")
+            lines.append(fold(f"[{'; '.join(lanes)}]", WIDTH, indent="    "))
+            lines += _tokens(hit["explain"])
         shown = fold(" ".join(hit["text"].split()), WIDTH, indent="    ").split("\n")
         lines += shown[:LINES_PER_HIT]
         if len(shown) > LINES_PER_HIT:
             lines.append(f"    ... {len(shown) - LINES_PER_HIT} more")
         blocks.append("\n".join(lines))
-    return "\n".join(blocks) or "nothing found"
+    notes = dict.fromkeys(hit["explain"]["note"] for hit in hits if "note" in hit.get("explain", {}))
+    return "\n".join([*blocks, *map(_note, notes)]) or "nothing found"
+
+
+def _tokens(explained: Mapping[str, Any]) -> list[str]:
+    """The shared tokens by their share of the sparse score, and what every token of the query matched."""
+    lines = []
+    if "sparse" in explained:
+        shares = [f"{token['token']} {token['share']:.0%}" for token in explained["sparse"]]
+        lines.append(f"sparse: {', '.join(shares) or 'no token in common'}")
+    if explained.get("multi_vector"):
+        matches = [f"{m['token']} -> {m['matched']} {m['score']:.2f}" for m in explained["multi_vector"]]
+        lines.append(f"matched: {'; '.join(matches)}")
+    return [fold(" ".join(line.split()), WIDTH, indent="    ") for line in lines]
 
 
 def keywords_summary(result: Mapping[str, Any]) -> str:

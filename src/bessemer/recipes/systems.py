@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from bessemer.config import EvaluationConfig
-from bessemer.encoders.encoder import Encoder, Similarity
+from bessemer.encoders.encoder import OUTPUTS, Encoded, Encoder, Similarity
+from bessemer.encoders.unified import UnifiedEncoder
 from bessemer.errors import ArtifactError
 from bessemer.evaluation.compare import general_result
 from bessemer.evaluation.evaluate import run_system
 from bessemer.search.bm25 import BM25, TfIdf
+from bessemer.search.ensemble import LaneTuning, tune_lane_weights
+from bessemer.search.max_sim import MultiVectorRetriever, token_vectors
 from bessemer.search.retriever import DenseRetriever
+from bessemer.search.sparse import SparseRetriever, sparse_rows
+from bessemer.search.unified import UnifiedRetriever
 from bessemer.types import Judged, Passage, Run
 
 
@@ -58,6 +63,32 @@ def dense_over(passages: Sequence[Passage], encoder: Encoder, similarity: Simila
     if vectors is None:
         raise ArtifactError("this encoder gives no dense vectors; choose a dense model")
     return DenseRetriever(encoder, [passage.passage_id for passage in passages], vectors, similarity)
+
+
+def sparse_over(passages: Sequence[Passage], encoder: Encoder) -> tuple[SparseRetriever, Encoded]:
+    """The retriever, and what it searches."""
+    found = encoder.encode_passages([passage.indexed_text for passage in passages])
+    return SparseRetriever(encoder, [passage.passage_id for passage in passages], sparse_rows(found)), found
+
+
+def multi_vectors_over(passages: Sequence[Passage], encoder: Encoder) -> tuple[MultiVectorRetriever, Encoded]:
+    """The retriever, and what it searches."""
+    found = encoder.encode_passages([passage.indexed_text for passage in passages])
+    return MultiVectorRetriever(encoder, [passage.passage_id for passage in passages], token_vectors(found)), found
+
+
+def unified_over(passages: Sequence[Passage], encoder: UnifiedEncoder) -> tuple[UnifiedRetriever, Encoded]:
+    """The retriever, with the model's own lane weights, and what it searches."""
+    found = encoder.encode_passages([passage.indexed_text for passage in passages], outputs=OUTPUTS)
+    return UnifiedRetriever(encoder, [passage.passage_id for passage in passages], found), found
+
+
+def lane_weights_on_dev(dev: Judged, passages: Sequence[Passage], encoder: UnifiedEncoder) -> LaneTuning:
+    """Lane weights for ``encoder``, tuned on dev: what is saved with the model, and never chosen on test."""
+    retriever, _ = unified_over(passages, encoder)
+    scores = retriever.lane_scores([query.text for query in dev.queries])
+    by_query = {query.query_id: one for query, one in zip(dev.queries, scores, strict=True)}
+    return tune_lane_weights(by_query, dev.qrels, encoder.lane_weights)
 
 
 def further_slices(

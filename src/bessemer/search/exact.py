@@ -10,6 +10,7 @@ Two steps make the result the same for every block size, on every machine:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -68,6 +69,10 @@ class ExactSearch:
             scores[some], rows[some] = best
         return scores, rows
 
+    def of_candidates(self, queries: Scores, candidates: Sequence[Indices]) -> list[Scores]:
+        """For every query (Q, d) its scores with the passages of its rows of ``candidates``, as ``top_k`` has them."""
+        return [self._exact_scores(query, rows) for query, rows in zip(queries, candidates, strict=True)]
+
     def _best(self, queries: Scores, k: int, passage_block: int) -> tuple[Scores, Indices]:
         """`top_k` of one block."""
         from bessemer.search.approximate import candidates  # here: `compare` imports this file and never searches
@@ -87,9 +92,7 @@ class ExactSearch:
             return scores, rows
         of_query, rows = found
         starts = np.searchsorted(of_query, np.arange(len(queries) + 1))
-        scores = np.concatenate(
-            [self._exact_scores(query, some) for query, some in zip(queries, np.split(rows, starts[1:-1]), strict=True)]
-        )
+        scores = np.concatenate(self.of_candidates(queries, np.split(rows, starts[1:-1])))
         best = np.lexsort((self._priority[rows], -scores, of_query))[starts[:-1, None] + np.arange(k)]
         return scores[best], rows[best]
 

@@ -13,14 +13,16 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bessemer.encoders.encoder import Encoded
 from bessemer.errors import ArtifactError, ConfigError
+from bessemer.search.index_lanes import DENSE_LANES, read_lanes, write_lanes
 from bessemer.types import Passage
 
 MANIFEST = "manifest.json"
@@ -30,11 +32,11 @@ _GENERATION = "generation-"
 
 @dataclass(frozen=True)
 class Stored:
-    """What a generation holds; row i of ``vectors`` (N, d) belongs to passage i."""
+    """What a generation holds; text i of ``encoded``, which has dense vectors at least, is passage i."""
 
     passages: list[Passage]
     text_hashes: list[str]
-    vectors: NDArray[np.float32]
+    encoded: Encoded
 
 
 @contextmanager
@@ -64,7 +66,9 @@ def write_generation(
     generation = folder / f"{_GENERATION}{secrets.token_hex(8)}"
     generation.mkdir()
     try:
-        np.save(generation / "vectors.npy", stored.vectors, allow_pickle=False)
+        assert stored.encoded.dense is not None
+        np.save(generation / "vectors.npy", stored.encoded.dense, allow_pickle=False)
+        write_lanes(generation, stored.encoded)
         with (generation / "passages.jsonl").open("w", encoding="utf-8") as file:
             for passage, text_hash in zip(stored.passages, stored.text_hashes, strict=True):
                 file.write(json.dumps({**asdict(passage), "text_hash": text_hash}) + "\n")
@@ -132,6 +136,8 @@ def read_generation(folder: Path, manifest: Mapping[str, Any]) -> Stored:
             raise ValueError(f"{len(rows)} passages, vectors {vectors.dtype} {vectors.shape}")
         if not np.isfinite(vectors).all():
             raise ValueError("vectors hold NaN or infinite values")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+        precision = manifest.get("precision", {}).get("multi_vector", "float32")
+        lanes = read_lanes(generation, manifest.get("lanes", DENSE_LANES), precision, len(rows))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile) as error:
         raise ArtifactError(f"{folder}: the index is damaged ({error}); build it again") from None
-    return Stored(passages, text_hashes, vectors)
+    return Stored(passages, text_hashes, replace(lanes, dense=vectors))

@@ -1,4 +1,4 @@
-"""A lexical index: term weights of all passages as one sparse matrix, searched by a sparse matrix product."""
+"""A lexical index: texts to terms, terms to weights, weights to postings."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from bessemer.errors import ArtifactError
 from bessemer.search.analyzer import analyze
-from bessemer.search.ranking import tie_priority
+from bessemer.search.postings import Postings
 from bessemer.types import Hits
 
-_BLOCK_BYTES = 64 << 20  # of one block's sparse scores: 12 bytes per (query, passage) pair that shares a token
 _EMPTY = np.zeros(0, dtype=np.int64)
 
 
@@ -45,7 +44,7 @@ class LexicalIndex(ABC):
         self.vocabulary = vocabulary
         self.postings = postings
         self.query_weights = query_weights
-        self._priority = tie_priority(self.passage_ids)
+        self._inverted = Postings(self.passage_ids, postings)
 
     @staticmethod
     @abstractmethod
@@ -81,16 +80,7 @@ class LexicalIndex(ABC):
 
     def search_tokens(self, token_lists: Sequence[Sequence[str]], top_k: int) -> list[Hits]:
         """As ``search``, for queries analysed elsewhere."""
-        if top_k < 1:
-            raise ValueError(f"top_k must be at least 1, not {top_k}")
-        queries = self._query_matrix(token_lists)
-        block = max(1, _BLOCK_BYTES // (12 * max(1, len(self.passage_ids))))
-        hits: list[Hits] = []
-        for start in range(0, len(token_lists), block):
-            scores = queries[start : start + block] @ self.postings
-            for low, high in zip(scores.indptr[:-1], scores.indptr[1:], strict=True):
-                hits.append(self._best(scores.indices[low:high], scores.data[low:high], top_k))
-        return hits
+        return self._inverted.search(self._query_matrix(token_lists), top_k)
 
     def _query_matrix(self, token_lists: Sequence[Sequence[str]]) -> sp.csr_array:
         """(Q, V) query weights, times the number of occurrences."""
@@ -104,14 +94,6 @@ class LexicalIndex(ABC):
             norms = np.sqrt(matrix.multiply(matrix).sum(axis=1))
             matrix.data /= np.repeat(np.where(norms > 0, norms, 1), np.diff(indptr)).astype(np.float32)
         return matrix
-
-    def _best(self, passages: NDArray[np.int32], scores: NDArray[np.float32], top_k: int) -> Hits:
-        if len(scores) > top_k:  # all that tie with the last place stay until the ids decide
-            threshold = np.partition(scores, -top_k)[-top_k]
-            kept = scores >= threshold
-            passages, scores = passages[kept], scores[kept]
-        order = np.lexsort((self._priority[passages], -scores))[:top_k]
-        return [(self.passage_ids[passages[i]], float(scores[i])) for i in order if scores[i] > 0]
 
     def save(self, folder: Path) -> None:
         """Write ``{name}.npz`` and ``{name}.json`` (vocabulary, passage ids) into ``folder``."""

@@ -20,5 +20,26 @@ def tie_priority(passage_ids: Sequence[str]) -> NDArray[np.int64]:
     return priority
 
 
+def best_hits(
+    passage_ids: Sequence[str],
+    priority: NDArray[np.int64],
+    rows: NDArray[np.integer],
+    scores: NDArray[np.float32],
+    top_k: int,
+) -> Hits:
+    """The ``top_k`` best of the passages ``rows`` (n,) with ``scores`` (n,), best first."""
+    if len(scores) > top_k:  # all that tie with the last place stay until the ids decide
+        kept = scores >= np.partition(scores, -top_k)[-top_k]
+        rows, scores = rows[kept], scores[kept]
+    order = np.lexsort((priority[rows], -scores))[:top_k]
+    return [(passage_ids[rows[i]], float(scores[i])) for i in order]
+
+
 def sort_hits(scored: Iterable[tuple[str, float]]) -> Hits:
     return sorted(scored, key=lambda hit: (hit[1], hit[0]), reverse=True)
+
+
+def followed_by(head: Hits, tail: Hits) -> Hits:
+    """``head``, then ``tail`` in its order with scores below: one less for every place."""
+    lowest = head[-1][1] if head else 0.0
+    return [*head, *((passage_id, lowest - place) for place, (passage_id, _) in enumerate(tail, start=1))]

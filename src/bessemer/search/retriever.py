@@ -47,26 +47,29 @@ class DenseRetriever:
         self.passage_ids = list(passage_ids)
         self.similarity = similarity or encoder.similarity
         self.vectors = unit_length(vectors) if self.similarity == "cosine" else vectors
-        self._exact = ExactSearch(self.vectors, priority=tie_priority(self.passage_ids))
+        self.exact = ExactSearch(self.vectors, priority=tie_priority(self.passage_ids))
 
     def search(self, texts: Sequence[str], top_k: int) -> list[Hits]:
-        return self._nearest(self.encoder.encode_queries(texts), top_k) if texts else []
+        return self.search_encoded(self.encoder.encode_queries(texts), top_k) if texts else []
 
     def search_like(self, texts: Sequence[str], top_k: int) -> list[Hits]:
         """The passages nearest to texts that are passages themselves, or might be (HyDE)."""
-        return self._nearest(self.encoder.encode_passages(texts), top_k) if texts else []
+        return self.search_encoded(self.encoder.encode_passages(texts), top_k) if texts else []
 
-    def _nearest(self, encoded: Encoded, top_k: int) -> list[Hits]:
-        queries = encoded.dense
-        if queries is None:
-            raise ValueError("the encoder gives no dense vectors")
+    def search_encoded(self, encoded: Encoded, top_k: int) -> list[Hits]:
+        """As ``search``, for texts encoded elsewhere."""
+        queries = self.queries_of(encoded)
         if not self.passage_ids:
             return [[] for _ in queries]
-        if self.similarity == "cosine":
-            queries = unit_length(queries)
-        scores, indices = self._exact.top_k(queries, top_k)
+        scores, indices = self.exact.top_k(queries, top_k)
         rows = zip(scores.tolist(), indices.tolist(), strict=True)
         return [[(self.passage_ids[i], s) for s, i in zip(*row, strict=True)] for row in rows]
+
+    def queries_of(self, encoded: Encoded) -> NDArray[np.float32]:
+        """(Q, d) as they meet ``vectors``. Raises ValueError where the encoder gave none."""
+        if encoded.dense is None:
+            raise ValueError("the encoder gives no dense vectors")
+        return unit_length(encoded.dense) if self.similarity == "cosine" else encoded.dense
 
 
 class HybridRetriever:

@@ -1,0 +1,67 @@
+"""sentence-transformers' sparse models (SPLADE, Formal et al. 2021, 2109.10086) as encoders of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from sentence_transformers import SparseEncoder as SparseModel
+
+from bessemer.encoders.encoder import Encoded, Side
+from bessemer.encoders.foreign import ForeignEncoder, load_foreign
+from bessemer.errors import ArtifactError, ConfigError
+
+CPU_BATCH, GPU_BATCH = 8, 32
+"""Texts at once: a batch has a number for every token and every word of the vocabulary."""
+
+
+class SparseEncoder(ForeignEncoder):
+    """Texts to weights over the vocabulary. Of a model whose similarity is cosine the rows are brought to unit length,
+    so that a score is a dot product."""
+
+    def __init__(self, model: SparseModel, name: str, **lengths: Any) -> None:
+        """``lengths`` as ForeignEncoder's. Raises ConfigError for similarities other than dot and cosine."""
+        if model.similarity_fn_name not in ("dot", "cosine"):
+            raise ConfigError(f"{name}: similarity `{model.similarity_fn_name}` is not supported; known: dot, cosine")
+        super().__init__(model, name, **lengths)
+
+    def encode_queries(self, texts: Sequence[str]) -> Encoded:
+        """Rows (n, vocabulary). Raises ArtifactError if a weight is not finite or below zero."""
+        return Encoded(sparse=self._encode(texts, "query"))
+
+    def encode_passages(self, texts: Sequence[str]) -> Encoded:
+        """Rows (n, vocabulary). Raises ArtifactError if a weight is not finite or below zero."""
+        return Encoded(sparse=self._encode(texts, "passage"))
+
+    def _encode(self, texts: Sequence[str], side: Side) -> sp.csr_array:
+        size = CPU_BATCH if self.model.device.type == "cpu" else GPU_BATCH
+        how = {"batch_size": size, "show_progress_bar": False, "convert_to_sparse_tensor": True, "save_to_cpu": True}
+        rows = [_rows(encode(some, **how)) for encode, some in self._slabs(texts, side)]
+        if not rows:
+            return sp.csr_array((0, self.model.get_embedding_dimension()), dtype=np.float32)
+        joined: sp.csr_array = sp.vstack(rows, format="csr")
+        if not (np.isfinite(joined.data) & (joined.data > 0)).all():
+            raise ArtifactError(f"{self.name}: some weights are not finite or below zero; the model is damaged")
+        if self.model.similarity_fn_name == "cosine":
+            norms = np.sqrt(joined.multiply(joined).sum(axis=1))
+            joined.data /= np.repeat(np.where(norms > 0, norms, 1), np.diff(joined.indptr)).astype(np.float32)
+        return joined
+
+
+def load_sparse(
+    name: str, *, device: str | None = None, trust_remote_code: str | None = None, **lengths: Any
+) -> SparseEncoder:
+    """Raises ConfigError where there is no such model."""
+    return SparseEncoder(load_foreign(SparseModel, name, device, trust_remote_code), name, **lengths)
+
+
+def _rows(found: torch.Tensor) -> sp.csr_array:
+    found = found.coalesce()
+    values, indices = found.values().float().numpy(), found.indices().numpy()
+    rows = sp.coo_array((values, tuple(indices)), shape=tuple(found.shape)).tocsr()
+    rows.eliminate_zeros()
+    rows.sort_indices()
+    return rows
