@@ -151,7 +151,7 @@ def _report(
     trainer: ContrastiveTrainer, selection: Selection | None, interpolation: Interpolation | None
 ) -> TrainingReport:
     state, arguments = trainer.state, trainer.args
-    losses = [{"step": entry["step"], "loss": entry["loss"]} for entry in state.log_history if "loss" in entry]
+    losses = [_loss_point(entry) for entry in state.log_history if "loss" in entry]
     dev = [_dev_point(entry) for entry in state.log_history if f"eval_{trainer.measure}" in entry]
     if interpolation is not None:
         dev.insert(0, {"step": 0, trainer.measure: interpolation.base.dev, **_base_by_task(selection)})
@@ -180,6 +180,11 @@ def _report(
         interpolation=interpolation,
         notes=tuple(note for task in trainer.tasks for note in _notes(task)),
     )
+
+
+def _loss_point(entry: Mapping[str, float]) -> dict[str, float]:
+    """The step with its loss, and the parts of it where it has any."""
+    return {"step": entry["step"], **{name: value for name, value in entry.items() if name.split("_")[0] == "loss"}}
 
 
 def _dev_point(entry: Mapping[str, float]) -> dict[str, float]:
