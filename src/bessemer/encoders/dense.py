@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -37,6 +37,8 @@ N_CHECKED = 8
 """Texts on which bf16 is compared with fp32."""
 
 TokenIds = Sequence[Sequence[int]]
+Features = Mapping[str, Tensor]
+T = TypeVar("T")
 
 
 class DenseEncoder:
@@ -127,7 +129,7 @@ class DenseEncoder:
         key = f"{self.fingerprint}:{self.query_max_length}:{self.max_length}:{'bf16' if self._asked_bf16 else 'fp32'}"
         return f"{key}:{sorted(self.task_prompts.items())}" if self.task_prompts else key
 
-    def independent_copy(self) -> DenseEncoder:
+    def independent_copy(self) -> Self:
         """This encoder with weights of its own: what trains the one does not move the other."""
         other = copy.copy(self)
         other.model = copy.deepcopy(self.model)
@@ -136,13 +138,13 @@ class DenseEncoder:
         other._fingerprint = other._bf16_modules = None
         return other
 
-    def with_prompts(self, prompts: Mapping[str, Prompts]) -> DenseEncoder:
+    def with_prompts(self, prompts: Mapping[str, Prompts]) -> Self:
         """This encoder, its weights shared, with prompts for these tasks beside those that it has."""
         other = copy.copy(self)
         other.task_prompts = {**self.task_prompts, **prompts}
         return other
 
-    def for_task(self, task: str, max_length: int | None = None, query_max_length: int | None = None) -> DenseEncoder:
+    def for_task(self, task: str, max_length: int | None = None, query_max_length: int | None = None) -> Self:
         """This encoder, its weights shared, with the prompts of ``task`` where it has any (else its own), and with
         other lengths where they are given. Raises ConfigError for lengths that it cannot take."""
         prompts = self.task_prompts.get(task, Prompts(self.query_prompt, self.passage_prompt))
@@ -175,10 +177,12 @@ class DenseEncoder:
             self.n_truncated[side] += n_cut
             self._settle_precision(token_ids, side)
             vectors[start : start + SLAB] = self._forward(token_ids, side, self.bf16, progress)
-        n_bad = int((~np.isfinite(vectors)).any(axis=1).sum())
-        if n_bad:
-            raise ArtifactError(f"{self.name}: {n_bad} of {len(texts)} vectors are not finite; the weights are damaged")
+        self._refuse_damage(int((~np.isfinite(vectors)).any(axis=1).sum()), len(texts))
         return vectors
+
+    def _refuse_damage(self, n_bad: int, n_texts: int) -> None:
+        if n_bad:
+            raise ArtifactError(f"{self.name}: {n_bad} of {n_texts} vectors are not finite; the weights are damaged")
 
     def settle_precision(self, texts: Sequence[str], side: Side) -> None:
         """Choose bf16 or fp32 on some of ``texts``, as the first encoding would; ``bf16`` tells the outcome."""
@@ -218,7 +222,7 @@ class DenseEncoder:
             features["prompt_length"] = torch.tensor([self._first._get_prompt_length(prompt)])
         return features
 
-    def embed(self, features: Mapping[str, Tensor]) -> Tensor:
+    def embed(self, features: Features) -> Tensor:
         """Differentiable forward pass: ``features`` to vectors (n, dimension), of unit length when the similarity is
         cosine. Takes the training mode, gradients and autocast of the caller."""
         return self._embed(features, self.model)
@@ -285,42 +289,65 @@ class DenseEncoder:
         if not (self.bf16 and token_ids and self._bf16_is_stale()):
             return
         self._bf16_modules = (self._weights_version(), bf16_modules(self.model))
-        sample = _spread(token_ids)
-        cosine = lowest_cosine(self._forward(sample, side, True), self._forward(sample, side, False))
+        cosine = self._bf16_agreement(_spread(token_ids), side)
         if not cosine >= MIN_BF16_COSINE:  # NaN is a no
             logger.warning("%s: bf16 vectors differ from fp32 (cosine %.5f): encoding in fp32", self.name, cosine)
             self.bf16, self._bf16_modules = False, None
 
+    def _bf16_agreement(self, token_ids: TokenIds, side: Side) -> float:
+        """The lowest cosine between what bf16 and fp32 make of the same texts."""
+        return lowest_cosine(self._forward(token_ids, side, True), self._forward(token_ids, side, False))
+
     def _forward(
         self, token_ids: TokenIds, side: Side, bf16: bool, progress: Progress | None = None
     ) -> NDArray[np.float32]:
-        """Vectors in the order of ``token_ids``, computed in batches of similar length, the longest first."""
+        """Vectors in the order of ``token_ids``."""
         vectors = np.empty((len(token_ids), self.dimension), dtype=np.float32)
+
+        def embed(features: Features, modules: Iterable[nn.Module]) -> NDArray[Any]:
+            return self._embed(features, modules).cpu().numpy()
+
+        for rows, part in self._batched(embed, token_ids, side, bf16, progress):
+            vectors[rows] = part
+        return vectors
+
+    def _batched(
+        self,
+        compute: Callable[[Features, Iterable[nn.Module]], T],
+        token_ids: TokenIds,
+        side: Side,
+        bf16: bool,
+        progress: Progress | None = None,
+    ) -> Iterator[tuple[NDArray[np.int64], T]]:
+        """Row numbers and what ``compute`` makes of them (features, the model's modules), without gradients, in
+        batches of similar length, the longest first."""
         modules = self._bf16_modules[1] if bf16 and self._bf16_modules else self.model
         max_tokens = CPU_BATCH_TOKENS if self.device == "cpu" else GPU_BATCH_TOKENS
         batches = list(length_batches([len(ids) for ids in token_ids], max_tokens))
 
-        def run(rows: NDArray[np.int64]) -> NDArray[Any]:
+        def run(rows: NDArray[np.int64]) -> T:
             with torch.inference_mode():
-                features = self.features([token_ids[row] for row in rows], side)
-                return self._embed(features, modules).cpu().numpy()
+                return compute(self.features([token_ids[row] for row in rows], side), modules)
 
         was_training = self.model.training
         self.model.eval()
         try:
             for rows, part in zip(batches, map_batches(run, batches, self.device), strict=True):
-                vectors[rows] = part
+                yield rows, part
                 if progress:
                     progress.update(len(rows))
         finally:
             self.model.train(was_training)
-        return vectors
 
-    def _embed(self, features: Mapping[str, Tensor], modules: Iterable[nn.Module]) -> Tensor:
+    def _embed(self, features: Features, modules: Iterable[nn.Module]) -> Tensor:
         current: dict[str, Any] = dict(features)
         for module in modules:
             current = module(current)
-        vectors: Tensor = current["sentence_embedding"].float()
+        return self._settled(current["sentence_embedding"])
+
+    def _settled(self, vectors: Tensor) -> Tensor:
+        """What pooling gave as the encoder gives it: float32, cut to truncate_dim, of unit length for cosine."""
+        vectors = vectors.float()
         if self.model.truncate_dim is not None:
             vectors = vectors[:, : self.model.truncate_dim]
         return F.normalize(vectors, dim=-1) if self.similarity == "cosine" else vectors

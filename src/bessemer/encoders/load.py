@@ -11,15 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.head_base import hidden_size, refuse_unfit, special_ids, vocabulary_size
+from bessemer.encoders.head_files import BGE_LAYOUT, OUR_LAYOUT, has_heads, read_heads
 from bessemer.encoders.prompts import Family, family_of, resolve_alias
 from bessemer.encoders.runtime import resolve_device, without_progress_bars
 from bessemer.encoders.two_towers import TwoTowerEncoder, is_routed
+from bessemer.encoders.unified import UnifiedEncoder
 from bessemer.errors import ArtifactError, ConfigError
 
 logger = logging.getLogger(__name__)
@@ -38,11 +43,13 @@ def load_encoder(
     query_max_length: int | None = None,
     trust_remote_code: str | None = None,
 ) -> DenseEncoder:
-    """Load ``minilm``, an alias (``bge-small-en``, ``e5-base``, ...), a model folder or a hub model.
+    """Load ``minilm``, an alias (``bge-small-en``, ``e5-base``, ...), a model folder or a hub model. With head files,
+    ours or BGE-M3's, beside the dense model it is a UnifiedEncoder.
 
     An alias wins over a folder of the same name (write ``./name`` for the folder). Weights are read as float32 from
     safetensors only. ``trust_remote_code`` is the revision whose code may run; without it none does. Raises
-    ConfigError when the model is not there, ArtifactError when the installed ``minilm`` is not the known one.
+    ConfigError when the model is not there, ArtifactError when the installed ``minilm`` is not the known one or head
+    files are damaged or another model's.
     """
     target = _resolve(name)
     is_local = Path(target).is_dir()
@@ -65,8 +72,34 @@ def load_encoder(
         raise ConfigError(_explain(name, target, is_local, error)) from error
     if family and not _has_own_prompts(model, target, is_local):
         model.prompts.update(query=family.prompts.query, document=family.prompts.passage)
+    lengths = {"max_length": max_length, "query_max_length": query_max_length}
+    heads = _head_folder(target, is_local, options.get("revision"))
+    if heads is not None:
+        return _with_its_heads(model, name, heads, bf16=bf16, **lengths)
     kind = TwoTowerEncoder if is_routed(model) else DenseEncoder
-    return kind(model, name, bf16=bf16, max_length=max_length, query_max_length=query_max_length)
+    return kind(model, name, bf16=bf16, **lengths)
+
+
+def _with_its_heads(model: SentenceTransformer, name: str, folder: Path, **options: Any) -> UnifiedEncoder:
+    first = model[0]
+    refuse_unfit(first, name)
+    heads, settings = read_heads(folder, hidden_size(first), special_ids(first), vocabulary_size(first))
+    return UnifiedEncoder(model, name, heads, settings, **options)
+
+
+def _head_folder(target: str, is_local: bool, revision: str | None) -> Path | None:
+    """The folder with the head files of a model, None for one that has none. Those of a hub model are fetched."""
+    if is_local:
+        return Path(target) if has_heads(Path(target)) else None
+    fetched = [file for name in (*OUR_LAYOUT, *BGE_LAYOUT) if (file := _from_hub(target, name, revision))]
+    return fetched[0].parent if fetched else None
+
+
+def _from_hub(hub_id: str, name: str, revision: str | None) -> Path | None:
+    try:
+        return Path(hf_hub_download(hub_id, name, revision=revision))
+    except EntryNotFoundError:  # also what a cache says that never saw the file
+        return None
 
 
 def _resolve(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +55,7 @@ class TwoTowerEncoder(DenseEncoder):
         else:
             super().settle_precision(texts, side)
 
-    def for_task(self, task: str, max_length: int | None = None, query_max_length: int | None = None) -> DenseEncoder:
+    def for_task(self, task: str, max_length: int | None = None, query_max_length: int | None = None) -> Self:
         """Itself: its towers have prompts of their own."""
         return self
 

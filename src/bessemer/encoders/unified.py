@@ -1,0 +1,206 @@
+"""Unified encoder: a dense vector, weighted tokens and token vectors of each text from one pass (BGE-M3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+
+from bessemer.encoders.dense import SLAB, DenseEncoder, Features, TokenIds
+from bessemer.encoders.encoder import OUTPUTS, Encoded, Output, Side
+from bessemer.encoders.head_base import refuse_unfit, vocabulary_size
+from bessemer.encoders.head_files import write_heads
+from bessemer.encoders.lanes import LaneWeights, UnifiedSettings
+from bessemer.encoders.precision import lowest_cosine
+from bessemer.encoders.runtime import ENCODED, Progress
+from bessemer.encoders.unified_heads import Represented, SparseStart, UnifiedHeads
+from bessemer.encoders.unified_outputs import BatchOutputs, OutputsInOrder, kept_vectors, sparse_rows
+
+
+class UnifiedEncoder(DenseEncoder):
+    """A dense encoder whose transformer carries a sparse and a multi-vector head (BGE-M3, arXiv 2402.03216).
+
+    ``model`` is a plain ``SentenceTransformer``; the heads are a submodule of its first module, whose forward pass
+    ignores them: whatever copies, trains, mixes or hashes the weights of ``model`` does so with theirs. ``n_pruned``
+    counts, per side, the sparse weights beyond ``settings.top_weights`` of a text that were cut away.
+
+    A text without a word (empty, or special tokens alone) has a dense vector, an empty sparse row and no token
+    vectors: its sparse and multi-vector scores are 0. ``sparse_start`` is None but for heads made by `with_heads`.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        name: str,
+        heads: UnifiedHeads,
+        settings: UnifiedSettings | None = None,
+        **options: Any,
+    ) -> None:
+        """Puts ``heads`` into ``model``. ``options`` as DenseEncoder's. Raises ConfigError for static models and for
+        causal ones."""
+        super().__init__(model, name, **options)
+        refuse_unfit(self._first, name)
+        self._first.heads = heads.to(self.device)
+        self.settings = settings or UnifiedSettings()
+        self.sparse_start: SparseStart | None = None
+        self.n_pruned: dict[str, int] = {"query": 0, "passage": 0}
+
+    @property
+    def heads(self) -> UnifiedHeads:
+        heads: UnifiedHeads = self._first.heads
+        return heads
+
+    @property
+    def multi_vector_dimension(self) -> int:
+        return self.heads.multi_vector.out_features
+
+    @property
+    def vocabulary_size(self) -> int:
+        return vocabulary_size(self._first)
+
+    @property
+    def lane_weights(self) -> LaneWeights:
+        return self.settings.lane_weights
+
+    @property
+    def content_key(self) -> str:
+        """As the dense encoder's, with the settings."""
+        return f"{super().content_key}:{self.settings}"
+
+    def independent_copy(self) -> Self:
+        other = super().independent_copy()
+        other.n_pruned = {"query": 0, "passage": 0}
+        return other
+
+    def with_settings(self, **changes: Any) -> Self:
+        """This encoder, its weights shared, with other ``lane_weights``, ``top_weights`` or
+        ``multi_vector_precision``."""
+        other = self.with_prompts({})
+        other.settings = replace(self.settings, **changes)
+        return other
+
+    def encode_queries(self, texts: Sequence[str], outputs: Sequence[Output] = ("dense",)) -> Encoded:
+        """The ``outputs`` asked for, from one pass, with the query prompt. Raises ArtifactError if any number is not
+        finite."""
+        return self._encode_outputs(texts, "query", outputs)
+
+    def encode_passages(self, texts: Sequence[str], outputs: Sequence[Output] = ("dense",)) -> Encoded:
+        """The ``outputs`` asked for, from one pass, with the passage prompt. Raises ArtifactError if any number is
+        not finite."""
+        return self._encode_outputs(texts, "passage", outputs)
+
+    def represent(self, features: Features) -> Represented:
+        """Differentiable forward pass: ``features`` to all representations. Takes the training mode, gradients and
+        autocast of the caller."""
+        hidden, pooled = self._states(features, self.model)
+        token_ids, attention_mask = features["input_ids"], features["attention_mask"]
+        weights, vectors = self.heads(hidden, token_ids, attention_mask)
+        mask = self.heads.token_mask(token_ids, attention_mask)
+        return Represented(self._settled(pooled), weights, vectors, token_ids, mask)
+
+    def save(self, folder: str | Path) -> None:
+        """As the dense encoder, with the head files of both layouts beside it."""
+        super().save(folder)
+        write_heads(Path(folder), self.heads, self.settings)
+
+    def _encode_outputs(self, texts: Sequence[str], side: Side, outputs: Sequence[Output]) -> Encoded:
+        if not outputs or set(outputs) - set(OUTPUTS):
+            raise ValueError(f"outputs {tuple(outputs)}: choose among {', '.join(OUTPUTS)}")
+        gathered = OutputsInOrder(len(texts))
+        gathered.put(np.empty(0, dtype=np.int64), self._nothing(outputs))
+        progress = Progress(len(texts), ENCODED[side])
+        for start in range(0, len(texts), SLAB):
+            token_ids, n_cut = self._tokenize(texts[start : start + SLAB], side)
+            self.n_truncated[side] += n_cut
+            self._settle_precision(token_ids, side)
+            for rows, batch in self._output_batches(token_ids, side, self.bf16, outputs, progress):
+                gathered.put(start + rows, batch)
+        self._refuse_damage(gathered.n_bad, len(texts))
+        self.n_pruned[side] += gathered.n_pruned
+        return gathered.encoded()
+
+    def _output_batches(
+        self, token_ids: TokenIds, side: Side, bf16: bool, outputs: Sequence[Output], progress: Progress | None = None
+    ) -> Iterable[tuple[NDArray[np.int64], BatchOutputs]]:
+        return self._batched(partial(self._batch_outputs, outputs=outputs), token_ids, side, bf16, progress)
+
+    def _batch_outputs(
+        self, features: Features, modules: Iterable[nn.Module], outputs: Sequence[Output]
+    ) -> BatchOutputs:
+        hidden, pooled = self._states(features, modules)
+        token_ids, attention_mask = features["input_ids"], features["attention_mask"]
+        is_good = torch.ones(len(token_ids), dtype=torch.bool, device=hidden.device)
+        dense = sparse = multi_vector = None
+        n_pruned = 0
+        if "dense" in outputs:
+            vectors = self._settled(pooled)
+            is_good &= torch.isfinite(vectors).all(dim=1)
+            dense = vectors.cpu().numpy()
+        if "sparse" in outputs:
+            weights = self.heads.weights(hidden, token_ids, attention_mask)
+            is_good &= torch.isfinite(weights).all(dim=1)
+            sparse, n_pruned = sparse_rows(
+                weights.cpu().numpy(), token_ids.cpu().numpy(), self.vocabulary_size, self.settings.top_weights
+            )
+        if "multi_vector" in outputs:
+            mask = self.heads.token_mask(token_ids, attention_mask)
+            with torch.autocast(hidden.device.type, torch.bfloat16, enabled=hidden.dtype == torch.bfloat16):
+                vectors = self.heads.vectors(hidden, mask)
+            is_good &= torch.isfinite(vectors).flatten(1).all(dim=1)
+            multi_vector = kept_vectors(
+                vectors[mask].cpu().numpy(),
+                token_ids[mask].cpu().numpy(),
+                mask.sum(dim=1).cpu().numpy(),
+                self.settings.multi_vector_precision,
+            )
+        return BatchOutputs(dense, sparse, multi_vector, n_pruned, int((~is_good).sum()))
+
+    def _nothing(self, outputs: Sequence[Output]) -> BatchOutputs:
+        """The outputs of no text, which have the shapes of those of some."""
+        none, precision = np.empty(0, dtype=np.int64), self.settings.multi_vector_precision
+        vectors = np.empty((0, self.multi_vector_dimension), dtype=np.float32)
+        sparse: Any = sp.csr_array((0, self.vocabulary_size), dtype=np.float32)
+        return BatchOutputs(
+            dense=np.empty((0, self.dimension), dtype=np.float32) if "dense" in outputs else None,
+            sparse=sparse if "sparse" in outputs else None,
+            multi_vector=kept_vectors(vectors, none, none, precision) if "multi_vector" in outputs else None,
+            n_pruned=0,
+            n_bad=0,
+        )
+
+    def _bf16_agreement(self, token_ids: TokenIds, side: Side) -> float:
+        """The lowest cosine, bf16 to fp32, of dense vectors, of sparse rows and of token vectors."""
+        plain, kinds = self.with_settings(multi_vector_precision="float32"), []
+        for bf16 in (True, False):
+            gathered = OutputsInOrder(len(token_ids))
+            for rows, batch in plain._output_batches(token_ids, side, bf16, OUTPUTS):
+                gathered.put(rows, batch)
+            kinds.append(_matrices(gathered.encoded()))
+        return min(lowest_cosine(low, high) for low, high in zip(*kinds, strict=True))
+
+    def _states(self, features: Features, modules: Iterable[nn.Module]) -> tuple[Tensor, Tensor]:
+        """Last hidden states (n, L, h) and what pooling makes of them (n, d)."""
+        first, *rest = modules
+        current: dict[str, Any] = first(dict(features))
+        hidden: Tensor = current["token_embeddings"]
+        for module in rest:
+            current = module(current)
+        return hidden, current["sentence_embedding"]
+
+
+def _matrices(encoded: Encoded) -> list[NDArray[np.float32]]:
+    """Dense vectors, sparse rows and token vectors."""
+    assert encoded.dense is not None
+    assert encoded.sparse is not None
+    assert encoded.multi_vector is not None
+    vectors = encoded.multi_vector
+    return [encoded.dense, encoded.sparse.toarray(), vectors.floats(0, len(vectors))]
