@@ -83,7 +83,7 @@ class FinetuneConfig(Section):
     freeze_encoder: bool = Field(False, description="sparse, multi, unified: the heads alone train")
     self_distillation: bool = Field(True, description="unified: each part also learns from the sum of all")
     self_distillation_start: float = Field(
-        0.1, ge=0, description="a count of steps, or a share when below 1; before it the heads are too new to teach"
+        0.1, ge=0, description="a count of steps, or a share when below 1; until then each learns by itself alone"
     )
     matryoshka_dims: tuple[int, ...] = Field((), description="further widths at which the vectors shall serve")
     n_negatives: int = Field(1, ge=0, description="hard negatives per query and batch")

@@ -31,7 +31,7 @@ def lexical_scores(queries: Sequence[TokenWeights], passages: Sequence[TokenWeig
     """
     kind = queries[0][1].device.type
     with torch.autocast(kind, enabled=False):
-        columns = torch.cat([ids.flatten() for ids, _ in queries]).unique()
+        columns = torch.unique(torch.cat([ids.flatten() for ids, _ in queries]))
         return _by_column(queries, columns) @ _by_column(passages, columns).T
 
 
@@ -75,7 +75,7 @@ def _blocks(passages: Sequence[MaskedVectors], n_tokens: int) -> Iterator[Masked
     """Passages in order, so many at once that their tokens with ``n_tokens`` make about BLOCK products."""
     for vectors, mask in passages:
         rows = max(1, BLOCK // max(1, n_tokens * mask.shape[1]))
-        yield from zip(vectors.float().split(rows), mask.split(rows), strict=True)
+        yield from zip(torch.split(vectors.float(), rows), torch.split(mask, rows), strict=True)
 
 
 class _Largest(torch.autograd.Function):
@@ -92,7 +92,7 @@ class _Largest(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        """By products with the sparse (n * L, T) matrix that has the gradient where a token of a passage was largest."""
+        """By products with the sparse (n * L, T) matrix that has the gradient where a passage's token was largest."""
         tokens, vectors, position, is_there = ctx.saved_tensors
         n, length = vectors.shape[:2]
         row = position + length * torch.arange(n, device=position.device)  # (T, n)

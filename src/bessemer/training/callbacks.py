@@ -100,7 +100,7 @@ class RefreshNegatives(TrainerCallback):  # type: ignore[misc]
 
 
 class SelfDistillation(TrainerCallback):  # type: ignore[misc]
-    """Lets all lanes teach each from a step on (BGE-M3, 2402.03216): new heads know nothing to teach."""
+    """Lets all lanes together teach each from a step on (BGE-M3, 2402.03216): new heads have little to teach."""
 
     def __init__(self, lanes: Sequence[Lanes], start: int) -> None:
         self._lanes, self._start = lanes, start

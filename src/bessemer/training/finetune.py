@@ -1,4 +1,4 @@
-"""Contrastive fine-tuning of a dense encoder, from judged pairs and mined negatives to a folder that loads anywhere."""
+"""Contrastive fine-tuning of an encoder, from judged pairs and mined negatives to a folder that loads anywhere."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from bessemer.training.checkpoints import last_whole_checkpoint
 from bessemer.training.cpu import fast_training
 from bessemer.training.dev_pool import DevPool, ScoredByFirst
 from bessemer.training.distributed import joined_processes
+from bessemer.training.freezing import frozen_encoder
 from bessemer.training.hardware import claim_checkpoints, peak_memory_bytes, require_room_for_checkpoints
 from bessemer.training.interpolation import Interpolation, choose_alpha
 from bessemer.training.lora import lora
@@ -123,7 +124,11 @@ def finetune(
     base = encoder.copy_weights()
     interpolation = None
     try:
-        with lora(encoder, config, seed), gradient_checkpointing(encoder, config.gradient_checkpointing):
+        with (
+            frozen_encoder(encoder, config.freeze_encoder),
+            lora(encoder, config, seed),
+            gradient_checkpointing(encoder, config.gradient_checkpointing),
+        ):
             with processes.first_ahead():
                 require_room_for_checkpoints(encoder, folder, config.save_total_limit)
                 claim_checkpoints(checkpoints)

@@ -76,9 +76,9 @@ class Lanes:
         token_ids = features["input_ids"]
         length = token_ids.shape[1]
         n_dense = self._encoder.dimension * ("dense" in self.outputs)
-        n_weights, n_vector = "sparse" in self.outputs, "multi_vector" in self.outputs
-        n_vector *= self._encoder.multi_vector_dimension
-        of_tokens = rows[:, n_dense : n_dense + length * (n_weights + n_vector)].unflatten(1, (length, -1))
+        n_weights = int("sparse" in self.outputs)
+        per_token = n_weights + self._encoder.multi_vector_dimension * ("multi_vector" in self.outputs)
+        of_tokens = rows[:, n_dense : n_dense + length * per_token].reshape(len(rows), length, per_token)
         mask = self._encoder.heads.token_mask(token_ids, features["attention_mask"])
         weights = of_tokens[..., 0] if n_weights else of_tokens.new_empty(len(rows), 0)
-        return Represented(rows[:, :n_dense], weights, of_tokens[..., int(n_weights) :], token_ids, mask)
+        return Represented(rows[:, :n_dense], weights, of_tokens[..., n_weights:], token_ids, mask)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,10 @@ class PairTask:
     def __init__(self, data: PairData, encoder: DenseEncoder, config: FinetuneConfig) -> None:
         """Raises DataError where all pairs have the same score, ConfigError for a loss that does not fit."""
         if config.head != "dense":
-            raise ConfigError(f"finetune.head: {config.head} learns from queries with passages; pairs train dense vectors")
+            message = (
+                f"--head {config.head}: learns from queries with passages; pairs train dense vectors, leave it out"
+            )
+            raise ConfigError(message)
         if config.frozen_passages:
             raise ConfigError("finetune.frozen_passages: pairs have no query side, which it trains; leave it out")
         encoder = of_part(encoder, data.task, data.settings)
