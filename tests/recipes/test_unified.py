@@ -16,8 +16,8 @@ from bessemer.cli import app
 from bessemer.encoders.load import load_encoder
 from bessemer.encoders.unified import UnifiedEncoder
 
-QUICK = ("--model", "minilm", "--device", "cpu", "--max-steps", "4", "--per-device-train-batch-size", "8",
-         "--max-length", "48", "--logging-steps", "1", "--eval-steps", "2", "--self-distillation-start", "2")  # fmt: skip
+QUICK = ("--model", "minilm", "--device", "cpu", "--max-steps", "2", "--per-device-train-batch-size", "8",
+         "--max-length", "48", "--logging-steps", "1", "--eval-steps", "2", "--self-distillation-start", "1", "--no-interpolation")  # fmt: skip
 
 
 def run(*arguments: str | Path) -> Result:
@@ -35,9 +35,8 @@ def test_a_plain_model_becomes_a_unified_one(english_beir: Path, tmp_path: Path)
     parts = {f"loss_{lane}" for lane in lanes} | {"loss_ensemble"}
     distilled = {f"loss_distilled_{lane}" for lane in lanes}
     found = [set(point) - {"step", "loss"} for point in figures["loss_curve"]]
-    assert found == [parts, parts, parts | distilled, parts | distilled]
+    assert found == [parts, parts | distilled]
     assert "token vectors together" in figures["dev_pool"]
-    assert figures["interpolation"] is not None
     assert figures["fingerprints"]["base"] != figures["fingerprints"]["tuned"]
 
     texts = ["parse arguments", "a calendar of the year"]
@@ -50,12 +49,6 @@ def test_a_plain_model_becomes_a_unified_one(english_beir: Path, tmp_path: Path)
     assert encoded.multi_vector is not None
     plain = SentenceTransformer(str(tmp_path / "out"), device="cpu").encode(texts)
     np.testing.assert_allclose(plain, encoded.dense, atol=1e-5)
-
-    again = run(*command, "--head", "sparse", "--freeze-encoder", *QUICK)  # the unified folder's own data, one lane
-    assert again.exit_code == 0, again.output
-    figures = json.loads((tmp_path / "out" / "training.json").read_text(encoding="utf-8"))
-    assert all(set(point) == {"step", "loss", "loss_sparse"} for point in figures["loss_curve"])
-    assert figures["trained_parameters"] == 384 * 384 + 384 + 384 + 1
 
 
 @pytest.mark.parametrize(
