@@ -145,16 +145,17 @@ def verify_sha256(path: Path, expected: str) -> None:
 
 def _pooled(folder: str, family: Family | None, options: dict[str, Any]) -> SentenceTransformer:
     """Transformer, Pooling and Normalize over a folder that says nothing about pooling."""
+    pooling = family.pooling if family else "cls" if has_heads(Path(folder)) else "mean"  # M3 and its kin: cls
     if family is None:
-        logger.warning("%s: no modules.json, and no family known by this name: mean pooling is assumed", folder)
+        logger.warning("%s: no modules.json, and no family known by this name: %s pooling is assumed", folder, pooling)
     remote = {"trust_remote_code": options["trust_remote_code"]}
     transformer = Transformer(
         folder, model_kwargs={**options["model_kwargs"], **remote}, processor_kwargs=dict(remote), config_kwargs=remote
     )
     if family and transformer.tokenizer is not None:
         transformer.tokenizer.padding_side = family.padding_side
-    pooling = Pooling(transformer.get_embedding_dimension(), family.pooling if family else "mean")
-    return SentenceTransformer(modules=[transformer, pooling, Normalize()], device=options["device"])
+    modules = [transformer, Pooling(transformer.get_embedding_dimension(), pooling), Normalize()]
+    return SentenceTransformer(modules=modules, device=options["device"])
 
 
 def _has_own_prompts(model: SentenceTransformer, target: str, is_local: bool) -> bool:

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from bessemer.encoders.dense import SLAB, DenseEncoder, Features, TokenIds
 from bessemer.encoders.encoder import OUTPUTS, Encoded, Output, Side
+from bessemer.encoders.explanation import Explanation, explained
 from bessemer.encoders.head_base import refuse_unfit, vocabulary_size
 from bessemer.encoders.head_files import write_heads
+from bessemer.encoders.lane_scores import PairScores, score_pairs
 from bessemer.encoders.lanes import LaneWeights, UnifiedSettings
 from bessemer.encoders.precision import lowest_cosine
 from bessemer.encoders.runtime import ENCODED, Progress
@@ -115,6 +117,32 @@ class UnifiedEncoder(DenseEncoder):
             mask,
         )
 
+    def compute_score(self, pairs: Sequence[tuple[str, str]], outputs: Sequence[Output] = OUTPUTS) -> PairScores:
+        """Scores of (query, passage) pairs, in the ``outputs`` asked for and together. Every distinct text is encoded
+        once, and its outputs are held until the end; time and memory are linear in pairs."""
+        queries = {query: row for row, query in enumerate(dict.fromkeys(query for query, _ in pairs))}
+        passages = {passage: row for row, passage in enumerate(dict.fromkeys(passage for _, passage in pairs))}
+        return score_pairs(
+            self.encode_queries(list(queries), outputs),
+            self.encode_passages(list(passages), outputs),
+            np.array([queries[query] for query, _ in pairs], dtype=np.int64),
+            np.array([passages[passage] for _, passage in pairs], dtype=np.int64),
+            self.lane_weights,
+        )
+
+    def explain(self, query: str, passage: str) -> Explanation:
+        """Which tokens carried the sparse score of one pair, and which passage token each query token matched."""
+        left, right = self.encode_queries([query], OUTPUTS), self.encode_passages([passage], OUTPUTS)
+        return explained(left, right, self.lane_weights, self.token_strings)
+
+    def token_strings(self, token_ids: Sequence[int]) -> list[str]:
+        """The text that each token stands for, without the blanks around it; the tokenizer's own name for a token
+        that is no text by itself (a special token, a piece of a character)."""
+        tokenizer = self._first.tokenizer
+        texts = [tokenizer.decode([token_id]).strip() for token_id in token_ids]
+        names = tokenizer.convert_ids_to_tokens(list(token_ids))
+        return [name if not text or "\ufffd" in text else text for text, name in zip(texts, names, strict=True)]
+
     def save(self, folder: str | Path) -> None:
         """As the dense encoder, with the head files of both layouts beside it."""
         super().save(folder)
@@ -186,14 +214,16 @@ class UnifiedEncoder(DenseEncoder):
         )
 
     def _bf16_agreement(self, token_ids: TokenIds, side: Side) -> float:
-        """The lowest cosine, bf16 to fp32, of dense vectors, of sparse rows and of token vectors."""
-        plain, kinds = self.with_settings(multi_vector_precision="float32"), []
+        """The lowest cosine, bf16 to fp32, of a dense vector, of all token vectors of a text as one, and of all sparse
+        weights as one (those that relu has left near zero differ, and matter little). Whichever output is asked for
+        first, all are compared: the precision is one for all."""
+        plain, found = self.with_settings(multi_vector_precision="float32"), []
         for bf16 in (True, False):
             gathered = OutputsInOrder(len(token_ids))
             for rows, batch in plain._output_batches(token_ids, side, bf16, OUTPUTS):
                 gathered.put(rows, batch)
-            kinds.append(_matrices(gathered.encoded()))
-        return min(lowest_cosine(low, high) for low, high in zip(*kinds, strict=True))
+            found.append(_compared(gathered.encoded()))
+        return min(lowest_cosine(low[None], high[None]) for low, high in zip(*found, strict=True))
 
     def _states(self, features: Features, modules: Iterable[nn.Module]) -> tuple[Tensor, Tensor]:
         """Last hidden states (n, L, h) and what pooling makes of them (n, d)."""
@@ -205,10 +235,10 @@ class UnifiedEncoder(DenseEncoder):
         return hidden, current["sentence_embedding"]
 
 
-def _matrices(encoded: Encoded) -> list[NDArray[np.float32]]:
-    """Dense vectors, sparse rows and token vectors."""
+def _compared(encoded: Encoded) -> list[NDArray[np.float32]]:
     assert encoded.dense is not None
     assert encoded.sparse is not None
     assert encoded.multi_vector is not None
     vectors = encoded.multi_vector
-    return [encoded.dense, encoded.sparse.toarray(), vectors.floats(0, len(vectors))]
+    tokens = [vectors.floats(i, i + 1).ravel() for i in range(len(vectors))]
+    return [*encoded.dense, encoded.sparse.toarray().ravel(), *tokens]
