@@ -17,7 +17,8 @@ from bessemer.encoders.load import load_encoder
 from bessemer.encoders.unified import UnifiedEncoder
 
 QUICK = ("--model", "minilm", "--device", "cpu", "--max-steps", "2", "--per-device-train-batch-size", "8",
-         "--max-length", "48", "--logging-steps", "1", "--eval-steps", "2", "--self-distillation-start", "1", "--no-interpolation")  # fmt: skip
+         "--max-length", "48", "--logging-steps", "1", "--eval-steps", "2", "--self-distillation-start", "1",
+         "--no-interpolation")  # fmt: skip
 
 
 def run(*arguments: str | Path) -> Result:
