@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import time
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def steps(head: str, batch: int, folder: Path) -> dict[str, Any]:
     with fast_training(encoder, bf16=trainer.args.bf16):
         trainer.train()
     seconds, cpu_seconds = (
-        [after - before for before, after in zip(times[1:], times[2:], strict=False)]
+        [after - before for before, after in pairwise(times[1:])]
         for times in (clock.times, clock.cpu_times)
     )
     tokens = trainer.tasks[0].pieces.n_padded_tokens
