@@ -18,8 +18,8 @@ TokenWeights = tuple[Tensor, Tensor]
 """(ids (n, L), weights (n, L)) of the texts of a mini-batch; weights are 0 where a token does not count."""
 MaskedVectors = tuple[Tensor, Tensor]
 """(vectors (n, L, m), mask (n, L)) of the texts of a mini-batch; the mask is True where a token has a vector."""
-BLOCK = 1 << 20
-"""Scores of tokens with tokens that are held at once: 4 MB, which stay in a CPU's cache."""
+CPU_BLOCK, GPU_BLOCK = 1 << 20, 1 << 25
+"""Products of tokens with tokens that are held at once: 4 MB, which stay in a CPU's cache; 128 MB."""
 
 
 def lexical_scores(queries: Sequence[TokenWeights], passages: Sequence[TokenWeights]) -> Tensor:
@@ -72,9 +72,10 @@ def _product_precision(device: torch.device) -> torch.dtype:
 
 
 def _blocks(passages: Sequence[MaskedVectors], n_tokens: int) -> Iterator[MaskedVectors]:
-    """Passages in order, so many at once that their tokens with ``n_tokens`` make about BLOCK products."""
+    """Passages in order, so many at once that their tokens with ``n_tokens`` make about a block of products."""
     for vectors, mask in passages:
-        rows = max(1, BLOCK // max(1, n_tokens * mask.shape[1]))
+        block = CPU_BLOCK if vectors.device.type == "cpu" else GPU_BLOCK
+        rows = max(1, block // max(1, n_tokens * mask.shape[1]))
         yield from zip(torch.split(vectors.float(), rows), torch.split(mask, rows), strict=True)
 
 
