@@ -216,3 +216,37 @@ def test_models_that_cannot_carry_heads(tiny_folder: object, tiny_static: DenseE
         UnifiedEncoder(decoder.model, "qwen", new_heads())
     with pytest.raises(ConfigError, match="static"):
         UnifiedEncoder(tiny_static.model, "static", new_heads())
+
+
+def test_pairs_are_scored_by_their_rows_and_every_text_is_encoded_once(unified: UnifiedEncoder) -> None:
+    long = words(*range(100))  # cut: counted once per encoding
+    pairs = [(words(1, 2), long), (words(3), words(3, 4)), (words(1, 2), words(3, 4)), (words(3), long)]
+    scores = unified.compute_score(pairs)
+    assert unified.n_truncated == {"query": 0, "passage": 1}
+    for i, (query, passage) in enumerate(pairs):
+        alone = unified.compute_score([(query, passage)])
+        for lane in ("dense", "sparse", "multi_vector", "ensemble"):
+            assert getattr(scores, lane)[i] == pytest.approx(getattr(alone, lane)[0], abs=1e-5)
+    only = unified.compute_score(pairs, ("dense", "multi_vector"))
+    assert only.sparse is None
+    np.testing.assert_allclose(only.ensemble, scores.dense + scores.multi_vector, atol=1e-6)
+    assert unified.compute_score([]).ensemble.shape == (0,)
+
+
+def test_explanation_in_the_words_of_the_text(unified: UnifiedEncoder) -> None:
+    torch.nn.init.constant_(unified.heads.sparse.bias, 5.0)
+    found = unified.explain(words(3, 4), "w4 [UNK] w4 w9")
+    assert [token.token for token in found.shared] == ["w4"]
+    assert found.shared[0].contribution == pytest.approx(found.sparse)
+    assert [match.token for match in found.matches] == ["w3", "w4", "[SEP]"]
+    assert {match.matched for match in found.matches} <= {"w4", "[UNK]", "w9", "[SEP]"}
+    assert np.mean([match.similarity for match in found.matches]) == pytest.approx(found.multi_vector)
+    nothing = unified.explain("", words(1))
+    assert (nothing.shared, nothing.matches, nothing.sparse) == ((), (), 0)
+
+
+def test_token_strings_of_a_real_tokenizer(minilm: DenseEncoder) -> None:
+    encoder = UnifiedEncoder(minilm.independent_copy().model, "minilm", new_heads(384), bf16=False)
+    strings = encoder.token_strings(encoder.tokenize(["Bessemer steel"], "query")[0])
+    assert (strings[0], strings[-2:]) == ("[CLS]", ["steel", "[SEP]"])
+    assert "".join(piece.removeprefix("##") for piece in strings[1:-2]) == "bessemer"
