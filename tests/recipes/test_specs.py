@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 import english_world
@@ -20,7 +18,6 @@ from bessemer.recipes.data import load_judged
 from bessemer.recipes.evaluate import evaluate
 from bessemer.recipes.specs import parse_systems
 from bessemer.recipes.summary import WIDTH, evaluation_summary
-from bessemer.recipes.systems import lane_weights_on_dev
 from lane_models import write_cross_encoder, write_multi_vector, write_sparse, write_unified
 
 Configure = Callable[..., Config]
@@ -129,13 +126,3 @@ def test_models_of_another_kind_are_named_before_anything_runs(config: Config, u
     assert f"is a cross-encoder: give rerank:NAME:{cross}" in lines[4]
     assert "rerank with a cross-encoder, a multi-vector or a unified model" in lines[6]
     assert "./nowhere: no such folder" in lines[7]
-
-
-def test_lane_weights_are_tuned_on_dev(config: Config, unified: Path) -> None:
-    encoder: Any = load_encoder(str(unified), device="cpu")
-    collection = load_judged(config, require=("dev",)).collection
-    tuning = lane_weights_on_dev(collection.splits["dev"], collection.passages, encoder)
-    assert tuning.n_queries == len(english_world.SPLITS["dev"])
-    assert tuning.dev <= tuning.best
-    assert tuning.weights.dense == 1.0
-    assert np.isfinite(tuning.weights).all()

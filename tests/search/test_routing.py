@@ -12,7 +12,8 @@ from bessemer.encoders.load import load_encoder
 from bessemer.errors import ServiceError
 from bessemer.llm.ledger import Tokens
 from bessemer.llm.request import Reply, Request
-from bessemer.search.index import Index, build_index, open_index
+from bessemer.search.index import Index, open_index
+from bessemer.search.index_build import build_index
 from bessemer.search.routing import described, route, search_all
 from bessemer.types import Passage
 

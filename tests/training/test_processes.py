@@ -38,6 +38,7 @@ from bessemer.training.finetune import Selection, finetune
 from bessemer.training.open_trainer import open_trainer
 from bessemer.training.pair_task import PairData
 from bessemer.training.shares import n_texts, own_share
+from bessemer.training.tasks import Task
 from bessemer.training.trainer import ContrastiveTrainer
 from bessemer.types import HardNegatives, Judged, Passage, Query
 
@@ -239,10 +240,10 @@ def small_memory(rank: int, limit: int) -> Prepare:
     def prepare(trainer: ContrastiveTrainer) -> None:
         plain = trainer._embed
 
-        def embed(model: nn.Module, features: dict[str, Tensor]) -> Tensor:
+        def embed(task: Task, model: nn.Module, features: dict[str, Tensor]) -> Tensor:
             if joined_processes().rank == rank and features["input_ids"].numel() > limit:
                 raise torch.OutOfMemoryError
-            return plain(model, features)
+            return plain(task, model, features)
 
         trainer._embed = embed
 

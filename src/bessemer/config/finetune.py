@@ -30,6 +30,10 @@ def _positive_or_auto(value: Any) -> Any:
 
 BatchSize = Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)]
 TeacherTemperature = Annotated[float | Literal["auto"], BeforeValidator(_positive_or_auto)]
+Head = Literal["dense", "sparse", "multi", "unified"]
+DENSE_ONLY = ("matryoshka_dims", "symmetric", "same_tower_negatives", "frozen_passages")
+"""Options that need one vector per text."""
+LOSSES_OF_HEADS = (None, "info_nce", "distillation")
 SAMPLING = {"size": 1.0, "round_robin": 0.0}
 
 
@@ -73,6 +77,14 @@ class FinetuneConfig(Section):
     guide: str | None = Field(
         None, description="model by whose scores batch_margin (then 0 if unset) goes, in place of the trained one's"
     )
+    head: Head = Field(
+        "dense", description="what trains: dense vectors; sparse or multi (token vectors) alone; unified: all three"
+    )
+    freeze_encoder: bool = Field(False, description="sparse, multi, unified: the heads alone train")
+    self_distillation: bool = Field(True, description="unified: each part also learns from the sum of all")
+    self_distillation_start: float = Field(
+        0.1, ge=0, description="a count of steps, or a share when below 1; until then each learns by itself alone"
+    )
     matryoshka_dims: tuple[int, ...] = Field((), description="further widths at which the vectors shall serve")
     n_negatives: int = Field(1, ge=0, description="hard negatives per query and batch")
     refresh_steps: float = Field(
@@ -108,6 +120,23 @@ class FinetuneConfig(Section):
     def _one_source_of_negatives(self) -> FinetuneConfig:
         if self.frozen_passages and (self.refresh_steps or self.guide):
             raise ValueError("frozen_passages retrieves negatives in every step; leave refresh_steps and guide out")
+        return self
+
+    @model_validator(mode="after")
+    def _what_heads_know(self) -> FinetuneConfig:
+        if self.head == "dense":
+            if self.freeze_encoder:
+                raise ValueError("freeze_encoder leaves nothing to train without heads; give head unified, or leave it")
+            return self
+        asked = [name for name in DENSE_ONLY if getattr(self, name)]
+        if asked:
+            raise ValueError(f"{', '.join(asked)}: for head dense only; leave out with head {self.head}")
+        if self.batch_margin is not None and self.guide is None:
+            raise ValueError(f"batch_margin: goes by a guide's scores with head {self.head}; name a guide")
+        if self.loss not in LOSSES_OF_HEADS:
+            raise ValueError(f"loss {self.loss}: head {self.head} trains by info_nce or distillation")
+        if self.freeze_encoder and (self.lora_rank or self.gradient_checkpointing):
+            raise ValueError("freeze_encoder: leave lora_rank and gradient_checkpointing out, which train the encoder")
         return self
 
     @property

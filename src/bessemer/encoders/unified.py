@@ -100,14 +100,22 @@ class UnifiedEncoder(DenseEncoder):
         not finite."""
         return self._encode_outputs(texts, "passage", outputs)
 
-    def represent(self, features: Features) -> Represented:
-        """Differentiable forward pass: ``features`` to all representations. Takes the training mode, gradients and
-        autocast of the caller."""
+    def represent(self, features: Features, outputs: Sequence[Output] = OUTPUTS) -> Represented:
+        """Differentiable forward pass: ``features`` to representations. Takes the training mode, gradients and
+        autocast of the caller. What is not among ``outputs`` is not computed, and empty: dense (n, 0), weights (n, 0),
+        vectors (n, L, 0)."""
         hidden, pooled = self._states(features, self.model)
         token_ids, attention_mask = features["input_ids"], features["attention_mask"]
-        weights, vectors = self.heads(hidden, token_ids, attention_mask)
-        mask = self.heads.token_mask(token_ids, attention_mask)
-        return Represented(self._settled(pooled), weights, vectors, token_ids, mask)
+        mask, nothing = self.heads.token_mask(token_ids, attention_mask), hidden.new_empty(0, dtype=torch.float32)
+        return Represented(
+            self._settled(pooled) if "dense" in outputs else nothing.expand(len(token_ids), 0),
+            self.heads.weights(hidden, token_ids, attention_mask)
+            if "sparse" in outputs
+            else nothing.expand(len(token_ids), 0),
+            self.heads.vectors(hidden, mask) if "multi_vector" in outputs else nothing.expand(*token_ids.shape, 0),
+            token_ids,
+            mask,
+        )
 
     def compute_score(self, pairs: Sequence[tuple[str, str]], outputs: Sequence[Output] = OUTPUTS) -> PairScores:
         """Scores of (query, passage) pairs, in the ``outputs`` asked for and together. Every distinct text is encoded

@@ -77,7 +77,7 @@ def run_lanes(
     """One run per lane, by name, of queries that are encoded once; the time of that counts in every run. And what
     they were encoded to."""
     started = time.perf_counter()
-    encoded = encode([query.text for query in queries])
+    encoded = encode([query.searched_text for query in queries])
     encoding = time.perf_counter() - started
     runs = []
     for name, search in lanes.items():
@@ -96,7 +96,7 @@ def rerank_run(
     what stood below them stays below. Its time includes that of ``run``."""
     lists = [run.results.get(query.query_id, []) for query in queries]
     started = time.perf_counter()
-    heads = rerank([query.text for query in queries], [hits[:LANE_DEPTH] for hits in lists])
+    heads = rerank([query.searched_text for query in queries], [hits[:LANE_DEPTH] for hits in lists])
     seconds = time.perf_counter() - started
     results = {
         query.query_id: followed_by(head, hits[LANE_DEPTH:])

@@ -8,6 +8,7 @@ from typing import Any
 
 from bessemer.config import Config
 from bessemer.encoders.cache import CachedEncoder
+from bessemer.errors import ConfigError
 from bessemer.evaluation.compare import evaluation_report
 from bessemer.evaluation.evaluate import fuse_runs
 from bessemer.evaluation.report import write_report
@@ -44,6 +45,10 @@ def adapt(config: Config, material: Material | None = None) -> Mapping[str, Any]
     ``material``: a collection made elsewhere, in place of ``config.source`` or ``config.data``. Returns the report as
     in report.json. Running the same call again goes on from the last finished step. Raises ConfigError, DataError.
     """
+    if config.finetune.head != "dense":
+        raise ConfigError(
+            f"--head {config.finetune.head}: adapt measures and indexes dense vectors; use bessemer finetune"
+        )
     if material is None:
         require_one_input(config)
     out = claim_folder(config.out)

@@ -9,6 +9,7 @@ from typing import Any
 from bessemer.config import Config
 from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.sparse_start import with_heads
 from bessemer.errors import ConfigError
 from bessemer.negatives import mine_hard_negatives
 from bessemer.recipes.data import Material, guide_of, miner_of, open_encoder, open_reranker
@@ -53,7 +54,7 @@ def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
                 _claim(config.out)
             parts = load_parts(config)
             require_teacher_scores(parts)
-            base = open_encoder(config, config.model)
+            base = _open_base(config, parts)
             cached = CachedEncoder(base, workspace.root / "embeddings")
             data = [_training_data(part, cached, workspace, alone=len(parts) == 1) for part in parts]
             selection = _selection(config, parts, cached)
@@ -63,6 +64,14 @@ def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
                 workspace.forget("model", fit, *inputs)
         tuned = workspace.step("model", fit, *inputs)
         return processes.from_first(lambda: _publish(config, tuned, parts, base))
+
+
+def _open_base(config: Config, parts: Sequence[Part]) -> DenseEncoder:
+    """The model to tune, with heads where they are to train and it has none."""
+    encoder = open_encoder(config, config.model)
+    materials = [part.material for part in parts if isinstance(part.material, Material)]
+    texts = [passage.indexed_text for material in materials for passage in material.collection.passages]
+    return encoder if config.finetune.head == "dense" or not texts else with_heads(encoder, texts, config.seed)
 
 
 def _claim(folder: str) -> None:
@@ -145,4 +154,5 @@ def dev_pool(part: Part, encoder: CachedEncoder) -> EvaluationPool | PairPool | 
     texts = [query.searched_text for query in dev.queries]
     retrieved = [system.search(texts, 100) for system in (bm25_over(passages), dense_over(passages, encoder))]
     base = dict(zip((query.query_id for query in dev.queries), retrieved[1], strict=True))
-    return build_dev_pool(dev, passages, retrieved, part.config.seed, base)
+    pool = build_dev_pool(dev, passages, retrieved, part.config.seed, base)
+    return pool.ranked_by(part.config.finetune.head)

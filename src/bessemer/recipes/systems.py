@@ -13,7 +13,6 @@ from bessemer.errors import ArtifactError
 from bessemer.evaluation.compare import general_result
 from bessemer.evaluation.evaluate import run_system
 from bessemer.search.bm25 import BM25, TfIdf
-from bessemer.search.ensemble import LaneTuning, tune_lane_weights
 from bessemer.search.max_sim import MultiVectorRetriever, token_vectors
 from bessemer.search.retriever import DenseRetriever
 from bessemer.search.sparse import SparseRetriever, sparse_rows
@@ -81,14 +80,6 @@ def unified_over(passages: Sequence[Passage], encoder: UnifiedEncoder) -> tuple[
     """The retriever, with the model's own lane weights, and what it searches."""
     found = encoder.encode_passages([passage.indexed_text for passage in passages], outputs=OUTPUTS)
     return UnifiedRetriever(encoder, [passage.passage_id for passage in passages], found), found
-
-
-def lane_weights_on_dev(dev: Judged, passages: Sequence[Passage], encoder: UnifiedEncoder) -> LaneTuning:
-    """Lane weights for ``encoder``, tuned on dev: what is saved with the model, and never chosen on test."""
-    retriever, _ = unified_over(passages, encoder)
-    scores = retriever.lane_scores([query.text for query in dev.queries])
-    by_query = {query.query_id: one for query, one in zip(dev.queries, scores, strict=True)}
-    return tune_lane_weights(by_query, dev.qrels, encoder.lane_weights)
 
 
 def further_slices(

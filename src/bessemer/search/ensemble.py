@@ -32,7 +32,10 @@ class LaneScores(NamedTuple):
 
     def hits(self, weights: LaneWeights, top_k: int) -> Hits:
         scores = weighted_sum(self.dense, self.sparse, self.multi_vector, weights)
-        return sort_hits(zip(self.passage_ids, scores.tolist(), strict=True))[:top_k]
+        kept = np.arange(len(scores))
+        if len(scores) > top_k:  # all that tie with the last place stay until the ids decide
+            kept = np.flatnonzero(scores >= np.partition(scores, -top_k)[-top_k])
+        return sort_hits((self.passage_ids[row], float(scores[row])) for row in kept.tolist())[:top_k]
 
 
 def weighted_sum(dense: Scores, sparse: Scores, multi_vector: Scores, weights: LaneWeights) -> Scores:
@@ -51,6 +54,11 @@ class LaneTuning:
     before: float
     best: float
     n_queries: int
+
+    def to_dict(self) -> dict[str, float]:
+        """For a report: ``weights`` by lane, and what they do on dev."""
+        figures = {"dev": self.dev, "dev_before": self.before, "dev_best": self.best, "n_queries": self.n_queries}
+        return {**self.weights._asdict(), **figures}
 
 
 def tune_lane_weights(scores: Mapping[str, LaneScores], qrels: Qrels, default: LaneWeights | None = None) -> LaneTuning:

@@ -75,14 +75,6 @@ class UnifiedRetriever:
             hits += [scores.hits(self.weights, top_k) for scores in self._scores_of(block, candidates)]
         return hits
 
-    def lane_scores(self, texts: Sequence[str], depth: int = LANE_DEPTH) -> list[LaneScores]:
-        """For every text the scores in every lane of what is among the ``depth`` best of any: what lane weights are
-        tuned on."""
-        queries = self.encode(texts)
-        return [
-            scores for block in self._blocks(queries) for scores in self._scores_of(block, self._found(block, depth))
-        ]
-
     def _blocks(self, queries: Encoded) -> Iterator[Encoded]:
         n_queries = len(token_vectors(queries))
         size = max(1, _BLOCK_BYTES // (12 * max(1, len(self.passage_ids))))

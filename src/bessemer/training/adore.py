@@ -6,14 +6,14 @@ passage is encoded twice, so hundreds of negatives cost little, and an index of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
@@ -23,7 +23,7 @@ from bessemer.training.dev_pool import OverPool, Tunable
 from bessemer.training.hardware import mini_batch_tokens
 from bessemer.training.losses import batch_loss
 from bessemer.training.mini_batches import Features, MiniBatches
-from bessemer.training.tasks import Batch, of_part, settled_batch_size, unused_scores
+from bessemer.training.tasks import Batch, dense_vectors, of_part, settled_batch_size, unused_scores
 
 SEARCHED = 65_536
 """Passages scored at once: a block of scores of 64 queries has 16 MiB."""
@@ -37,6 +37,8 @@ class FrozenPassagesTask:
         encoder = of_part(encoder, data.task, data.settings)
         config = data.settings or config
         self.name, self.epoch = data.name, 0
+        self.parts: Mapping[str, Tensor] = {}
+        self._encoder = encoder
         self.examples = TrainingSet(data.judged, data.passages, (), 0, seed)
         require_examples(self.examples, data.name)
         self._n_negatives = config.n_negatives
@@ -65,6 +67,9 @@ class FrozenPassagesTask:
     def mini_batches(self, batch: Batch) -> list[Features]:
         features: list[Features] = batch["features"]
         return features
+
+    def embed(self, model: nn.Module, features: Features) -> Tensor:
+        return dense_vectors(self._encoder, model, features)
 
     def loss(self, embeddings: Sequence[Tensor], batch: Batch) -> Tensor:
         """Over the positives of the batch and the nearest passages of each query that are not relevant to it."""

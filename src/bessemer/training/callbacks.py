@@ -19,6 +19,7 @@ from transformers.trainer_callback import ExportableState
 from bessemer.errors import BessemerError
 from bessemer.processes import Processes
 from bessemer.training.checkpoints import NEGATIVES_FILE, read_negatives, write_negatives
+from bessemer.training.lanes import Lanes
 from bessemer.training.sampling import TaskBatches
 from bessemer.training.tasks import RetrievalTask, Task
 
@@ -96,6 +97,17 @@ class RefreshNegatives(TrainerCallback):  # type: ignore[misc]
             file.parent.mkdir(parents=True, exist_ok=True)
             write_negatives([task.negatives for task in self._tasks], file)
         return changed
+
+
+class SelfDistillation(TrainerCallback):  # type: ignore[misc]
+    """Lets all lanes together teach each from a step on (BGE-M3, 2402.03216): new heads have little to teach."""
+
+    def __init__(self, lanes: Sequence[Lanes], start: int) -> None:
+        self._lanes, self._start = lanes, start
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        for lanes in self._lanes:
+            lanes.distils = state.global_step >= self._start
 
 
 class FiniteGradient(TrainerCallback):  # type: ignore[misc]

@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bessemer.config.finetune import Head
 from bessemer.draws import digest
 from bessemer.encoders.encoder import Encoder
+from bessemer.encoders.unified import UnifiedEncoder
 from bessemer.errors import ArtifactError
 from bessemer.measures import per_query
 from bessemer.processes import Processes
 from bessemer.search.exact import ExactSearch
 from bessemer.search.ranking import tie_priority
+from bessemer.training.lane_ranking import best_of_lanes
 from bessemer.types import Hits, Judged, Passage, Qrels, Query
 
 MEASURE = "nDCG@10"
 RANDOM_PASSAGES = 2000
+RANKED_BY: Mapping[Head, str] = {
+    "dense": "dense vectors",
+    "sparse": "sparse weights",
+    "multi": "token vectors",
+    "unified": "dense vectors, sparse weights and token vectors together",
+}
 
 
 @dataclass(frozen=True)
 class EvaluationPool:
     """Judged queries over a part of the corpus. ``statement`` says in words what the part is.
 
-    ``base`` holds the base model's own scores per query where they are known without encoding anything.
+    ``base`` holds the base model's own scores per query where they are known without encoding anything. ``head`` says
+    by what the passages are ranked: dense vectors, or what another head trains.
     """
 
     queries: tuple[Query, ...]
@@ -34,6 +44,13 @@ class EvaluationPool:
     passages: tuple[Passage, ...]
     statement: str
     base: tuple[float, ...] | None = None
+    head: Head = "dense"
+
+    def ranked_by(self, head: Head) -> EvaluationPool:
+        """The same pool; the base's scores, by dense vectors, are not known for another head."""
+        if head == self.head:
+            return self
+        return replace(self, head=head, base=None, statement=f"{self.statement}; ranked by {RANKED_BY[head]}")
 
     @property
     def measure(self) -> str:
@@ -44,17 +61,26 @@ class EvaluationPool:
 
     def scores(self, encoder: Encoder) -> NDArray[np.float64]:
         """nDCG@10 per query (Q,), exact search over the pool."""
-        queries = encoder.encode_queries([query.searched_text for query in self.queries]).dense
-        passages = encoder.encode_passages([passage.indexed_text for passage in self.passages]).dense
-        if queries is None or passages is None:
-            raise ArtifactError("the evaluation pool needs dense vectors, which this encoder does not give")
-        priority = tie_priority([passage.passage_id for passage in self.passages])
-        scores, found = ExactSearch(passages, priority=priority).top_k(queries, 10)
+        scores, found = self._best(encoder)
         results: dict[str, Hits] = {
             query.query_id: [(self.passages[p].passage_id, float(s)) for p, s in zip(found[i], scores[i], strict=True)]
             for i, query in enumerate(self.queries)
         }
         return _ndcg(results, self.qrels, self.queries)
+
+    def _best(self, encoder: Encoder) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """(Q, 10) scores and rows of the passages."""
+        queries = [query.searched_text for query in self.queries]
+        passages = [passage.indexed_text for passage in self.passages]
+        priority = tie_priority([passage.passage_id for passage in self.passages])
+        if self.head != "dense":
+            if not isinstance(encoder, UnifiedEncoder):
+                raise ArtifactError(f"the evaluation pool ranks by {RANKED_BY[self.head]}, which needs a unified model")
+            return best_of_lanes(encoder, self.head, queries, passages, priority)
+        left, right = encoder.encode_queries(queries).dense, encoder.encode_passages(passages).dense
+        if left is None or right is None:
+            raise ArtifactError("the evaluation pool needs dense vectors, which this encoder does not give")
+        return ExactSearch(right, priority=priority).top_k(left, 10)
 
     def by_task(self, scores: NDArray[np.float64]) -> dict[str, float]:
         return {}

@@ -49,9 +49,9 @@ class DistillationTask(RetrievalTask):
         if not any(len(own) > 1 for own in scored):
             message = "no train query has two scored passages, one of them its positive"
             raise DataError([Problem(where, None, "teacher_scores", message, FIX)])
-        found, self._settled = self._calibration(scored, settings, where)
+        self._calibrated, self._settled = self._calibration(scored, settings, where)
         normalised = self._encoder.similarity == "cosine"
-        self._teacher_loss = teacher_loss(settings, found, self._encoder.dimension, normalised=normalised)
+        self._teacher_loss = teacher_loss(settings, self._calibrated, self._encoder.dimension, normalised=normalised)
 
     def _unscored(self, example: int, where: str) -> Problem:
         query, positive = self.examples.pairs[example]

@@ -1,18 +1,20 @@
-"""Contrastive fine-tuning of a dense encoder, from judged pairs and mined negatives to a folder that loads anywhere."""
+"""Contrastive fine-tuning of an encoder, from judged pairs and mined negatives to a folder that loads anywhere."""
 
 from __future__ import annotations
 
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.lanes import LaneWeights
 from bessemer.encoders.two_towers import TwoTowerEncoder, join_towers, untrainable
+from bessemer.encoders.unified import UnifiedEncoder
 from bessemer.processes import Processes
 from bessemer.training.adore import FrozenPool
 from bessemer.training.batches import TrainingData
@@ -20,8 +22,10 @@ from bessemer.training.checkpoints import last_whole_checkpoint
 from bessemer.training.cpu import fast_training
 from bessemer.training.dev_pool import DevPool, ScoredByFirst
 from bessemer.training.distributed import joined_processes
+from bessemer.training.freezing import frozen_encoder
 from bessemer.training.hardware import claim_checkpoints, peak_memory_bytes, require_room_for_checkpoints
 from bessemer.training.interpolation import Interpolation, choose_alpha
+from bessemer.training.lane_tuning import tuned_lanes
 from bessemer.training.lora import lora
 from bessemer.training.open_trainer import open_trainer
 from bessemer.training.pair_task import PairData
@@ -59,6 +63,7 @@ class TrainingReport:
     dev_pool: str
     interpolation: Interpolation | None
     notes: tuple[str, ...]
+    lane_weights: Mapping[str, float] | None = None  # of --head unified, with what they do on dev
 
 
 @dataclass(frozen=True)
@@ -105,14 +110,15 @@ def finetune(
     Several processes that `join_processes` joined train together, and the first one writes.
 
     With ``selection`` (and anything in its dev pool) the best checkpoint by the pool's measure is kept, training stops
-    early, and the weights are mixed with the base's; without, the last weights are saved. Raises DataError when no
-    query has a relevant passage or all pairs the same score, BessemerError when the loss is no longer a number,
-    ConfigError for a model of two towers.
+    early, the weights are mixed with the base's, and the lane weights of a unified model are tuned; without, the last
+    weights are saved. Raises DataError when no query has a relevant passage or all pairs the same score, BessemerError
+    when the loss is no longer a number, ConfigError for a model of two towers.
     """
     if isinstance(encoder, TwoTowerEncoder):
         raise untrainable(encoder)
     if selection and not len(selection.dev):
         selection = None
+    pool = selection.dev if selection else None
     frozen = encoder.independent_copy() if config.frozen_passages else None
     if selection and frozen:
         selection = selection.with_passages_of(frozen)
@@ -123,7 +129,11 @@ def finetune(
     base = encoder.copy_weights()
     interpolation = None
     try:
-        with lora(encoder, config, seed), gradient_checkpointing(encoder, config.gradient_checkpointing):
+        with (
+            frozen_encoder(encoder, config.freeze_encoder),
+            lora(encoder, config, seed),
+            gradient_checkpointing(encoder, config.gradient_checkpointing),
+        ):
             with processes.first_ahead():
                 require_room_for_checkpoints(encoder, folder, config.save_total_limit)
                 claim_checkpoints(checkpoints)
@@ -135,11 +145,24 @@ def finetune(
                 encoder, base, selection.dev, selection.general, selection.margin, trainer.best_scores
             )
             log.info("interpolation: alpha %g (%s)", interpolation.alpha, interpolation.reason)
-        whole = join_towers(encoder, frozen.model) if frozen else encoder
-        processes.from_first(lambda: whole.save(folder / "model"))
+        lane_weights = None
+        if pool and config.head == "unified" and isinstance(encoder, UnifiedEncoder):
+            lane_weights = processes.from_first(lambda: tuned_lanes(encoder, pool).to_dict())
+        processes.from_first(lambda: _whole(encoder, frozen, lane_weights).save(folder / "model"))
     finally:
         encoder.load_weights(base)
-    return Tuned(folder / "model", _report(trainer, selection, interpolation))
+    return Tuned(folder / "model", replace(_report(trainer, selection, interpolation), lane_weights=lane_weights))
+
+
+def _whole(
+    encoder: DenseEncoder, frozen: DenseEncoder | None, lane_weights: Mapping[str, float] | None
+) -> DenseEncoder:
+    """What is saved: the encoder with all that belongs to it."""
+    if frozen:
+        return join_towers(encoder, frozen.model)
+    if lane_weights and isinstance(encoder, UnifiedEncoder):
+        return encoder.with_settings(lane_weights=LaneWeights(*(lane_weights[lane] for lane in LaneWeights._fields)))
+    return encoder
 
 
 def discard_checkpoints(tuned: Tuned) -> None:
@@ -151,7 +174,7 @@ def _report(
     trainer: ContrastiveTrainer, selection: Selection | None, interpolation: Interpolation | None
 ) -> TrainingReport:
     state, arguments = trainer.state, trainer.args
-    losses = [{"step": entry["step"], "loss": entry["loss"]} for entry in state.log_history if "loss" in entry]
+    losses = [_loss_point(entry) for entry in state.log_history if "loss" in entry]
     dev = [_dev_point(entry) for entry in state.log_history if f"eval_{trainer.measure}" in entry]
     if interpolation is not None:
         dev.insert(0, {"step": 0, trainer.measure: interpolation.base.dev, **_base_by_task(selection)})
@@ -180,6 +203,11 @@ def _report(
         interpolation=interpolation,
         notes=tuple(note for task in trainer.tasks for note in _notes(task)),
     )
+
+
+def _loss_point(entry: Mapping[str, float]) -> dict[str, float]:
+    """The step with its loss, and the parts of it where it has any."""
+    return {"step": entry["step"], **{name: value for name, value in entry.items() if name.split("_")[0] == "loss"}}
 
 
 def _dev_point(entry: Mapping[str, float]) -> dict[str, float]:

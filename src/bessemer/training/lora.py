@@ -16,6 +16,7 @@ from torch import nn
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import ConfigError
+from bessemer.training.freezing import head_parameters
 
 log = logging.getLogger("bessemer")
 
@@ -30,8 +31,9 @@ Adapted = tuple[nn.Module, str, Any]  # parent, name in it, peft's layer around 
 
 @contextmanager
 def lora(encoder: DenseEncoder, config: FinetuneConfig, seed: int) -> Iterator[None]:
-    """Within it only adapters train, one beside every linear layer of attention and MLP, drawn by ``seed``; at its end,
-    also after an error, they are added to the weights and gone. With rank 0 nothing happens.
+    """Within it only adapters train, one beside every linear layer of attention and MLP, drawn by ``seed``, and heads
+    where there are any; at its end, also after an error, they are added to the weights and gone. With rank 0 nothing
+    happens.
 
     Raises ConfigError for a model without linear layers (static ones), and without peft.
     """
@@ -87,6 +89,8 @@ def _inject(encoder: DenseEncoder, config: FinetuneConfig, seed: int) -> None:
     )
     torch.manual_seed(seed)
     inject_adapter_in_model(settings, _transformer(encoder), ADAPTER)
+    for parameter in head_parameters(encoder):
+        parameter.requires_grad_(True)
     parameters = list(encoder.model.parameters())
     n_trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     log.info(

@@ -23,6 +23,7 @@ from bessemer.training.pair_task import PairData, PairTask
 from bessemer.training.sampling import Share, TaskBatches
 from bessemer.training.tasks import RetrievalTask, Task
 from bessemer.training.trainer import ContrastiveTrainer
+from bessemer.training.unified_task import UnifiedDistillationTask, UnifiedTask
 
 
 def open_trainer(
@@ -59,9 +60,16 @@ def _task(
         data = replace(data, settings=_of_all(n_processes, data.settings, encoder))
     if isinstance(data, PairData):
         return PairTask(data, encoder, config)
-    if (data.settings or config).loss in FOR_TEACHERS:
-        return DistillationTask(data, encoder, config, seed)
-    return (FrozenPassagesTask if config.frozen_passages else RetrievalTask)(data, encoder, config, seed)
+    return _kind(data.settings or config)(data, encoder, config, seed)
+
+
+def _kind(config: FinetuneConfig) -> type[RetrievalTask] | type[FrozenPassagesTask]:
+    from_teacher = config.loss in FOR_TEACHERS
+    if config.head != "dense":
+        return UnifiedDistillationTask if from_teacher else UnifiedTask
+    if from_teacher:
+        return DistillationTask
+    return FrozenPassagesTask if config.frozen_passages else RetrievalTask
 
 
 def _of_all(n_processes: int, config: FinetuneConfig, encoder: DenseEncoder) -> FinetuneConfig:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
@@ -17,7 +17,7 @@ from bessemer.formats.pairs import JudgedPairs, LabelledPair
 from bessemer.training.hardware import mini_batch_tokens
 from bessemer.training.losses import pair_loss
 from bessemer.training.mini_batches import Features, MiniBatches
-from bessemer.training.tasks import Batch, of_part, settled_batch_size
+from bessemer.training.tasks import Batch, dense_vectors, of_part, settled_batch_size
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class PairTask:
 
     def __init__(self, data: PairData, encoder: DenseEncoder, config: FinetuneConfig) -> None:
         """Raises DataError where all pairs have the same score, ConfigError for a loss that does not fit."""
+        if config.head != "dense":
+            message = (
+                f"--head {config.head}: learns from queries with passages; pairs train dense vectors, leave it out"
+            )
+            raise ConfigError(message)
         if config.frozen_passages:
             raise ConfigError("finetune.frozen_passages: pairs have no query side, which it trains; leave it out")
         encoder = of_part(encoder, data.task, data.settings)
@@ -47,6 +52,8 @@ class PairTask:
         require_difference(data.pairs, f"train {data.name}".strip())
         self.name = data.name
         self.epoch = 0
+        self.parts: Mapping[str, Tensor] = {}
+        self._encoder = encoder
         self._pairs = data.pairs
         texts = list(dict.fromkeys(text for pair in data.pairs for text in (pair.left, pair.right)))
         row = {text: i for i, text in enumerate(texts)}
@@ -84,6 +91,9 @@ class PairTask:
     def mini_batches(self, batch: Batch) -> list[Features]:
         features: list[Features] = batch["texts"]["features"]
         return features
+
+    def embed(self, model: nn.Module, features: Features) -> Tensor:
+        return dense_vectors(self._encoder, model, features)
 
     def loss(self, embeddings: Sequence[Tensor], batch: Batch) -> Tensor:
         vectors = torch.cat(list(embeddings))[batch["texts"]["order"]]

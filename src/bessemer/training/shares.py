@@ -46,14 +46,17 @@ def own_share(mini_batches: Sequence[Features], processes: Processes) -> list[Fe
 def all_embeddings(
     own: Sequence[Tensor], mini_batches: Sequence[Features], device: str, processes: Processes
 ) -> Sequence[Tensor]:
-    """Embeddings (n, d) per mini-batch, from those of ``own_share`` in every process. Gradients reach one's own."""
+    """Embeddings (n, d) per mini-batch, from those of ``own_share`` in every process. Gradients reach one's own.
+
+    Where mini-batches have rows of different lengths, all have the longest's afterwards, with zeros at their ends.
+    """
     if processes.n == 1:
         return own
     all_well(device, processes)
     sizes = [n_texts(features) for features in mini_batches]
-    gathered: Tensor = _Gather.apply(  # type: ignore[no-untyped-call]
-        torch.cat(list(own)), sum(sizes), processes
-    )
+    width = _largest(max(rows.shape[1] for rows in own), device)
+    padded = torch.cat([F.pad(rows, (0, width - rows.shape[1])) for rows in own])
+    gathered: Tensor = _Gather.apply(padded, sum(sizes), processes)  # type: ignore[no-untyped-call]
     return torch.split(gathered, sizes)
 
 
@@ -88,6 +91,13 @@ def out_of_memory(device: str, processes: Processes) -> None:
     """Tell those who wait in `all_well`, whichever exchange they are at."""
     if processes.n > 1:
         _agreed(False, device)
+
+
+def _largest(number: int, device: str) -> int:
+    """Of all processes."""
+    largest = torch.tensor(number, device=device)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest)
 
 
 def _agreed(well: bool, device: str) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
@@ -32,6 +33,8 @@ class Task(Protocol):
     name: str
     batch_size: int
     epoch: int
+    parts: Mapping[str, Tensor]
+    """Of the last loss, by name, without gradients; empty where a loss has none."""
 
     @property
     def pieces(self) -> MiniBatches:
@@ -45,8 +48,12 @@ class Task(Protocol):
     def mini_batches(self, batch: Batch) -> list[Features]:
         """What is encoded, piece by piece."""
 
+    def embed(self, model: nn.Module, features: Features) -> Tensor:
+        """What the loss needs of each text of a mini-batch, one row per text. ``model``: the encoder's, as the trainer
+        runs it."""
+
     def loss(self, embeddings: Sequence[Tensor], batch: Batch) -> Tensor:
-        """Of the embeddings (n, d) of all mini-batches, in their order; the mean over the batch's examples."""
+        """Of the embeddings (n rows each) of all mini-batches, in their order; the mean over the batch's examples."""
 
     def write(self, examples: Sequence[int], folder: Path) -> Path:
         """A batch as a file for a person to read."""
@@ -82,6 +89,12 @@ def settled_batch_size(
     return chosen
 
 
+def dense_vectors(encoder: DenseEncoder, model: nn.Module, features: Features) -> Tensor:
+    """(n, d) of a mini-batch, as the encoder gives them: many cosine models have no module for it."""
+    found: Tensor = model(features)["sentence_embedding"].float()[:, : encoder.dimension]
+    return F.normalize(found, dim=-1) if encoder.similarity == "cosine" else found
+
+
 def sides(embeddings: Sequence[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
     """Queries (B, d) and passages (P, d) of a batch of a Collator, in its order."""
     n_queries = len(batch["queries"]["features"])
@@ -106,6 +119,7 @@ class RetrievalTask:
         config = data.settings or config
         self.name = data.name
         self.miner = data.miner
+        self.parts: Mapping[str, Tensor] = {}
         self.examples = TrainingSet(data.judged, data.passages, data.negatives, config.n_negatives, seed)
         require_examples(self.examples, data.name)
         if config.loss == "triplet" and not any(self.examples.mined):
@@ -146,6 +160,9 @@ class RetrievalTask:
 
     def mini_batches(self, batch: Batch) -> list[Features]:
         return [*batch["queries"]["features"], *batch["passages"]["features"]]
+
+    def embed(self, model: nn.Module, features: Features) -> Tensor:
+        return dense_vectors(self._encoder, model, features)
 
     def loss(self, embeddings: Sequence[Tensor], batch: Batch) -> Tensor:
         return self._batch_loss(*sides(embeddings, batch), batch["positives"], batch["excluded"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from itertools import accumulate
@@ -15,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
@@ -31,6 +31,7 @@ from bessemer.training.callbacks import (
     FiniteGradient,
     Progress,
     RefreshNegatives,
+    SelfDistillation,
     TrainingClock,
     not_finite,
 )
@@ -44,6 +45,7 @@ from bessemer.training.mini_batches import Features
 from bessemer.training.sampling import TaskBatches
 from bessemer.training.tasks import Batch, RetrievalTask, Task
 from bessemer.training.trackers import open_trackers
+from bessemer.training.unified_task import UnifiedDistillationTask, UnifiedTask
 
 log = logging.getLogger("bessemer")
 
@@ -73,6 +75,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         self._mining = mining if config.refresh_steps else []
         self._was_halved = False
         self._n_examples = 0  # trained on in this process
+        self._parts: dict[str, list[Tensor]] = defaultdict(list)  # of the losses since the last log
         self._logged = (0, 0, 0)  # what `_counts` was at the last log
         self.best_scores: NDArray[np.float64] | None = None  # per dev query, of the best weights of this process
         self._progress = Progress(self.measure)
@@ -81,6 +84,9 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         if self._mining:
             every = count_of(config.refresh_steps, arguments.max_steps)
             callbacks.insert(0, RefreshNegatives(self._mining, every, self._processes))  # its time is training's
+        unified = [task.lanes for task in tasks if isinstance(task, UnifiedTask | UnifiedDistillationTask)]
+        if unified and config.self_distillation:
+            callbacks.append(SelfDistillation(unified, count_of(config.self_distillation_start, arguments.max_steps)))
         if dev_pool is not None:
             callbacks.append(EarlyStoppingCallback(config.early_stopping_patience))
         examples = Examples(self._offsets[-1])
@@ -158,6 +164,8 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             raise not_finite("loss", float(loss), self.state.global_step + 1, where)
         shares.sum_gradients(model, self._processes)
         self._n_examples += len(examples)
+        for name, part in task.parts.items():
+            self._parts[name].append(part)
         return loss
 
     def _located(self, indices: Sequence[int]) -> tuple[Task, list[int]]:
@@ -179,7 +187,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         with self.compute_loss_context_manager():
             return cached_backward(
                 shares.own_share(mini_batches, self._processes),
-                lambda features: self._embed(model, features),
+                lambda features: self._embed(task, model, features),
                 lambda own: self._loss_of(task, own, mini_batches, batch),
                 self.accelerator.backward,
             )
@@ -187,24 +195,26 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
         task: Task = inputs["task"]
         mini_batches = task.mini_batches(inputs)
-        own = [self._embed(model, features) for features in shares.own_share(mini_batches, self._processes)]
+        own = [self._embed(task, model, features) for features in shares.own_share(mini_batches, self._processes)]
         return self._loss_of(task, own, mini_batches, inputs)
 
     def _loss_of(self, task: Task, own: Sequence[Tensor], mini_batches: Sequence[Features], batch: Batch) -> Tensor:
         """The loss of the whole batch, from this process's embeddings of it."""
         device = self._encoder.device
         embeddings = shares.all_embeddings(own, mini_batches, device, self._processes)
-        with shares.draws_of(self.args.seed, self.state.global_step, device):
+        with self.accelerator.autocast(), shares.draws_of(self.args.seed, self.state.global_step, device):
             return task.loss(embeddings, batch)
 
-    def _embed(self, model: nn.Module, features: dict[str, Tensor]) -> Tensor:
-        """Embeddings (n, d) of a mini-batch, as the encoder gives them: many cosine models have no module for it."""
-        found = model(features)["sentence_embedding"].float()[:, : self._encoder.dimension]
-        return F.normalize(found, dim=-1) if self._encoder.similarity == "cosine" else found
+    def _embed(self, task: Task, model: nn.Module, features: Features) -> Tensor:
+        with self.accelerator.autocast():
+            return task.embed(model, features)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """With a loss also the speed and the share of padding since the last one, under their names in the report."""
+        """With a loss also its parts, the speed and the share of padding since the last one, under their names in the
+        report."""
         if "loss" in logs:
+            logs |= {name: float(torch.stack(values).mean()) for name, values in self._parts.items()}
+            self._parts.clear()
             pieces = [task.pieces for task in self.tasks]
             counts = (self._n_examples, sum(p.n_tokens for p in pieces), sum(p.n_padded_tokens for p in pieces))
             examples, tokens, padded = (now - before for now, before in zip(counts, self._logged, strict=True))

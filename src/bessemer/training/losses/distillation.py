@@ -33,7 +33,16 @@ def distillation(
     """
     with torch.autocast(device_type=queries.device.type, enabled=False):
         logits = scores_of(candidates, queries.float(), passages.float()) / temperature
-        is_candidate = torch.isfinite(teacher)
-        log_shares = logits.masked_fill(~is_candidate, float("-inf")).log_softmax(dim=1)
-        weights = teacher_weights(teacher, teacher_temperature)
-        return -(weights * torch.where(is_candidate, log_shares, 0.0)).sum(dim=1).mean()
+        return of_candidates(logits, teacher, teacher_temperature)
+
+
+def of_candidates(logits: Tensor, teacher: Tensor, teacher_temperature: float) -> Tensor:
+    """The loss of ``distillation`` from the logits (B, K) of the candidates that ``teacher`` (B, K) has scored."""
+    logits = logits.masked_fill(~torch.isfinite(teacher), float("-inf"))
+    return soft_cross_entropy(logits, teacher_weights(teacher, teacher_temperature))
+
+
+def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean over rows of ``-sum_j targets_j log softmax(logits)_j``; a column at -inf adds nothing."""
+    log_shares = logits.log_softmax(dim=1).masked_fill(torch.isneginf(logits), 0.0)
+    return -(targets * log_shares).sum(dim=1).mean()

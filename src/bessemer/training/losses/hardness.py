@@ -33,7 +33,7 @@ def hardness_weighted(
     """
     with torch.autocast(device_type=queries.device.type, enabled=False):
         queries, passages = queries.float(), passages.float()
-        logits = masked_logits(queries, passages, positives, excluded, temperature)
+        logits = masked_logits(queries @ passages.T, positives, excluded, temperature)
         is_positive = F.one_hot(positives, num_classes=len(passages)).bool()
         positive = logits.gather(1, positives[:, None]).squeeze(1)
         negatives = logits.masked_fill(is_positive, float("-inf"))

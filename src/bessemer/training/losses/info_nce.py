@@ -34,7 +34,7 @@ def info_nce(
     """
     with torch.autocast(device_type=queries.device.type, enabled=False):
         queries, passages = queries.float(), passages.float()
-        logits = masked_logits(queries, passages, positives, excluded, temperature)
+        logits = masked_logits(queries @ passages.T, positives, excluded, temperature)
         own = passages[positives]
         answered = excluded[:, positives] | (positives[:, None] == positives)  # (B, B): j's positive answers i
         columns = [logits]
@@ -50,8 +50,7 @@ def info_nce(
         return (loss + F.cross_entropy(reverse, torch.arange(len(queries), device=queries.device))) / 2
 
 
-def masked_logits(queries: Tensor, passages: Tensor, positives: Tensor, excluded: Tensor, temperature: float) -> Tensor:
+def masked_logits(scores: Tensor, positives: Tensor, excluded: Tensor, temperature: float) -> Tensor:
     """(B, P) scores over the temperature, -inf where a passage is excluded and is not the positive."""
-    logits = queries @ passages.T / temperature
-    keep_positive = F.one_hot(positives, num_classes=len(passages)).bool()
-    return logits.masked_fill(excluded & ~keep_positive, float("-inf"))
+    keep_positive = F.one_hot(positives, num_classes=scores.shape[1]).bool()
+    return (scores / temperature).masked_fill(excluded & ~keep_positive, float("-inf"))

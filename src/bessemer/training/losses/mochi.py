@@ -32,7 +32,7 @@ def mochi(
     """
     with torch.autocast(device_type=queries.device.type, enabled=False):
         queries, passages = queries.float(), passages.float()
-        logits = masked_logits(queries, passages, positives, excluded, temperature)
+        logits = masked_logits(queries @ passages.T, positives, excluded, temperature)
         is_positive = F.one_hot(positives, num_classes=len(passages)).bool()
         hardness = logits.detach().masked_fill(is_positive, float("-inf"))
         scores, hardest = hardness.topk(min(HARDEST, len(passages)), dim=1)  # (B, h)
