@@ -58,8 +58,9 @@ class Job:
         }
 
 
-def bessemer(job: Job, *, cpu_path: bool = True) -> dict[str, Any]:
-    """Our trainer as it is; without the CPU path of `bessemer.training.cpu`, with plain attention of torch."""
+def bessemer(job: Job, *, cpu_path: bool = True, **more: Any) -> dict[str, Any]:
+    """Our trainer as it is; without the CPU path of `bessemer.training.cpu`, with plain attention of torch. ``more``:
+    settings of FinetuneConfig."""
     from bessemer.config import FinetuneConfig
     from bessemer.encoders.load import load_encoder
     from bessemer.training.batches import TrainingData
@@ -68,7 +69,7 @@ def bessemer(job: Job, *, cpu_path: bool = True) -> dict[str, Any]:
 
     encoder = load_encoder(str(job.base), device="cpu", max_length=LENGTH)
     names = ("max_steps", "per_device_train_batch_size", "learning_rate", "weight_decay", "warmup_steps")
-    config = FinetuneConfig(temperature=TEMPERATURE, **{name: job.settings()[name] for name in names})
+    config = FinetuneConfig(temperature=TEMPERATURE, **{name: job.settings()[name] for name in names}, **more)
     trainer = open_trainer([TrainingData(*judged(job.rows()))], encoder, None, config, 0, job.folder / "run")
     trainer.args.save_strategy, trainer.args.logging_steps = "no", 1
     transformer = encoder.model[0].model
@@ -173,6 +174,7 @@ def measured(
     config = transformer.config
     return {
         "seconds": [meter.times[i + 1] - meter.times[i] for i in range(first, last)],
+        "cpu_seconds": [meter.cpu_times[i + 1] - meter.cpu_times[i] for i in range(first, last)],
         "losses": losses[first:last],
         "padded_token_share": 1 - real / padded,
         "peak_memory_mib": peak_memory_mib(),
@@ -186,6 +188,7 @@ class Meter(TrainerCallback):
 
     def __init__(self, transformer: PreTrainedModel) -> None:
         self.times: list[float] = []
+        self.cpu_times: list[float] = []
         self.tokens: list[tuple[int, int]] = []  # with padding, without
         self._padded = self._real = 0
         self._pad_id = transformer.config.pad_token_id
@@ -193,6 +196,7 @@ class Meter(TrainerCallback):
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         self.times.append(time.perf_counter())
+        self.cpu_times.append(time.process_time())
         self.tokens.append((self._padded, self._real))
 
     on_step_end = on_train_begin
