@@ -28,6 +28,7 @@ from bessemer.training.dev_pool import EvaluationPool
 from bessemer.training.finetune import Selection, Tuned, finetune
 from bessemer.training.open_trainer import open_trainer
 from bessemer.training.sampling import Share
+from bessemer.training.tasks import Task
 from bessemer.training.trainer import ContrastiveTrainer
 from bessemer.types import Judged, Passage, Query
 
@@ -263,10 +264,12 @@ def test_out_of_memory_halves_the_mini_batch_and_says_so(
 ) -> None:
     plain = ContrastiveTrainer._embed
 
-    def small_memory(self: ContrastiveTrainer, model: nn.Module, features: dict[str, torch.Tensor]) -> torch.Tensor:
+    def small_memory(
+        self: ContrastiveTrainer, task: Task, model: nn.Module, features: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
         if features["input_ids"].numel() > limit:
             raise torch.OutOfMemoryError
-        return plain(self, model, features)
+        return plain(self, task, model, features)
 
     limit = 20
     monkeypatch.setattr(ContrastiveTrainer, "_embed", small_memory)

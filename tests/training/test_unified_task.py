@@ -230,3 +230,27 @@ def test_what_does_not_fit_is_refused(tiny_bert_model: Path, tmp_path: Path) -> 
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         FinetuneConfig(**settings)
+
+
+def test_a_teacher_s_target_is_set_for_the_ensemble(tiny_bert_model: Path, tmp_path: Path) -> None:
+    """Query by query: the cross-entropy of the ensemble over its scored candidates, and a fifth of the unified loss."""
+    encoder = unified_world.opened(tiny_bert_model)
+    settings = {"loss": "distillation", "n_negatives": 3, "teacher_temperature": 0.7, "temperature": 0.1}
+    config = FinetuneConfig(head="unified", self_distillation=False, bf16=False, **settings)
+    (task,) = open_trainer([judged_by_a_teacher()], encoder, None, config, 42, tmp_path).tasks
+    batch = task.batch(range(16))
+    embeddings = [task.embed(encoder.model, features) for features in task.mini_batches(batch)]
+    scores = task.lanes.scores(embeddings, batch)
+    together = scores["dense"] + 0.3 * scores["sparse"] + scores["multi_vector"]
+    of_teacher = torch.zeros(())
+    for row, columns, teacher in zip(together, batch["candidates"], batch["teacher"], strict=True):
+        scored = torch.isfinite(teacher)
+        if scored.any():
+            weights = (teacher[scored] / 0.7).softmax(dim=0)
+            logits = row[columns[scored]] / 0.1
+            of_teacher = of_teacher + (weights * (logits.logsumexp(dim=0) - logits)).sum() / len(together)
+    own, parts = task.lanes.loss(scores, batch)
+    loss = task.loss(embeddings, batch)
+    assert loss.item() == pytest.approx((of_teacher + 0.2 * own).item(), rel=1e-5)
+    assert task.parts["loss_teacher"].item() == pytest.approx(of_teacher.item(), rel=1e-5)
+    assert parts.keys() | {"loss_teacher"} == task.parts.keys()

@@ -94,6 +94,8 @@ def training_summary(result: Mapping[str, Any], out: str) -> str:
     if result["interpolation"]:
         chosen = result["interpolation"]
         lines.append(textwrap.fill(f"interpolation: alpha {chosen['alpha']:g} ({chosen['reason']})", WIDTH))
+    if result["lane_weights"]:
+        lines.append(_lane_weights(result["lane_weights"]))
     lines += [_note(text) for text in (*result["data"]["warnings"], *result["notes"])]
     return "\n".join([*lines, f"model   {out}", f"figures {out}/training.json"])
 
@@ -233,6 +235,12 @@ def answer_summary(result: Mapping[str, Any]) -> str:
     if result["cached"]:
         lines.append(_note(f"answered before, as: {result['cached']}"))
     return "\n".join(lines)
+
+
+def _lane_weights(tuned: Mapping[str, Any]) -> str:
+    lanes = ", ".join(f"{lane} {tuned[lane]:g}" for lane in ("dense", "sparse", "multi_vector"))
+    gain = f"dev {tuned['dev_before']:.4f} -> {tuned['dev']:.4f}, the best of all tried {tuned['dev_best']:.4f}"
+    return textwrap.fill(f"lane weights: {lanes} ({gain})", WIDTH)
 
 
 def _verdict(verdict: Mapping[str, Any]) -> str:
