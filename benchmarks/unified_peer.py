@@ -42,7 +42,7 @@ def peer(arguments: argparse.Namespace) -> dict[str, Any]:
     run(prepare, arguments.data / "beir" / "pubmedqa", folder, arguments.peer_batch * (WARMUP + STEPS))
     result: dict[str, Any] = {
         "batch": arguments.peer_batch,
-        "rounds": arguments.peer_rounds,
+        "rounds": arguments.rounds,
         "target": {"examples_per_second_ratio": TARGET_RATIO},
     }
     for model in MODELS:
@@ -52,7 +52,7 @@ def peer(arguments: argparse.Namespace) -> dict[str, Any]:
             kind: compared(
                 [
                     {name: run(contestant, job, None, distils) for name, contestant in CONTESTANTS.items()}
-                    for _ in range(arguments.peer_rounds)
+                    for _ in range(arguments.rounds)
                 ],
                 {name: run(contestant, check, False, distils) for name, contestant in CONTESTANTS.items()},
             )
