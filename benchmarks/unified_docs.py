@@ -13,6 +13,8 @@ Row = tuple[str, str, str]
 def lines(report: Report) -> list[str]:
     rows = [row for name, of_section in ROWS.items() if name in report for row in of_section(report[name])]
     missing = [name for name in (*ROWS, "storage") if name not in report]
+    if not report:
+        return ["", "The numbers are still to be measured.", ""]
     found = ["", "Written by `python benchmarks/unified.py --data $BESSEMER_DATA --write-docs`, which says how;"]
     found += [f"all figures: `benchmarks/unified.json`. {machines(report)}", ""]
     if rows:
@@ -29,7 +31,7 @@ def machines(report: Report) -> str:
         f"{m['cpu']}, {m['torch_threads']} threads, {'bf16' if m['native_bf16'] else 'float32'}"
         for m in (section["machine"] for section in report.values())
     }
-    return f"Machine: {'; '.join(sorted(facts))}." if facts else ""
+    return f"Machine: {'; '.join(sorted(facts))}."
 
 
 def of_encode(found: Report) -> list[Row]:
@@ -79,7 +81,7 @@ def of_peer(found: Report) -> list[Row]:
         return [("training, to FlagEmbedding's M3 trainer", found["left_out"], "")]
     return [
         (
-            f"training {model} at batch {found['batch']}, {kind}, to FlagEmbedding 1.4.2's M3 trainer",
+            f"training {model} at batch {found['batch']}, {kind}, to FlagEmbedding {found['FlagEmbedding']}'s M3 trainer",
             f"{one['examples_per_second_ratio']:.1f}x the examples per second, "
             f"{one['peak_memory_mib']['bessemer'] / one['peak_memory_mib']['FlagEmbedding']:.2f}x its memory",
             f"at least {target(found):g}x",

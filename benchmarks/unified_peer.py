@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def peer(arguments: argparse.Namespace) -> dict[str, Any]:
     run = partial(alone, log=folder / "output.txt")
     run(prepare, arguments.data / "beir" / "pubmedqa", folder, arguments.peer_batch * (WARMUP + STEPS))
     result: dict[str, Any] = {
+        "FlagEmbedding": version(PEER),
         "batch": arguments.peer_batch,
         "rounds": arguments.rounds,
         "target": {"examples_per_second_ratio": TARGET_RATIO},
