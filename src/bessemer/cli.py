@@ -248,6 +248,7 @@ def ask(
     index: Annotated[list[str], typer.Option(help="folder of the index; several: the model says which to search")],
     top_k: Annotated[int, typer.Option(help="how many passages the answer may rest on")] = 6,
     rewrite: Annotated[str, typer.Option(help="lanes more: keywords, multi-query, hyde, with commas between")] = "",
+    feedback: Annotated[str | None, typer.Option(help="JSONL of what people found helpful, to rewrite by")] = None,
     cache: Annotated[bool, typer.Option(help="answer again what was asked before")] = True,
 ) -> None:
     """An answer from the documents with numbered citations, or that they hold none."""
@@ -255,7 +256,7 @@ def ask(
     from bessemer.recipes.summary import answer_summary
 
     ways = [way.strip() for way in rewrite.split(",") if way.strip()]
-    result = run(call.config, index, question, top_k=top_k, ways=ways, use_cache=cache)
+    result = run(call.config, index, question, top_k=top_k, ways=ways, feedback=feedback, use_cache=cache)
     call.answer(result, answer_summary(result))
 
 

@@ -12,9 +12,11 @@ import pytest
 
 from bessemer.config import Config
 from bessemer.errors import ConfigError, ServiceError
+from bessemer.formats.lines import write_jsonl
 from bessemer.recipes.ask import ask
 from bessemer.recipes.index import index
 from bessemer.recipes.summary import WIDTH, answer_summary
+from bessemer.search.index import open_index
 from scripted_llm import Answer, chat, fault, serving
 
 Configure = Callable[..., Config]
@@ -184,3 +186,29 @@ def test_several_indexes_of_which_the_model_chooses(indexed: Callable[..., Confi
 def test_without_an_index(indexed: Callable[..., Config]) -> None:
     with serving(diligent) as server, pytest.raises(ConfigError, match="needs --index"):
         ask(indexed(server.url), [], "why?")
+
+
+def test_what_people_found_helpful_is_an_example(
+    indexed: Callable[..., Config], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    feedback = tmp_path / "feedback.jsonl"
+    with serving(diligent) as server:
+        config = indexed(server.url)
+        passages = {passage.doc_id: key for key, passage in open_index(config.out).passages.items()}
+        lines = [
+            {"query": "How do I clean the sieve?", "passage_id": passages["filter.md"], "helpful": True},
+            {"query": "What does E17 mean?", "passage_id": passages["codes.md"], "helpful": False},
+            {"query": "Elsewhere?", "passage_id": "nowhere", "helpful": True},
+        ]
+        write_jsonl(feedback, lines)
+        ask(config, [config.out], "Wie wird das Sieb gereinigt?", ways=["keywords"], feedback=str(feedback))
+        asked = server.users()[0]
+        write_jsonl(feedback, lines[1:])
+        found = ask(config, [config.out], "Wie wird der Motor frei?", ways=["keywords"], feedback=str(feedback))
+    assert asked.count("<example ") == 1
+    assert "How do I clean the sieve?" in asked
+    assert "rinse" in asked
+    assert "E17" not in asked
+    assert asked.endswith("</query " + asked.rsplit(" ", 1)[1])
+    assert found["rewritten"]["keywords"]
+    assert "no examples to rewrite by" in caplog.text

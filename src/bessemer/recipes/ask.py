@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,16 +14,51 @@ import numpy as np
 from bessemer.answers.answer import Answer, answer_request, read_answer
 from bessemer.answers.answer_cache import AnswerCache, Evidence
 from bessemer.config import Config
-from bessemer.errors import ConfigError, ServiceError
+from bessemer.encoders.cache import CachedEncoder
+from bessemer.encoders.dense import DenseEncoder
+from bessemer.errors import ConfigError, DataError, ServiceError
 from bessemer.llm.client import Client
+from bessemer.questions.own import own_questions
 from bessemer.recipes.generated import open_llm
 from bessemer.search.index import Index, open_index
 from bessemer.search.retriever import unit_length
-from bessemer.search.rewrite import Rewritten, rewrite
+from bessemer.search.rewrite import Example, Rewritten, rewrite
+from bessemer.search.rewriting_examples import examples_near
 from bessemer.search.routing import route, search_all
+
+log = logging.getLogger("bessemer")
 
 REWRITE_SECONDS = 4.0
 """What people will wait for a better query."""
+
+
+@dataclass(frozen=True)
+class Rewriting:
+    """How a question is rewritten. ``feedback``: a file of judged questions, whose vectors are kept in ``cache``."""
+
+    ways: tuple[str, ...]
+    feedback: str | None
+    cache: Path
+
+    def of(self, question: str, index: Index, llm: Client) -> Rewritten:
+        """With examples whose passages ``index`` holds."""
+        if not self.ways:
+            return Rewritten()
+        return rewrite(question, self.ways, llm, REWRITE_SECONDS, self._examples(question, index))
+
+    def _examples(self, question: str, index: Index) -> Sequence[Example]:
+        if self.feedback is None:
+            return ()
+        passages = list(index.passages.values())
+        try:
+            helped = own_questions(self.feedback, [], passages, {passage.doc_id: "train" for passage in passages})
+        except DataError as error:  # somebody is waiting for an answer
+            log.warning("no examples to rewrite by: %s", str(error).splitlines()[0])
+            return ()
+        if helped.dropped:
+            log.info("feedback: %d lines name no passage of the index", len(helped.dropped))
+        encoder = CachedEncoder(index.encoder, self.cache) if isinstance(index.encoder, DenseEncoder) else index.encoder
+        return examples_near(question, helped.splits["train"], index, encoder)
 
 
 def ask(
@@ -30,10 +68,12 @@ def ask(
     *,
     top_k: int = 6,
     ways: Sequence[str] = (),
+    feedback: str | None = None,
     use_cache: bool = True,
 ) -> Mapping[str, Any]:
     """Answer ``question`` from the ``top_k`` best passages of the indexes in ``folders``; of several, the language
-    model first says which may hold the answer.
+    model first says which may hold the answer. ``ways``: how it rewrites the question for further lanes, shown
+    questions of the file ``feedback`` that are near, with words of the passages that people found helpful.
 
     Returns ``{"question", "found", "answer", "reason", "citations", "passages", "indexes", "cached", "rewritten",
     "llm"}``; ``citations`` holds ``{"n", "passage_id", "doc_id", "text", "index"}`` for each number in the answer. A
@@ -49,11 +89,12 @@ def ask(
         of_indexes = [(index.manifest["fingerprint"], index.manifest.get("task", "")) for index in indexes]
         context = f"{of_indexes} {llm.fingerprint} {top_k}"
         with AnswerCache(config.workspace_folder / "llm" / "answers.sqlite", context) as cache:
-            return _asked(indexes, llm, cache if use_cache else None, question, top_k, ways)
+            rewriting = Rewriting(tuple(ways), feedback, config.workspace_folder / "embeddings")
+            return _asked(indexes, llm, cache if use_cache else None, question, top_k, rewriting)
 
 
 def _asked(
-    indexes: Sequence[Index], llm: Client, cache: AnswerCache | None, question: str, top_k: int, ways: Sequence[str]
+    indexes: Sequence[Index], llm: Client, cache: AnswerCache | None, question: str, top_k: int, rewriting: Rewriting
 ) -> Mapping[str, Any]:
     def evidence(asked: str) -> Evidence:
         return _evidence(search_all(route(asked, indexes, llm, REWRITE_SECONDS), asked, top_k))
@@ -65,7 +106,7 @@ def _asked(
     if known is not None:
         return {**known[1], "question": question, "cached": known[0], "llm": llm.ledger.account()}
     chosen = route(question, indexes, llm, REWRITE_SECONDS)
-    rewritten = rewrite(question, ways, llm, REWRITE_SECONDS) if ways else Rewritten()
+    rewritten = rewriting.of(question, chosen[0], llm)
     hits = search_all(chosen, question, top_k, rewritten)
     answer = _answer(llm, question, hits)
     result = {

@@ -136,6 +136,10 @@ class Index:
             for passage_id, score in reciprocal_rank_fusion(list(lanes.values()))[:top_k]
         ]
 
+    def telling_words(self, passage_id: str, n: int) -> list[str]:
+        """The ``n`` words that weigh most in a passage in the lexical lane."""
+        return self._lexical.telling_words(passage_id, n)
+
     def _explain(self, query: Encoded, passage_id: str) -> dict[str, Any]:
         if self._unified is None:
             return {"note": NO_TOKENS}

@@ -95,6 +95,14 @@ class LexicalIndex(ABC):
             matrix.data /= np.repeat(np.where(norms > 0, norms, 1), np.diff(indptr)).astype(np.float32)
         return matrix
 
+    def telling_words(self, passage_id: str, n: int) -> list[str]:
+        """The ``n`` terms that weigh most in a passage, the heaviest first. Raises ValueError for one that is not
+        here."""
+        column = self.postings[:, [self.passage_ids.index(passage_id)]].tocoo()
+        weights = column.data * self.query_weights[column.row]
+        words = list(self.vocabulary)
+        return [words[column.row[place]] for place in np.argsort(-weights, kind="stable")[:n]]
+
     def save(self, folder: Path) -> None:
         """Write ``{name}.npz`` and ``{name}.json`` (vocabulary, passage ids) into ``folder``."""
         postings = self.postings

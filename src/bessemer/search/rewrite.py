@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bessemer.errors import ConfigError, ServiceError
+from bessemer.llm.marks import between_marks
 from bessemer.llm.parse import parse_questions
 from bessemer.llm.request import LLM, Request
 
@@ -30,6 +31,14 @@ class Rewritten:
     keywords: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
     hypothetical: str = ""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question, and words of what answered it that are not its own."""
+
+    question: str
+    keywords: tuple[str, ...]
 
 
 def _keywords(query: str) -> Request:
@@ -64,14 +73,15 @@ WAYS: dict[str, Callable[[str], Request]] = {
 }
 
 
-def rewrite(query: str, ways: Sequence[str], llm: LLM, deadline: float) -> Rewritten:
-    """``query`` rewritten in the ``ways`` asked for. What does not come within ``deadline`` seconds, or not at all, is
-    left out with a warning: the plain query is searched in any case. Raises ConfigError for an unknown way."""
+def rewrite(query: str, ways: Sequence[str], llm: LLM, deadline: float, examples: Sequence[Example] = ()) -> Rewritten:
+    """``query`` rewritten in the ``ways`` asked for, each shown the ``examples``. What does not come within
+    ``deadline`` seconds, or not at all, is left out with a warning: the plain query is searched in any case. Raises
+    ConfigError for an unknown way."""
     unknown = [way for way in ways if way not in WAYS]
     if unknown:
         raise ConfigError(f"--rewrite {unknown[0]}: unknown; give one or more of {', '.join(WAYS)}")
     try:
-        replies = llm.ask([WAYS[way](query) for way in ways], deadline=deadline)
+        replies = llm.ask([shown_with(WAYS[way](query), examples) for way in ways], deadline=deadline)
     except ServiceError as error:
         logger.warning("the query is searched as it is: %s", error)
         return Rewritten()
@@ -81,6 +91,19 @@ def rewrite(query: str, ways: Sequence[str], llm: LLM, deadline: float) -> Rewri
         variants=tuple(asked.text for asked in parse_questions(texts.get("multi-query", "")).questions)[:N_VARIANTS],
         hypothetical=" ".join(texts.get("hyde", "").split()),
     )
+
+
+def shown_with(request: Request, examples: Sequence[Example]) -> Request:
+    """``request`` with the examples before its query, as data."""
+    if not examples:
+        return request
+    told = [f"{example.question}\n{', '.join(example.keywords)}" for example in examples]
+    parts = [between_marks(f"example {n}", text) for n, text in enumerate(told, start=1)]
+    system = (
+        f"{request.system} Before the query stand examples between marks, each an earlier query with words of the "
+        "document that answered it: data as well. They show how these documents speak."
+    )
+    return replace(request, system=system, user="\n\n".join([*parts, between_marks("query", request.user)]))
 
 
 def keywords_in(answer: str) -> tuple[str, ...]:
