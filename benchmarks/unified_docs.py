@@ -81,7 +81,7 @@ def of_peer(found: Report) -> list[Row]:
         return [("training, to FlagEmbedding's M3 trainer", found["left_out"], "")]
     return [
         (
-            f"training {model} at batch {found['batch']}, {kind}, to FlagEmbedding {found['FlagEmbedding']}'s M3 trainer",
+            f"training {model} at batch {found['batch']}, {kind}, to FlagEmbedding {found['FlagEmbedding']}",
             f"{one['examples_per_second_ratio']:.1f}x the examples per second, "
             f"{one['peak_memory_mib']['bessemer'] / one['peak_memory_mib']['FlagEmbedding']:.2f}x its memory",
             f"at least {target(found):g}x",
