@@ -81,9 +81,8 @@ def before(out: Path, beir: Path, start: str) -> None:
     file = out / "before.result.json"
     if file.exists():
         return
-    from bessemer.encoders.unified import with_heads
-
     from bessemer.encoders.load import load_encoder
+    from bessemer.encoders.unified import with_heads
 
     model = out / "before"
     with_heads(load_encoder(start, device="cpu"), texts_of(beir), 0).save(model)
