@@ -45,7 +45,7 @@ class ForeignEncoder:
         self.name = name
         self.n_truncated: dict[str, int] = {"query": 0, "passage": 0}
         self._tokenizers = {side: _tokenizer(model, side, name) for side in ("query", "passage")}
-        _set_lengths(_first(model, "passage"), max_length, query_max_length)
+        _set_lengths(first_of(model, "passage"), max_length, query_max_length)
         self._lengths = {"query": _length(model, "query"), "passage": _length(model, "passage")}
         self.query_max_length, self.max_length = self._lengths["query"], self._lengths["passage"]
         self.device = str(model.device)
@@ -183,7 +183,8 @@ def load_foreign(kind: Callable[..., M], name: str, device: str | None, trust_re
         raise ConfigError(f"{name}: cannot be loaded: {cause}; give a folder or a hub name") from error
 
 
-def _first(model: Any, side: Side) -> Any:
+def first_of(model: Any, side: Side) -> Any:
+    """What reads the texts of one side."""
     first = model[0]
     if isinstance(first, Router):
         routes = first.sub_modules
@@ -193,7 +194,7 @@ def _first(model: Any, side: Side) -> Any:
 
 def _tokenizer(model: Any, side: Side, name: str) -> TextTokenizer | None:
     """None for queries that are looked up word by word: they have no length."""
-    first = _first(model, side)
+    first = first_of(model, side)
     if isinstance(first, Transformer):
         return TextTokenizer(first, name)
     if side == "query":
@@ -218,7 +219,7 @@ def _expansion_id(tokenizer: Any, token: str | None) -> int:
 
 
 def _length(model: Any, side: Side) -> int | None:
-    first = _first(model, side)
+    first = first_of(model, side)
     expansion = getattr(first, "query_expansion", None) if side == "query" else None
     if expansion and expansion["strategy"] == "fixed":  # both floor and ceiling
         return int(expansion["length"])

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from bessemer.encoders.active_dimensions import ActiveDimensions
 from bessemer.encoders.encoder import Encoded, Side
-from bessemer.encoders.foreign import Features, ForeignEncoder, load_foreign
+from bessemer.encoders.foreign import Features, ForeignEncoder, first_of, load_foreign
+from bessemer.encoders.head_base import vocabulary_size
 from bessemer.errors import ArtifactError, ConfigError
 
 CPU_BATCH, GPU_BATCH = 8, 32
@@ -32,6 +33,12 @@ class SparseEncoder(ForeignEncoder):
             raise ConfigError(f"{name}: similarity `{model.similarity_fn_name}` is not supported; known: dot, cosine")
         super().__init__(model, name, **lengths)
         self.active = ActiveDimensions()
+
+    @property
+    def dimension(self) -> int:
+        """The size of the vocabulary, which sentence-transformers knows only once a text was pooled."""
+        is_splade = any(isinstance(module, SpladePooling) for module in self.model)
+        return vocabulary_size(first_of(self.model, "passage")) if is_splade else super().dimension
 
     def represent(self, features: Features) -> Tensor:
         """Differentiable forward pass: ``features`` to rows (n, vocabulary), float32. Takes the training mode,
@@ -58,7 +65,7 @@ class SparseEncoder(ForeignEncoder):
         how = {"batch_size": size, "show_progress_bar": False, "convert_to_sparse_tensor": True, "save_to_cpu": True}
         rows = [_rows(encode(some, **how)) for encode, some in self._slabs(texts, side)]
         if not rows:
-            return sp.csr_array((0, self.model.get_embedding_dimension()), dtype=np.float32)
+            return sp.csr_array((0, self.dimension), dtype=np.float32)
         joined: sp.csr_array = sp.vstack(rows, format="csr")
         if not (np.isfinite(joined.data) & (joined.data > 0)).all():
             raise ArtifactError(f"{self.name}: some weights are not finite or below zero; the model is damaged")

@@ -103,7 +103,7 @@ def training_json(tuned: Tuned, parts: Sequence[Part], config: Config, base: Tra
     tasks = [{**part.material.account, "name": part.name, "task": part.task} for part in parts]
     data = accounts[0] if len(parts) == 1 else {"tasks": tasks}
     extra = {
-        "data": {**data, "warnings": [*warnings, *unprompted(parts, config, base)]},
+        "data": {**data, "warnings": [*warnings, *unprompted(parts, config, base), *_mined_by_words(parts, base)]},
         "versions": installed_versions(),
         "fingerprints": {"base": base.fingerprint, "tuned": after.fingerprint},
     }
@@ -140,6 +140,16 @@ def _negatives(part: Part, material: Material, encoder: Encoder, workspace: Work
     asked = (train, passages, *how, config.seed, open_reranker(config))
     mined = workspace.step(f"negatives-{part.name}".rstrip("-"), mine_hard_negatives, *asked)
     return mined.negatives
+
+
+def _mined_by_words(parts: Sequence[Part], base: Trainable) -> list[str]:
+    mined = [part for part in parts if not part.material.given_negatives] if isinstance(base, ForeignEncoder) else []
+    return [
+        f"{part.name}: hard negatives mined by words ({by_words(part.config.negatives).strategy}), without margins: the "
+        "model gives no dense vectors".removeprefix(": ")
+        for part in mined
+        if part.config.finetune.n_negatives
+    ]
 
 
 def _selection(config: Config, parts: Sequence[Part], encoder: Encoder) -> Selection | None:

@@ -41,8 +41,8 @@ def settled_for_kind(config: Config) -> Config:
     asked = config.finetune.model_dump(exclude_unset=True)
     if asked.get("head", kind) != kind:
         raise ConfigError(
-            f"--head {asked['head']}: {config.model} is {DESCRIBED[kind]}, which has no other head; give --head {kind}, "
-            "or a dense model, which gets heads"
+            f"--head {asked['head']}: {config.model} is {DESCRIBED[kind]}, which has no other head; give --head "
+            f"{kind}, or a dense model, which gets heads"
         )
     defaults = SPLADE_DEFAULTS if kind == "sparse" else {}
     try:
