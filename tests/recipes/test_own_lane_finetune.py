@@ -84,7 +84,7 @@ def test_colbert_is_trained_unasked(colbert: Path, english_beir: Path, tmp_path:
         ("splade", ("--head", "unified"), "give --head sparse"),
         ("splade", ("--head", "dense"), "give --head sparse"),
         ("colbert", ("--head", "sparse"), "give --head multi"),
-        ("colbert", ("--freeze-encoder",), "no head beside the encoder"),
+        ("colbert", ("--head", "multi", "--freeze-encoder"), "no head beside the encoder"),
         ("colbert", ("--matryoshka-dims", "8"), "matryoshka_dims"),
         ("splade", ("--strategy", "simans"), "bessemer negatives"),
         ("splade", ("--refresh-steps", "2"), "mined by dense vectors"),

@@ -143,13 +143,12 @@ def _negatives(part: Part, material: Material, encoder: Encoder, workspace: Work
 
 
 def _mined_by_words(parts: Sequence[Part], base: Trainable) -> list[str]:
-    mined = [part for part in parts if not part.material.given_negatives] if isinstance(base, ForeignEncoder) else []
-    return [
-        f"{part.name}: hard negatives mined by words ({by_words(part.config.negatives).strategy}), without margins: the "
-        "model gives no dense vectors".removeprefix(": ")
-        for part in mined
-        if part.config.finetune.n_negatives
-    ]
+    """A note for each part whose hard negatives come from words for want of dense vectors."""
+    if not isinstance(base, ForeignEncoder):
+        return []
+    mined = [p for p in parts if not p.material.given_negatives and p.config.finetune.n_negatives]
+    how = "hard negatives mined by words ({}), without margins: the model gives no dense vectors"
+    return [f"{p.name}: {how.format(by_words(p.config.negatives).strategy)}".removeprefix(": ") for p in mined]
 
 
 def _selection(config: Config, parts: Sequence[Part], encoder: Encoder) -> Selection | None:
