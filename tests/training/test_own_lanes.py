@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from bessemer.encoders.sparse import load_sparse
 from bessemer.errors import ArtifactError, ConfigError
 from bessemer.training import trainer as trainer_module
 from bessemer.training.batches import TrainingData
+from bessemer.training.cpu import fast_training
 from bessemer.training.distributed import joined_processes
 from bessemer.training.hardware import CPU_WHOLE_GRAPH, whole_graph_tokens
 from bessemer.training.open_trainer import open_trainer
@@ -176,6 +178,20 @@ def test_flops_rise_as_the_square_of_the_step_over_the_first_third(folders: dict
     for point in tuned.report.loss_curve:
         parts = point["loss_sparse"] + point["loss_flops_query"] + point["loss_flops_passage"]
         assert point["loss"] == pytest.approx(parts, rel=1e-4)
+
+
+def test_the_cheaper_ways_of_a_cpu_have_the_gradient_of_tied_tables(folders: dict[str, Path], tmp_path: Path) -> None:
+    """The token table's own part of it is sparse there, that of the output over the vocabulary is not."""
+    encoder = opened(folders, "splade")
+    config = FinetuneConfig(head="sparse", temperature=1.0, bf16=False, mini_batch_tokens=64, **FLOPS)
+    found = []
+    for fast in (False, True):
+        encoder.model.zero_grad()
+        with fast_training(encoder, bf16=False) if fast else nullcontext():
+            of_one_batch(encoder, config, tmp_path)[0].backward()
+        found.append({name: p.grad.clone() for name, p in encoder.model.named_parameters() if p.grad is not None})
+    assert difference(found[1], found[0]) < 1e-5
+    assert encoder.model[0].model.get_input_embeddings().weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("max_steps", [1, 2])

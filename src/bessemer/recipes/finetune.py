@@ -146,7 +146,11 @@ def _mined_by_words(parts: Sequence[Part], base: Trainable) -> list[str]:
     """A note for each part whose hard negatives come from words for want of dense vectors."""
     if not isinstance(base, ForeignEncoder):
         return []
-    mined = [p for p in parts if not p.material.given_negatives and p.config.finetune.n_negatives]
+    mined = [
+        p
+        for p in parts
+        if isinstance(p.material, Material) and not p.material.given_negatives and p.config.finetune.n_negatives
+    ]
     how = "hard negatives mined by words ({}), without margins: the model gives no dense vectors"
     return [f"{p.name}: {how.format(by_words(p.config.negatives).strategy)}".removeprefix(": ") for p in mined]
 

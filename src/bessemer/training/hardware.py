@@ -33,8 +33,8 @@ def whole_graph_tokens(encoder: Trainable) -> int:
 
 
 def _share(encoder: Trainable) -> float:
-    """Of the tokens for which a dense model has memory: SPLADE keeps three numbers of each for every word of the
-    vocabulary (logits, masked ones, their logarithms)."""
+    """Of the tokens for which a dense model has memory: SPLADE has up to three numbers of each at once for every
+    word of the vocabulary (logits, masked ones, their logarithms)."""
     own = 12 * encoder.dimension if isinstance(encoder, SparseEncoder) else 0
     return BYTES_PER_TOKEN / (BYTES_PER_TOKEN + own)
 
