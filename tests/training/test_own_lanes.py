@@ -241,6 +241,18 @@ def test_it_learns_and_the_folder_is_sentence_transformers_own(
         assert np.diff(after.encode_passages(texts).multi_vector.offsets).tolist() == [4, 3, 3]  # w100 is out
 
 
+@pytest.mark.parametrize("name", ["splade", "colbert"])
+def test_the_pool_measures_what_is_saved_after_training_in_bf16(
+    name: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    head: Any = CASES[name]["head"]
+    pool = tiny_world.dev_pool().ranked_by(head)
+    given = {**CASES[name], "max_steps": 4, "eval_steps": 4, "interpolation": False, "bf16": True}
+    tuned = fit(opened(folders, name), tmp_path, pool, **given)
+    assert tuned.report.dev_curve[-1]["nDCG@10"] == pytest.approx(pool.scores(opened({name: tuned.model}, name)).mean())
+    assert np.isfinite(tuned.report.final_loss)
+
+
 @pytest.mark.parametrize(
     ("name", "settings"),
     [("splade", {}), ("splade", {"lora_rank": 2, "gradient_checkpointing": True}), ("colbert", {})],

@@ -65,8 +65,8 @@ class SparseEncoder(ForeignEncoder):
         how = {"batch_size": size, "show_progress_bar": False, "convert_to_sparse_tensor": True, "save_to_cpu": True}
         rows = [_rows(encode(some, **how)) for encode, some in self._slabs(texts, side)]
         if not rows:
-            nothing: sp.csr_array = sp.csr_array((0, self.dimension), dtype=np.float32)
-            return nothing
+            nothing: Any = sp.csr_array((0, self.dimension), dtype=np.float32)
+            rows = [nothing]
         joined: sp.csr_array = sp.vstack(rows, format="csr")
         if not (np.isfinite(joined.data) & (joined.data > 0)).all():
             raise ArtifactError(f"{self.name}: some weights are not finite or below zero; the model is damaged")
