@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from sentence_transformers import MultiVectorEncoder as TheirMultiVector
 from sentence_transformers import SparseEncoder as TheirSparse
+from sentence_transformers.base.modules import Router
+from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding
 
 from bessemer.encoders.kinds import kind_of
 from bessemer.encoders.multi_vector import load_multi_vector
@@ -122,3 +126,72 @@ def test_kinds_by_their_own_files(sparse_folder: Path, multi_folder: Path, tmp_p
         kind_of("./nowhere")
     with pytest.raises(ConfigError, match="cannot be loaded"):
         load_sparse(str(config.parent))
+
+
+@pytest.mark.parametrize(
+    "expansion",
+    [None, {"strategy": "fixed", "length": 12}, {"strategy": "min", "length": 6, "attend": True, "token": "the"}],
+)
+def test_training_sees_the_vectors_that_are_served(multi_folder: Path, expansion: Any, tmp_path: Path) -> None:
+    """Texts of all lengths in one batch, cut, skipped and filled up as the model's own preprocessing does."""
+    model = TheirMultiVector(str(multi_folder), device="cpu")
+    model[0].query_expansion = expansion
+    model.prompts = {"query": "a question: ", "document": ""}
+    model[2 if isinstance(model[2], MultiVectorMask) else 3].skiplist_words = ["a", "."]
+    model.save(str(tmp_path / "model"))
+    encoder = load_multi_vector(str(tmp_path / "model"), device="cpu")
+    encoder.model.eval()
+    for side, texts in (("query", ["parse a list", "files", "one two three four five six " * 3]), ("passage", TEXTS)):
+        found = encoder.encode_queries(texts) if side == "query" else encoder.encode_passages(texts)
+        assert found.multi_vector is not None
+        token_ids, n_cut = encoder.tokenize_counted(texts, side)
+        assert n_cut == encoder.n_truncated[side]
+        vectors, mask = encoder.represent(encoder.features(token_ids, side))
+        assert mask.sum(dim=1).tolist() == np.diff(found.multi_vector.offsets).tolist()
+        served = found.multi_vector.floats(0, len(texts))
+        np.testing.assert_allclose(vectors[mask].detach().numpy(), served, atol=2e-3)  # which are kept in float16
+
+
+def test_training_sees_the_weights_that_are_served(sparse_folder: Path) -> None:
+    encoder = load_sparse(str(sparse_folder), device="cpu")
+    assert encoder.dimension == 30_522  # before any text was pooled
+    encoder.model.eval()
+    token_ids, _ = encoder.tokenize_counted(TEXTS, "passage")
+    rows = encoder.represent(encoder.features(token_ids, "passage")).detach().numpy()
+    served = encoder.encode_passages(TEXTS).sparse
+    assert served is not None
+    np.testing.assert_allclose(rows, served.toarray(), atol=1e-5)
+    assert encoder.active.taken() == {"passage": pytest.approx((rows > 0).sum(axis=1).mean(), rel=1e-3)}
+    assert encoder.active.taken() == {}
+
+
+def test_encoding_leaves_training_as_it_was(sparse_folder: Path) -> None:
+    """A forward pass in mixed precision, put in by a trainer, is not what texts are encoded by."""
+    encoder = load_sparse(str(sparse_folder), device="cpu")
+    before = encoder.encode_queries(QUERIES).sparse
+
+    def mixed(*_: object) -> None:
+        raise AssertionError
+
+    encoder.model.forward = mixed
+    encoder.model.train()
+    after = encoder.encode_queries(QUERIES).sparse
+    assert before is not None
+    assert after is not None
+    np.testing.assert_array_equal(before.toarray(), after.toarray())
+    assert encoder.model.training
+    assert encoder.model.forward is mixed
+
+
+def test_models_that_do_not_train_are_named(tmp_path: Path, sparse_folder: Path) -> None:
+    theirs = TheirSparse(str(sparse_folder), device="cpu")
+    static = SparseStaticEmbedding(tokenizer=theirs.tokenizer)
+    routed = TheirSparse(modules=[Router.for_query_document([static], list(theirs))], device="cpu")
+    routed.save(str(tmp_path / "routed"))
+    encoder = load_sparse(str(tmp_path / "routed"), device="cpu")
+    with pytest.raises(ConfigError, match="an encoder for each side"):
+        encoder.require_trainable()
+    other = load_sparse(str(sparse_folder), device="cpu")
+    del other.model[1]
+    with pytest.raises(ConfigError, match="of sparse models SPLADE trains"):
+        other.require_trainable()

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Normalize, Transformer
+from sentence_transformers import MultiVectorEncoder, SentenceTransformer, SparseEncoder
+from sentence_transformers.base.modules import Dense, Normalize, Transformer
+from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from sentence_transformers.sentence_transformer.modules import Pooling
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from torch import nn
+from transformers import BertConfig, BertForMaskedLM, BertModel, PreTrainedTokenizerFast
 
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.load import load_encoder
@@ -67,3 +69,34 @@ def fresh_encoder(
     """Loads the tiny static model, or the tiny BERT, whose dropout draws random numbers at each step."""
     folder = tiny_static_model if request.param == "static" else tiny_bert_model
     return lambda: load_encoder(str(folder), device="cpu", bf16=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_splade_model(tiny_bert_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SPLADE over the same words, its output table tied to the token table. Weights are large enough for scores to
+    differ."""
+    folder = tmp_path_factory.mktemp("tiny_splade")
+    _with_tokenizer_of(tiny_bert_model, BertForMaskedLM, folder / "bert")
+    SparseEncoder(str(folder / "bert"), device="cpu").save(str(folder / "model"))
+    return folder / "model"
+
+
+@pytest.fixture(scope="session")
+def tiny_colbert_model(tiny_bert_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ColBERT with vectors of 8 numbers; of passages, one word does not count."""
+    folder = tmp_path_factory.mktemp("tiny_colbert")
+    _with_tokenizer_of(tiny_bert_model, BertModel, folder / "bert")
+    torch.manual_seed(0)
+    transformer = Transformer(str(folder / "bert"))
+    narrow = Dense(16, 8, bias=False, activation_function=nn.Identity(), module_input_name="token_embeddings")
+    modules = [transformer, narrow, MultiVectorMask(skiplist_words=["w100"]), Normalize()]
+    MultiVectorEncoder(modules=modules, device="cpu").save(str(folder / "model"))
+    return folder / "model"
+
+
+def _with_tokenizer_of(model: Path, kind: type, folder: Path) -> None:
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = BertConfig(vocab_size=len(VOCABULARY), max_position_embeddings=32, initializer_range=0.3, **shape)
+    kind(config).save_pretrained(folder)
+    PreTrainedTokenizerFast.from_pretrained(model).save_pretrained(folder)

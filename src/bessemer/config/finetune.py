@@ -53,7 +53,7 @@ class FinetuneConfig(Section):
     loss: str | None = Field(
         None, description="docs/losses.md; unset: info_nce, for scored pairs cosent, for labelled ones contrastive"
     )
-    temperature: float = Field(0.05, gt=0, description="logits = score / temperature")
+    temperature: float = Field(0.05, gt=0, description="logits = score / temperature; 1 for SPLADE models unless given")
     teacher_temperature: TeacherTemperature = Field(
         "auto", description="distillation: weights = softmax(teacher score / this); auto: by teacher_candidates"
     )
@@ -85,6 +85,12 @@ class FinetuneConfig(Section):
     self_distillation_start: float = Field(
         0.1, ge=0, description="a count of steps, or a share when below 1; until then each learns by itself alone"
     )
+    flops_query: float | None = Field(
+        None,
+        ge=0,
+        description="sparse: weight of the FLOPS of queries (docs/unified.md); unset: 0, SPLADE 5e-5",
+    )
+    flops_passage: float | None = Field(None, ge=0, description="the same of passages; unset: 0, SPLADE 3e-5")
     matryoshka_dims: tuple[int, ...] = Field((), description="further widths at which the vectors shall serve")
     n_negatives: int = Field(1, ge=0, description="hard negatives per query and batch")
     refresh_steps: float = Field(
@@ -124,6 +130,8 @@ class FinetuneConfig(Section):
 
     @model_validator(mode="after")
     def _what_heads_know(self) -> FinetuneConfig:
+        if self.head != "sparse" and (self.flops_query is not None or self.flops_passage is not None):
+            raise ValueError("flops_query, flops_passage: keep sparse weights sparse; give head sparse, or leave out")
         if self.head == "dense":
             if self.freeze_encoder:
                 raise ValueError("freeze_encoder leaves nothing to train without heads; give head unified, or leave it")

@@ -22,7 +22,8 @@ from bessemer.encoders.fingerprint import model_fingerprint
 from bessemer.encoders.precision import MIN_BF16_COSINE, bf16_modules, lowest_cosine
 from bessemer.encoders.prompts import Prompts
 from bessemer.encoders.runtime import ENCODED, Progress, has_native_bf16, map_batches, without_progress_bars
-from bessemer.encoders.tokens import Lengths, TextTokenizer, length_batches
+from bessemer.encoders.tokens import Lengths, TextTokenizer, length_batches, padded
+from bessemer.encoders.weights import copied_weights, put_weights
 from bessemer.errors import ArtifactError, ConfigError
 
 logger = logging.getLogger(__name__)
@@ -204,18 +205,12 @@ class DenseEncoder:
     def features(self, token_ids: TokenIds, side: Side) -> dict[str, Tensor]:
         """Model input on the device: (n, longest) ``input_ids`` and ``attention_mask``, or for static models the
         concatenated ``input_ids`` with (n,) ``offsets``."""
-        lengths = [len(ids) for ids in token_ids]
         if self.is_static:
+            lengths = [len(ids) for ids in token_ids]
             flat = np.fromiter((i for ids in token_ids for i in ids), dtype=np.int64, count=sum(lengths))
             offsets = np.cumsum([0, *lengths[:-1]], dtype=np.int64)[: len(lengths)]
             return self._on_device(input_ids=flat, offsets=offsets)
-        width = max(lengths, default=0)
-        input_ids = np.full((len(token_ids), width), self._tokenizer.pad_id, dtype=np.int64)
-        mask = np.zeros_like(input_ids)
-        for row, ids in enumerate(token_ids):
-            where = slice(width - len(ids), width) if self._tokenizer.padding_side == "left" else slice(0, len(ids))
-            input_ids[row, where] = ids
-            mask[row, where] = 1
+        input_ids, mask = padded(token_ids, self._tokenizer.pad_id, self._tokenizer.padding_side)
         features = self._on_device(input_ids=input_ids, attention_mask=mask)
         prompt = self._prompt(side)
         if prompt and any(isinstance(module, Pooling) and not module.include_prompt for module in self.model):
@@ -254,14 +249,11 @@ class DenseEncoder:
 
     def copy_weights(self) -> dict[str, Tensor]:
         """A copy of all weights by name."""
-        return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        return copied_weights(self.model)
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Put ``weights`` in. Raises ArtifactError when names or shapes are not this model's."""
-        try:
-            self.model.load_state_dict(dict(weights), strict=True)
-        except RuntimeError as error:
-            raise ArtifactError(f"weights do not fit {self.name}: {error}") from None
+        put_weights(self.model, self.name, weights)
         self._fingerprint = self._bf16_modules = None
 
     def _weights_version(self) -> object:

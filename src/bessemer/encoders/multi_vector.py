@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sentence_transformers import MultiVectorEncoder as MultiVectorModel
+from torch import Tensor
 
 from bessemer.encoders.encoder import Encoded, Side
-from bessemer.encoders.foreign import ForeignEncoder, load_foreign
+from bessemer.encoders.foreign import Features, ForeignEncoder, load_foreign
 from bessemer.encoders.lanes import UnifiedSettings
 from bessemer.encoders.token_vectors import TokenVectors, joined
 from bessemer.errors import ArtifactError
@@ -28,6 +29,13 @@ class MultiVectorEncoder(ForeignEncoder):
     scores differ by that length, and ranks for one query are the same. Vectors that the model leaves at other lengths
     than 1 stay as they are.
     """
+
+    def represent(self, features: Features) -> tuple[Tensor, Tensor]:
+        """Differentiable forward pass: ``features`` to vectors (n, L, m), float32, and the mask (n, L) of those that
+        count. Takes the training mode, gradients and autocast of the caller."""
+        task = "query" if features["is_query"][0] else "document"
+        output = self._forward(features, task=task)
+        return output["token_embeddings"].float(), output["attention_mask"].bool()
 
     def encode_queries(self, texts: Sequence[str]) -> Encoded:
         """Raises ArtifactError if any number is not finite."""

@@ -35,6 +35,12 @@ def lexical_scores(queries: Sequence[TokenWeights], passages: Sequence[TokenWeig
         return _by_column(queries, columns) @ _by_column(passages, columns).T
 
 
+def weights_by_id(texts: Sequence[TokenWeights]) -> Tensor:
+    """(n, U) float32: the largest weight of each of the texts' U distinct token ids in each of them, ids rising."""
+    with torch.autocast(texts[0][1].device.type, enabled=False):
+        return _by_column(texts, torch.unique(torch.cat([ids.flatten() for ids, _ in texts])))
+
+
 def _by_column(texts: Sequence[TokenWeights], columns: Tensor) -> Tensor:
     """(n, U) the weight of each of ``columns`` (ids, rising) in each text."""
     found = []

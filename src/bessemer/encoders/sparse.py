@@ -8,10 +8,15 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
+import torch.nn.functional as F
 from sentence_transformers import SparseEncoder as SparseModel
+from sentence_transformers.sparse_encoder.modules import SpladePooling
+from torch import Tensor
 
+from bessemer.encoders.active_dimensions import ActiveDimensions
 from bessemer.encoders.encoder import Encoded, Side
-from bessemer.encoders.foreign import ForeignEncoder, load_foreign
+from bessemer.encoders.foreign import Features, ForeignEncoder, first_of, load_foreign
+from bessemer.encoders.head_base import vocabulary_size
 from bessemer.errors import ArtifactError, ConfigError
 
 CPU_BATCH, GPU_BATCH = 8, 32
@@ -20,13 +25,32 @@ CPU_BATCH, GPU_BATCH = 8, 32
 
 class SparseEncoder(ForeignEncoder):
     """Texts to weights over the vocabulary. Of a model whose similarity is cosine the rows are brought to unit length,
-    so that a score is a dot product."""
+    so that a score is a dot product. ``active`` counts the weights of what is encoded."""
 
     def __init__(self, model: SparseModel, name: str, **lengths: Any) -> None:
         """``lengths`` as ForeignEncoder's. Raises ConfigError for similarities other than dot and cosine."""
         if model.similarity_fn_name not in ("dot", "cosine"):
             raise ConfigError(f"{name}: similarity `{model.similarity_fn_name}` is not supported; known: dot, cosine")
         super().__init__(model, name, **lengths)
+        self.active = ActiveDimensions()
+
+    @property
+    def dimension(self) -> int:
+        """The size of the vocabulary, which sentence-transformers knows only once a text was pooled."""
+        is_splade = any(isinstance(module, SpladePooling) for module in self.model)
+        return vocabulary_size(first_of(self.model, "passage")) if is_splade else super().dimension
+
+    def represent(self, features: Features) -> Tensor:
+        """Differentiable forward pass: ``features`` to rows (n, vocabulary), float32. Takes the training mode,
+        gradients and autocast of the caller. Before pooling there is a number per token and word of the vocabulary."""
+        rows: Tensor = self._forward(features)["sentence_embedding"].float()
+        return F.normalize(rows, dim=-1) if self.model.similarity_fn_name == "cosine" else rows
+
+    def require_trainable(self) -> None:
+        """As ForeignEncoder's; of sparse models SPLADE trains."""
+        super().require_trainable()
+        if not any(isinstance(module, SpladePooling) for module in self.model):
+            raise ConfigError(f"{self.name}: of sparse models SPLADE trains here, this one pools in another way")
 
     def encode_queries(self, texts: Sequence[str]) -> Encoded:
         """Rows (n, vocabulary). Raises ArtifactError if a weight is not finite or below zero."""
@@ -41,13 +65,15 @@ class SparseEncoder(ForeignEncoder):
         how = {"batch_size": size, "show_progress_bar": False, "convert_to_sparse_tensor": True, "save_to_cpu": True}
         rows = [_rows(encode(some, **how)) for encode, some in self._slabs(texts, side)]
         if not rows:
-            return sp.csr_array((0, self.model.get_embedding_dimension()), dtype=np.float32)
+            nothing: Any = sp.csr_array((0, self.dimension), dtype=np.float32)
+            rows = [nothing]
         joined: sp.csr_array = sp.vstack(rows, format="csr")
         if not (np.isfinite(joined.data) & (joined.data > 0)).all():
             raise ArtifactError(f"{self.name}: some weights are not finite or below zero; the model is damaged")
         if self.model.similarity_fn_name == "cosine":
             norms = np.sqrt(joined.multiply(joined).sum(axis=1))
             joined.data /= np.repeat(np.where(norms > 0, norms, 1), np.diff(joined.indptr)).astype(np.float32)
+        self.active.count(joined, side)
         return joined
 
 

@@ -93,3 +93,18 @@ def length_batches(lengths: Sequence[int], max_tokens: int) -> Iterator[NDArray[
         size = max(1, max_tokens // max(1, lengths[order[start]]))
         yield order[start : start + size]
         start += size
+
+
+def padded(
+    token_ids: Sequence[Sequence[int]], pad_id: int, padding_side: str, width: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(n, L) ids and attention mask, L the longest text's length or ``width`` where that is more."""
+    lengths = [len(ids) for ids in token_ids]
+    width = max([width, *lengths])
+    input_ids = np.full((len(token_ids), width), pad_id, dtype=np.int64)
+    mask = np.zeros_like(input_ids)
+    for row, ids in enumerate(token_ids):
+        where = slice(width - len(ids), width) if padding_side == "left" else slice(0, len(ids))
+        input_ids[row, where] = ids
+        mask[row, where] = 1
+    return input_ids, mask

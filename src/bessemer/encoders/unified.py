@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
+from bessemer.encoders.active_dimensions import ActiveDimensions
 from bessemer.encoders.dense import SLAB, DenseEncoder, Features, TokenIds
 from bessemer.encoders.encoder import OUTPUTS, Encoded, Output, Side
 from bessemer.encoders.explanation import Explanation, explained
@@ -33,7 +34,8 @@ class UnifiedEncoder(DenseEncoder):
 
     ``model`` is a plain ``SentenceTransformer``; the heads are a submodule of its first module, whose forward pass
     ignores them: whatever copies, trains, mixes or hashes the weights of ``model`` does so with theirs. ``n_pruned``
-    counts, per side, the sparse weights beyond ``settings.top_weights`` of a text that were cut away.
+    counts, per side, the sparse weights beyond ``settings.top_weights`` of a text that were cut away; ``active`` counts
+    those that stay, with those of copies for other tasks or settings.
 
     A text without a word (empty, or special tokens alone) has a dense vector, an empty sparse row and no token
     vectors: its sparse and multi-vector scores are 0. ``sparse_start`` is None but for heads made by `with_heads`.
@@ -55,6 +57,7 @@ class UnifiedEncoder(DenseEncoder):
         self.settings = settings or UnifiedSettings()
         self.sparse_start: SparseStart | None = None
         self.n_pruned: dict[str, int] = {"query": 0, "passage": 0}
+        self.active = ActiveDimensions()
 
     @property
     def heads(self) -> UnifiedHeads:
@@ -162,7 +165,10 @@ class UnifiedEncoder(DenseEncoder):
                 gathered.put(start + rows, batch)
         self._refuse_damage(gathered.n_bad, len(texts))
         self.n_pruned[side] += gathered.n_pruned
-        return gathered.encoded()
+        encoded = gathered.encoded()
+        if encoded.sparse is not None:
+            self.active.count(encoded.sparse, side)
+        return encoded
 
     def _output_batches(
         self, token_ids: TokenIds, side: Side, bf16: bool, outputs: Sequence[Output], progress: Progress | None = None

@@ -13,7 +13,7 @@ from bessemer.config import Config, NegativesConfig
 from bessemer.draws import digest
 from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.dense import DenseEncoder
-from bessemer.encoders.encoder import Side
+from bessemer.encoders.encoder import Encoder, Side
 from bessemer.encoders.load import load_encoder
 from bessemer.errors import ConfigError
 from bessemer.formats import Columns, Loaded, load_collection
@@ -160,7 +160,7 @@ def _mine_again(
     config: NegativesConfig,
     seed: int,
     reranker: CrossEncoderReranker | None,
-    encoder: DenseEncoder,
+    encoder: Encoder,
 ) -> Sequence[HardNegatives]:
     return mine_hard_negatives(judged, passages, encoder, config, seed, reranker).negatives
 

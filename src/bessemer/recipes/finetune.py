@@ -9,13 +9,17 @@ from typing import Any
 from bessemer.config import Config
 from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.encoder import Encoder
+from bessemer.encoders.foreign import ForeignEncoder
 from bessemer.encoders.sparse_start import with_heads
+from bessemer.encoders.trainable import Trainable
 from bessemer.errors import ConfigError
 from bessemer.negatives import mine_hard_negatives
-from bessemer.recipes.data import Material, guide_of, miner_of, open_encoder, open_reranker
+from bessemer.recipes.data import Material, guide_of, miner_of, open_reranker
+from bessemer.recipes.lane_training import NoVectors, by_words, open_to_train, own_lane_over, settled_for_kind
 from bessemer.recipes.output import claim_folder, installed_versions, plain, publish_folder
 from bessemer.recipes.pairs import PairMaterial
-from bessemer.recipes.systems import bm25_over, dense_over
+from bessemer.recipes.systems import bm25_over
 from bessemer.recipes.tasks import Part, load_parts, require_teacher_scores, unprompted, with_task_prompts
 from bessemer.training.batches import TrainingData
 from bessemer.training.dev_pool import EvaluationPool, NamedPool, TaskPools, build_dev_pool
@@ -41,6 +45,7 @@ def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
     Under torchrun all processes train, on batches of ``per_device_train_batch_size`` queries each; the first one does
     all the rest.
     """
+    config = settled_for_kind(config)
     if (config.data is None) == (not config.tasks):
         raise ConfigError(
             "finetune needs --data (a BEIR folder, BGE JSONL or a TSV of pairs), or `tasks` in --config; not both"
@@ -55,7 +60,7 @@ def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
             parts = load_parts(config)
             require_teacher_scores(parts)
             base = _open_base(config, parts)
-            cached = CachedEncoder(base, workspace.root / "embeddings")
+            cached = CachedEncoder(base, workspace.root / "embeddings") if isinstance(base, DenseEncoder) else base
             data = [_training_data(part, cached, workspace, alone=len(parts) == 1) for part in parts]
             selection = _selection(config, parts, cached)
             encoder = with_task_prompts(base, [part.task for part in parts], config)
@@ -66,12 +71,14 @@ def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
         return processes.from_first(lambda: _publish(config, tuned, parts, base))
 
 
-def _open_base(config: Config, parts: Sequence[Part]) -> DenseEncoder:
+def _open_base(config: Config, parts: Sequence[Part]) -> Trainable:
     """The model to tune, with heads where they are to train and it has none."""
-    encoder = open_encoder(config, config.model)
+    encoder = open_to_train(config, config.model)
     materials = [part.material for part in parts if isinstance(part.material, Material)]
     texts = [passage.indexed_text for material in materials for passage in material.collection.passages]
-    return encoder if config.finetune.head == "dense" or not texts else with_heads(encoder, texts, config.seed)
+    if config.finetune.head == "dense" or not texts or not isinstance(encoder, DenseEncoder):
+        return encoder
+    return with_heads(encoder, texts, config.seed)
 
 
 def _claim(folder: str) -> None:
@@ -80,15 +87,15 @@ def _claim(folder: str) -> None:
         raise ConfigError(f"--out {out}: holds files that are not of an earlier finetune; choose a new folder")
 
 
-def _publish(config: Config, tuned: Tuned, parts: Sequence[Part], base: DenseEncoder) -> Mapping[str, Any]:
+def _publish(config: Config, tuned: Tuned, parts: Sequence[Part], base: Trainable) -> Mapping[str, Any]:
     discard_checkpoints(tuned)
     result = training_json(tuned, parts, config, base)
     publish_folder(tuned.model, Path(config.out), {FIGURES: result})
     return result
 
 
-def training_json(tuned: Tuned, parts: Sequence[Part], config: Config, base: DenseEncoder) -> dict[str, Any]:
-    after = open_encoder(config, str(tuned.model))
+def training_json(tuned: Tuned, parts: Sequence[Part], config: Config, base: Trainable) -> dict[str, Any]:
+    after = open_to_train(config, str(tuned.model))
     accounts = [part.material.account for part in parts]
     warnings = [
         f"{part.name}: {text}".removeprefix(": ") for part in parts for text in part.material.account["warnings"]
@@ -96,14 +103,14 @@ def training_json(tuned: Tuned, parts: Sequence[Part], config: Config, base: Den
     tasks = [{**part.material.account, "name": part.name, "task": part.task} for part in parts]
     data = accounts[0] if len(parts) == 1 else {"tasks": tasks}
     extra = {
-        "data": {**data, "warnings": [*warnings, *unprompted(parts, config)]},
+        "data": {**data, "warnings": [*warnings, *unprompted(parts, config, base), *_mined_by_words(parts, base)]},
         "versions": installed_versions(),
         "fingerprints": {"base": base.fingerprint, "tuned": after.fingerprint},
     }
     return {**plain(tuned.report), **plain(extra)}
 
 
-def _training_data(part: Part, encoder: CachedEncoder, workspace: Workspace, *, alone: bool) -> TrainingData | PairData:
+def _training_data(part: Part, encoder: Encoder, workspace: Workspace, *, alone: bool) -> TrainingData | PairData:
     material, name, settings = part.material, "" if alone else part.name, None if alone else part.config.finetune
     if isinstance(material, PairMaterial):
         return PairData(material.train, name, part.task, settings)
@@ -121,20 +128,34 @@ def _training_data(part: Part, encoder: CachedEncoder, workspace: Workspace, *, 
     )
 
 
-def _negatives(
-    part: Part, material: Material, encoder: CachedEncoder, workspace: Workspace
-) -> tuple[HardNegatives, ...]:
-    """Mined by the base model as it is, with its own prompts."""
+def _negatives(part: Part, material: Material, encoder: Encoder, workspace: Workspace) -> tuple[HardNegatives, ...]:
+    """Mined by the base model as it is, with its own prompts; for a model without dense vectors, by words."""
     config = part.config
     if material.given_negatives or config.finetune.n_negatives == 0 or config.finetune.frozen_passages:
         return material.given_negatives
     train, passages = material.collection.splits["train"], material.collection.passages
-    asked = (train, passages, encoder, config.negatives, config.seed, open_reranker(config))
+    how = encoder, config.negatives
+    if isinstance(encoder, ForeignEncoder):
+        how = NoVectors(), by_words(config.negatives)
+    asked = (train, passages, *how, config.seed, open_reranker(config))
     mined = workspace.step(f"negatives-{part.name}".rstrip("-"), mine_hard_negatives, *asked)
     return mined.negatives
 
 
-def _selection(config: Config, parts: Sequence[Part], encoder: CachedEncoder) -> Selection | None:
+def _mined_by_words(parts: Sequence[Part], base: Trainable) -> list[str]:
+    """A note for each part whose hard negatives come from words for want of dense vectors."""
+    if not isinstance(base, ForeignEncoder):
+        return []
+    mined = [
+        p
+        for p in parts
+        if isinstance(p.material, Material) and not p.material.given_negatives and p.config.finetune.n_negatives
+    ]
+    how = "hard negatives mined by words ({}), without margins: the model gives no dense vectors"
+    return [f"{p.name}: {how.format(by_words(p.config.negatives).strategy)}".removeprefix(": ") for p in mined]
+
+
+def _selection(config: Config, parts: Sequence[Part], encoder: Encoder) -> Selection | None:
     """None where there are no dev queries or pairs at all."""
     pools = [NamedPool(part.name, part.task, pool) for part in parts if (pool := dev_pool(part, encoder))]
     if not pools:
@@ -143,7 +164,7 @@ def _selection(config: Config, parts: Sequence[Part], encoder: CachedEncoder) ->
     return Selection(together, None, config.evaluation.general_margin)
 
 
-def dev_pool(part: Part, encoder: CachedEncoder) -> EvaluationPool | PairPool | None:
+def dev_pool(part: Part, encoder: Encoder) -> EvaluationPool | PairPool | None:
     """None where there are no dev queries or pairs."""
     if isinstance(part.material, PairMaterial):
         return part.material.pool()
@@ -152,7 +173,7 @@ def dev_pool(part: Part, encoder: CachedEncoder) -> EvaluationPool | PairPool | 
         return None
     passages = part.material.collection.passages
     texts = [query.searched_text for query in dev.queries]
-    retrieved = [system.search(texts, 100) for system in (bm25_over(passages), dense_over(passages, encoder))]
+    retrieved = [system.search(texts, 100) for system in (bm25_over(passages), own_lane_over(passages, encoder))]
     base = dict(zip((query.query_id for query in dev.queries), retrieved[1], strict=True))
     pool = build_dev_pool(dev, passages, retrieved, part.config.seed, base)
     return pool.ranked_by(part.config.finetune.head)

@@ -73,17 +73,18 @@ def open_sparse(config: Config, name: str) -> Encoder:
     """A SPLADE model, or the sparse lane of a unified one. Raises ConfigError."""
     if kind_of(name, config.trust_remote_code) == "unified":
         return OneLane(open_unified(config, name), "sparse")
-    return load_sparse(name, **_options(config))
+    return load_sparse(name, **foreign_options(config))
 
 
 def open_multi_vector(config: Config, name: str) -> Encoder:
     """A ColBERT model, or the multi-vector lane of a unified one. Raises ConfigError."""
     if kind_of(name, config.trust_remote_code) == "unified":
         return OneLane(open_unified(config, name), "multi_vector")
-    return load_multi_vector(name, **_options(config))
+    return load_multi_vector(name, **foreign_options(config))
 
 
-def _options(config: Config) -> dict[str, Any]:
+def foreign_options(config: Config) -> dict[str, Any]:
+    """How models of sentence-transformers' own kinds are loaded."""
     return {
         "device": config.device,
         "trust_remote_code": config.trust_remote_code,

@@ -10,6 +10,7 @@ from pathlib import Path
 from bessemer.config import Config
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.prompts import TASKS, Prompts
+from bessemer.encoders.trainable import Trainable
 from bessemer.errors import ConfigError, DataError, Problem
 from bessemer.recipes.data import Material, load_judged
 from bessemer.recipes.pairs import PairMaterial, holds_pairs, load_pairs
@@ -124,15 +125,21 @@ def require_prompts(task: str, config: Config) -> None:
         raise ConfigError(f"task {task}: no such task; known: {', '.join(known)}. Add your own under `prompts`")
 
 
-def with_task_prompts(encoder: DenseEncoder, tasks: Sequence[str], config: Config) -> DenseEncoder:
-    """``encoder`` with the prompts of these tasks; the only task's become its own, which it uses unasked."""
+def with_task_prompts(encoder: Trainable, tasks: Sequence[str], config: Config) -> Trainable:
+    """``encoder`` with the prompts of these tasks; the only task's become its own, which it uses unasked. A model that
+    is not dense keeps its own."""
+    if not isinstance(encoder, DenseEncoder):
+        return encoder
     known = known_prompts(config)
     prompted = encoder.with_prompts({task: known[task] for task in tasks if task in known})
     return prompted.for_task(tasks[0]) if len(tasks) == 1 else prompted
 
 
-def unprompted(parts: Sequence[Part], config: Config) -> list[str]:
-    """Notes on tasks that the data name and nobody has prompts for."""
+def unprompted(parts: Sequence[Part], config: Config, encoder: Trainable) -> list[str]:
+    """Notes on tasks that the data name and nobody has prompts for, or whose prompts the model does not take."""
     known = known_prompts(config)
+    if not isinstance(encoder, DenseEncoder):
+        own = sorted({part.task for part in parts if part.task in known})
+        return [f"task {name}: its prompts were not used, {encoder.name} has its own" for name in own]
     names = sorted({part.task for part in parts if part.task and part.task not in known})
     return [f"task {name}: no prompts are known for it, the model's own were used" for name in names]

@@ -8,7 +8,7 @@ from pathlib import Path
 from transformers import TrainingArguments
 
 from bessemer.config import FinetuneConfig
-from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.trainable import Trainable
 from bessemer.errors import ConfigError
 from bessemer.training.lora import LORA_LEARNING_RATE
 
@@ -18,7 +18,7 @@ STATIC_LEARNING_RATE = 1e-2
 
 
 def training_arguments(
-    config: FinetuneConfig, per_epoch: int, folder: Path, encoder: DenseEncoder, *, seed: int, measure: str | None
+    config: FinetuneConfig, per_epoch: int, folder: Path, encoder: Trainable, *, seed: int, measure: str | None
 ) -> TrainingArguments:
     """Our configuration in Hugging Face's terms; shares of all steps become counts. ``per_epoch``: batches;
     ``measure``: what checkpoints are chosen by, if they are. Raises ConfigError for fp16 on a CPU.
@@ -63,7 +63,7 @@ def training_arguments(
     return arguments
 
 
-def _usual_learning_rate(config: FinetuneConfig, encoder: DenseEncoder) -> float:
+def _usual_learning_rate(config: FinetuneConfig, encoder: Trainable) -> float:
     if config.lora_rank:
         return LORA_LEARNING_RATE
     return STATIC_LEARNING_RATE if encoder.is_static else LEARNING_RATE

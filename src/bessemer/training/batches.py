@@ -20,14 +20,13 @@ from torch import Tensor
 
 from bessemer.config import FinetuneConfig
 from bessemer.draws import generator, weighted_order
-from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.encoder import Encoder
 from bessemer.errors import DataError, Problem
 from bessemer.text import folded
 from bessemer.training.mini_batches import MiniBatches, Tokenizes
 from bessemer.types import HardNegatives, Judged, Passage
 
-Miner = Callable[[DenseEncoder], Sequence[HardNegatives]]
+Miner = Callable[[Encoder], Sequence[HardNegatives]]
 MaskOf = Callable[[Sequence["Row"], Sequence[int]], Tensor]
 """(rows of a batch, its passages) to (B, P): True where a passage must be no negative of a row's query."""
 

@@ -110,6 +110,19 @@ class SelfDistillation(TrainerCallback):  # type: ignore[misc]
             lanes.distils = state.global_step >= self._start
 
 
+class RisingFlops(TrainerCallback):  # type: ignore[misc]
+    """Lets the weights of the FLOPS regulariser rise with the square of the step over the first third of training, as
+    SPLADE does (2109.10086): sparse before it has learnt which words matter, a model stays empty."""
+
+    def __init__(self, lanes: Sequence[Lanes]) -> None:
+        self._lanes = lanes
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        n_rising = max(1, state.max_steps // 3)
+        for lanes in self._lanes:
+            lanes.flops_share = min(1.0, state.global_step / n_rising) ** 2
+
+
 class FiniteGradient(TrainerCallback):  # type: ignore[misc]
     """Stops on a gradient that is no number (the loss is looked at in every step). It is looked at before anything is
     evaluated or saved, so that no checkpoint holds spoilt weights, from which every resume would fail again.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
-from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.trainable import Trainable
 
 ATTENTION = "bessemer_bf16"
 PLAIN_ATTENTION = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert"})
@@ -25,7 +25,7 @@ MMAP_THRESHOLD = 32 << 20
 
 
 @contextmanager
-def fast_training(encoder: DenseEncoder, *, bf16: bool) -> Iterator[None]:
+def fast_training(encoder: Trainable, *, bf16: bool) -> Iterator[None]:
     """Within it, a transformer on a CPU trains with cheap dropout masks, a sparse gradient of its token table and,
     in bf16, attention whose scores stay in bf16. Elsewhere (GPU, static models) nothing changes."""
     if encoder.is_static or encoder.device != "cpu":

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from bessemer.config.finetune import Head
 from bessemer.draws import digest
 from bessemer.encoders.encoder import Encoder
-from bessemer.encoders.unified import UnifiedEncoder
 from bessemer.errors import ArtifactError
 from bessemer.measures import per_query
 from bessemer.processes import Processes
@@ -74,8 +73,6 @@ class EvaluationPool:
         passages = [passage.indexed_text for passage in self.passages]
         priority = tie_priority([passage.passage_id for passage in self.passages])
         if self.head != "dense":
-            if not isinstance(encoder, UnifiedEncoder):
-                raise ArtifactError(f"the evaluation pool ranks by {RANKED_BY[self.head]}, which needs a unified model")
             return best_of_lanes(encoder, self.head, queries, passages, priority)
         left, right = encoder.encode_queries(queries).dense, encoder.encode_passages(passages).dense
         if left is None or right is None:

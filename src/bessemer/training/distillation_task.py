@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from bessemer.config import FinetuneConfig
-from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.trainable import Trainable
 from bessemer.errors import ConfigError, DataError, Problem
 from bessemer.training.batches import TrainingData, write_batch
 from bessemer.training.losses import Calibration, teacher_loss
@@ -30,7 +30,7 @@ class DistillationTask(RetrievalTask):
     is small by default, since it pushes away what the teacher holds nearly as good as the positive.
     """
 
-    def __init__(self, data: TrainingData, encoder: DenseEncoder, config: FinetuneConfig, seed: int) -> None:
+    def __init__(self, data: TrainingData, encoder: Trainable, config: FinetuneConfig, seed: int) -> None:
         """Raises DataError for data without teacher scores, or with examples that nothing is learnt from; ConfigError
         for settings that do not fit."""
         settings = data.settings or config

@@ -12,7 +12,9 @@ import numpy as np
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.foreign import ForeignEncoder
 from bessemer.encoders.lanes import LaneWeights
+from bessemer.encoders.trainable import Trainable
 from bessemer.encoders.two_towers import TwoTowerEncoder, join_towers, untrainable
 from bessemer.encoders.unified import UnifiedEncoder
 from bessemer.processes import Processes
@@ -96,7 +98,7 @@ class Selection:
 @in_all_processes
 def finetune(
     data: Sequence[TrainingData | PairData],
-    encoder: DenseEncoder,
+    encoder: Trainable,
     selection: Selection | None,
     config: FinetuneConfig,
     seed: int,
@@ -119,7 +121,9 @@ def finetune(
     if selection and not len(selection.dev):
         selection = None
     pool = selection.dev if selection else None
-    frozen = encoder.independent_copy() if config.frozen_passages else None
+    if isinstance(encoder, ForeignEncoder):
+        encoder.require_trainable()
+    frozen = encoder.independent_copy() if config.frozen_passages and isinstance(encoder, DenseEncoder) else None
     if selection and frozen:
         selection = selection.with_passages_of(frozen)
     processes = joined_processes()
@@ -154,11 +158,9 @@ def finetune(
     return Tuned(folder / "model", replace(_report(trainer, selection, interpolation), lane_weights=lane_weights))
 
 
-def _whole(
-    encoder: DenseEncoder, frozen: DenseEncoder | None, lane_weights: Mapping[str, float] | None
-) -> DenseEncoder:
+def _whole(encoder: Trainable, frozen: DenseEncoder | None, lane_weights: Mapping[str, float] | None) -> Trainable:
     """What is saved: the encoder with all that belongs to it."""
-    if frozen:
+    if frozen and isinstance(encoder, DenseEncoder):
         return join_towers(encoder, frozen.model)
     if lane_weights and isinstance(encoder, UnifiedEncoder):
         return encoder.with_settings(lane_weights=LaneWeights(*(lane_weights[lane] for lane in LaneWeights._fields)))

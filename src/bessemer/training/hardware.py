@@ -8,28 +8,38 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.sparse import SparseEncoder
+from bessemer.encoders.trainable import Trainable
 from bessemer.errors import ConfigError
 
 CPU_TOKENS, GPU_TOKENS = 1024, 65_536
 CPU_WHOLE_GRAPH, GPU_WHOLE_GRAPH = 32_768, 131_072
+BYTES_PER_TOKEN = 1 << 17
+"""Of the graph of MiniLM."""
 LEAST_BATCH, LARGEST_BATCH = 16, 1024
 LEAST_STEPS = 25
 
 
-def mini_batch_tokens(encoder: DenseEncoder) -> int:
+def mini_batch_tokens(encoder: Trainable) -> int:
     """Padded tokens per mini-batch: small ones stay in a CPU's cache and waste less padding; a GPU wants its fill."""
-    return CPU_TOKENS if encoder.device == "cpu" else GPU_TOKENS
+    return CPU_TOKENS if encoder.device == "cpu" else int(_share(encoder) * GPU_TOKENS)
 
 
-def whole_graph_tokens(encoder: DenseEncoder) -> int:
+def whole_graph_tokens(encoder: Trainable) -> int:
     """Padded tokens up to which a batch keeps the graphs of all its mini-batches (about 4 GB for MiniLM on a CPU)."""
     if encoder.is_static:  # a lookup and a mean: there is no graph to speak of
         return sys.maxsize
-    return CPU_WHOLE_GRAPH if encoder.device == "cpu" else GPU_WHOLE_GRAPH
+    return int(_share(encoder) * (CPU_WHOLE_GRAPH if encoder.device == "cpu" else GPU_WHOLE_GRAPH))
 
 
-def auto_batch_size(encoder: DenseEncoder, n_examples: int, tokens_per_example: float) -> int:
+def _share(encoder: Trainable) -> float:
+    """Of the tokens for which a dense model has memory: SPLADE has up to three numbers of each at once for every
+    word of the vocabulary (logits, masked ones, their logarithms)."""
+    own = 12 * encoder.dimension if isinstance(encoder, SparseEncoder) else 0
+    return BYTES_PER_TOKEN / (BYTES_PER_TOKEN + own)
+
+
+def auto_batch_size(encoder: Trainable, n_examples: int, tokens_per_example: float) -> int:
     """Queries per step for ``auto``: the largest power of two between 16 and 1024 with which
 
     - an epoch has 25 steps or more: a larger batch has more negatives, but few steps teach little;
@@ -55,7 +65,7 @@ def claim_checkpoints(folder: Path) -> None:
         ) from None
 
 
-def require_room_for_checkpoints(encoder: DenseEncoder, folder: Path, save_total_limit: int) -> None:
+def require_room_for_checkpoints(encoder: Trainable, folder: Path, save_total_limit: int) -> None:
     """Raises ConfigError where the disk cannot hold what training writes: better before step 1 than hours later."""
     weights = sum(tensor.numel() * tensor.element_size() for tensor in encoder.model.state_dict().values())
     frozen = sum(p.numel() * p.element_size() for p in encoder.model.parameters() if not p.requires_grad)

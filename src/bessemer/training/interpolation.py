@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.trainable import Trainable
 from bessemer.training.dev_pool import DevPool
 
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
@@ -42,7 +42,7 @@ def mix(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor], alpha: float) -
 
 
 def choose_alpha(
-    encoder: DenseEncoder,
+    encoder: Trainable,
     base: Mapping[str, Tensor],
     dev: DevPool,
     general: DevPool | None,

@@ -1,13 +1,12 @@
-"""What a head trains of a unified model: its representations as one tensor per mini-batch, and their scores.
+"""What a head trains of a model: the representations of its texts as one tensor per mini-batch, and their scores.
 
-One tensor per mini-batch is what GradCache, sorting by length and several processes know how to handle. A text's row
-has its dense vector first, then of each token its weight and its vector. A lane that does not train has no numbers in
-it, and its head is not run. A row may be longer than its tokens need (several processes exchange rows of one length):
-what follows them is not looked at.
+One tensor per mini-batch, a row per text, is what GradCache, sorting by length and several processes know how to
+handle. A row may be longer than its text needs (several processes exchange rows of one length), with zeros at its end.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,9 +16,7 @@ from torch import Tensor
 from bessemer.config import FinetuneConfig
 from bessemer.config.finetune import Head
 from bessemer.encoders.encoder import OUTPUTS, Output
-from bessemer.encoders.scoring import lexical_scores, max_sim
-from bessemer.encoders.unified import UnifiedEncoder
-from bessemer.encoders.unified_heads import Represented
+from bessemer.training.losses.flops import flops
 from bessemer.training.losses.unified import Parts, unified_loss
 from bessemer.training.mini_batches import Features
 
@@ -28,57 +25,46 @@ LANES: Mapping[Head, tuple[Output, ...]] = {"sparse": ("sparse",), "multi": ("mu
 Batch = dict[str, Any]
 
 
-class Lanes:
-    """Embeds, scores and judges the batches of one task. ``distils``: whether all teach each by now."""
+class Lanes(ABC):
+    """Embeds, scores and judges the batches of one task. ``distils``: whether all teach each by now. ``flops_share``:
+    how much of the weights of the FLOPS regulariser is in force by now."""
 
-    def __init__(self, encoder: UnifiedEncoder, config: FinetuneConfig) -> None:
-        self._encoder = encoder
+    def __init__(self, config: FinetuneConfig) -> None:
         self.outputs = LANES[config.head]
-        self._temperature = config.temperature
         self.distils = config.self_distillation and not config.self_distillation_start
+        self.flops_share = 1.0
+        self._temperature = config.temperature
+        self._flops = {"query": config.flops_query or 0.0, "passage": config.flops_passage or 0.0}
 
+    @abstractmethod
     def embed(self, features: Features) -> Tensor:
-        """(n, d + L * (1 + m)) float32 of a mini-batch of texts of at most L tokens."""
-        found = self._encoder.represent(features, self.outputs)
-        of_tokens = [found.weights[..., None]] * ("sparse" in self.outputs)
-        of_tokens += [found.vectors] * ("multi_vector" in self.outputs)
-        rows = [found.dense] * ("dense" in self.outputs)
-        rows += [torch.cat(of_tokens, dim=2).flatten(1)] * bool(of_tokens)
-        return torch.cat(rows, dim=1)
+        """(n, anything) float32 of a mini-batch of n texts."""
 
+    @abstractmethod
     def scores(self, embeddings: Sequence[Tensor], batch: Batch) -> dict[Output, Tensor]:
         """(B, P) of each lane that trains, in the batch's order, of the embeddings of all mini-batches."""
-        queries, passages = batch["queries"], batch["passages"]
-        n = len(queries["features"])
-        left = self._taken_apart(embeddings[:n], queries["features"])
-        right = self._taken_apart(embeddings[n:], passages["features"])
-        found: dict[Output, Tensor] = {}
-        if "dense" in self.outputs:
-            with torch.autocast(left[0].dense.device.type, enabled=False):
-                found["dense"] = torch.cat([text.dense for text in left]) @ torch.cat([text.dense for text in right]).T
-        if "sparse" in self.outputs:
-            sides = ([(text.token_ids, text.weights) for text in side] for side in (left, right))
-            found["sparse"] = lexical_scores(*sides)
-        if "multi_vector" in self.outputs:
-            sides = ([(text.vectors, text.mask) for text in side] for side in (left, right))
-            found["multi_vector"] = max_sim(*sides)
-        return {lane: of[queries["order"]][:, passages["order"]] for lane, of in found.items()}
+
+    @abstractmethod
+    def sparse_rows(self, embeddings: Sequence[Tensor], features: Sequence[Features]) -> Tensor:
+        """(n, U) the sparse weights of the texts of some mini-batches, in the columns in which they have any."""
+
+    @property
+    def has_flops(self) -> bool:
+        return any(self._flops.values())
 
     def loss(self, scores: Mapping[Output, Tensor], batch: Batch) -> tuple[Tensor, Parts]:
         given = scores, batch["positives"], batch["excluded"], self._temperature
         return unified_loss(*given, self_distillation=self.distils)
 
-    def _taken_apart(self, embeddings: Sequence[Tensor], of_features: Sequence[Features]) -> list[Represented]:
-        return [self._represented(rows, features) for rows, features in zip(embeddings, of_features, strict=True)]
-
-    def _represented(self, rows: Tensor, features: Features) -> Represented:
-        """The reverse of ``embed``; what does not train has no columns."""
-        token_ids = features["input_ids"]
-        length = token_ids.shape[1]
-        n_dense = self._encoder.dimension * ("dense" in self.outputs)
-        n_weights = int("sparse" in self.outputs)
-        per_token = n_weights + self._encoder.multi_vector_dimension * ("multi_vector" in self.outputs)
-        of_tokens = rows[:, n_dense : n_dense + length * per_token].reshape(len(rows), length, per_token)
-        mask = self._encoder.heads.token_mask(token_ids, features["attention_mask"])
-        weights = of_tokens[..., 0] if n_weights else of_tokens.new_empty(len(rows), 0)
-        return Represented(rows[:, :n_dense], weights, of_tokens[..., n_weights:], token_ids, mask)
+    def regulariser(self, embeddings: Sequence[Tensor], batch: Batch) -> tuple[Tensor, Parts]:
+        """``flops_query`` times FLOPS of the batch's queries plus ``flops_passage`` times that of its distinct
+        passages, as far as they are in force; and both by name. 0 without any."""
+        total, parts, start = torch.zeros((), device=batch["excluded"].device), Parts(), 0
+        for side, texts in (("query", batch["queries"]), ("passage", batch["passages"])):
+            features: Sequence[Features] = texts["features"]
+            own, start = embeddings[start : start + len(features)], start + len(features)
+            if weight := self._flops[side]:
+                part = self.flops_share * weight * flops(self.sparse_rows(own, features))
+                parts[f"loss_flops_{side}"] = part.detach()
+                total = total + part
+        return total, parts

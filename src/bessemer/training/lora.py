@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from bessemer.config import FinetuneConfig
-from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.trainable import Trainable
 from bessemer.errors import ConfigError
 from bessemer.training.freezing import head_parameters
 
@@ -30,7 +30,7 @@ Adapted = tuple[nn.Module, str, Any]  # parent, name in it, peft's layer around 
 
 
 @contextmanager
-def lora(encoder: DenseEncoder, config: FinetuneConfig, seed: int) -> Iterator[None]:
+def lora(encoder: Trainable, config: FinetuneConfig, seed: int) -> Iterator[None]:
     """Within it only adapters train, one beside every linear layer of attention and MLP, drawn by ``seed``, and heads
     where there are any; at its end, also after an error, they are added to the weights and gone. With rank 0 nothing
     happens.
@@ -54,7 +54,7 @@ def lora(encoder: DenseEncoder, config: FinetuneConfig, seed: int) -> Iterator[N
 
 
 @contextmanager
-def merged(encoder: DenseEncoder) -> Iterator[None]:
+def merged(encoder: Trainable) -> Iterator[None]:
     """Within it the encoder is the plain model that saving would leave, to be measured or mined with in mid-training.
 
     Afterwards the weights are what they were, to the bit: they are put back, since taking the product away again would
@@ -72,7 +72,7 @@ def merged(encoder: DenseEncoder) -> Iterator[None]:
             setattr(parent, name, layer)
 
 
-def _inject(encoder: DenseEncoder, config: FinetuneConfig, seed: int) -> None:
+def _inject(encoder: Trainable, config: FinetuneConfig, seed: int) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
@@ -99,19 +99,26 @@ def _inject(encoder: DenseEncoder, config: FinetuneConfig, seed: int) -> None:
     )
 
 
-def _transformer(encoder: DenseEncoder) -> Any:
+def _transformer(encoder: Trainable) -> Any:
     first: Any = encoder.model[0]
     return first if encoder.is_static else first.model
 
 
-def _linear_layers(encoder: DenseEncoder) -> list[str]:
+def _linear_layers(encoder: Trainable) -> list[str]:
     """Those of attention and MLP (QLoRA: adapting all of them is what matches full training). A pooler head is not
-    among them: no embedding passes through it."""
-    named = _transformer(encoder).named_modules()
-    return [name for name, module in named if isinstance(module, nn.Linear) and "pooler" not in name.split(".")]
+    among them: no embedding passes through it. Nor is the output over the vocabulary, whose weights are mostly the
+    token table's: what is added to one would be added to both."""
+    transformer = _transformer(encoder)
+    output = None if encoder.is_static else transformer.get_output_embeddings()
+    named = transformer.named_modules()
+    return [
+        name
+        for name, module in named
+        if isinstance(module, nn.Linear) and module is not output and "pooler" not in name.split(".")
+    ]
 
 
-def _adapted(encoder: DenseEncoder) -> list[Adapted]:
+def _adapted(encoder: Trainable) -> list[Adapted]:
     return [
         (parent, name, child)
         for parent in encoder.model.modules()

@@ -9,6 +9,7 @@ import numpy as np
 
 from bessemer.draws import digest
 from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.trainable import Trainable
 from bessemer.errors import DataError, Problem
 from bessemer.training.batches import Row, TrainingSet
 
@@ -19,7 +20,7 @@ ROUNDING = 1e-6
 
 
 def margin_spreads(
-    examples: TrainingSet, scored: Callable[[Row], dict[int, float]], encoder: DenseEncoder, where: str
+    examples: TrainingSet, scored: Callable[[Row], dict[int, float]], encoder: Trainable, where: str
 ) -> tuple[float, float]:
     """Root mean squares of (teacher's, student's) margins, positive less candidate, over a seeded sample of examples.
 
@@ -31,6 +32,7 @@ def margin_spreads(
     texts = [examples.queries[row.query].text for row in rows]
     used = sorted({p for row in rows for p in scored(row)})
     place = {p: i for i, p in enumerate(used)}
+    assert isinstance(encoder, DenseEncoder), "the configuration has margin_mse for dense vectors alone"
     queries = encoder.encode(texts, "query")
     passages = encoder.encode([examples.passages[p].indexed_text for p in used], "passage")
     teacher: list[float] = []

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.trainable import Trainable
 from bessemer.errors import ConfigError
 from bessemer.training import shares
 from bessemer.training.adore import FrozenPassagesTask
@@ -28,7 +29,7 @@ from bessemer.training.unified_task import UnifiedDistillationTask, UnifiedTask
 
 def open_trainer(
     data: Sequence[TrainingData | PairData],
-    encoder: DenseEncoder,
+    encoder: Trainable,
     dev_pool: DevPool | None,
     config: FinetuneConfig,
     seed: int,
@@ -52,27 +53,26 @@ def open_trainer(
 
 
 def _task(
-    data: TrainingData | PairData, encoder: DenseEncoder, config: FinetuneConfig, seed: int, n_processes: int
+    data: TrainingData | PairData, encoder: Trainable, config: FinetuneConfig, seed: int, n_processes: int
 ) -> Task:
     """With the whole batches of all processes."""
     config = _of_all(n_processes, config, encoder)
     if data.settings is not None:
         data = replace(data, settings=_of_all(n_processes, data.settings, encoder))
+    settings = data.settings or config
+    if settings.head != "dense" and isinstance(data, TrainingData):
+        kind = UnifiedDistillationTask if settings.loss in FOR_TEACHERS else UnifiedTask
+        return kind(data, encoder, config, seed)
+    if not isinstance(encoder, DenseEncoder):
+        raise ConfigError(f"{encoder.name}: gives no dense vectors to train; a dense model does")
     if isinstance(data, PairData):
         return PairTask(data, encoder, config)
-    return _kind(data.settings or config)(data, encoder, config, seed)
+    if settings.loss in FOR_TEACHERS:
+        return DistillationTask(data, encoder, config, seed)
+    return (FrozenPassagesTask if settings.frozen_passages else RetrievalTask)(data, encoder, config, seed)
 
 
-def _kind(config: FinetuneConfig) -> type[RetrievalTask] | type[FrozenPassagesTask]:
-    from_teacher = config.loss in FOR_TEACHERS
-    if config.head != "dense":
-        return UnifiedDistillationTask if from_teacher else UnifiedTask
-    if from_teacher:
-        return DistillationTask
-    return FrozenPassagesTask if config.frozen_passages else RetrievalTask
-
-
-def _of_all(n_processes: int, config: FinetuneConfig, encoder: DenseEncoder) -> FinetuneConfig:
+def _of_all(n_processes: int, config: FinetuneConfig, encoder: Trainable) -> FinetuneConfig:
     """What is asked for per process, as the whole batch has it; ``auto`` chooses the size of a whole batch.
 
     Each process encodes its share of every mini-batch. A GPU wants its fill of tokens; on a CPU it is the width of a

@@ -6,12 +6,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.trainable import Trainable
 from bessemer.errors import ConfigError
 
 
 @contextmanager
-def gradient_checkpointing(encoder: DenseEncoder, wanted: bool) -> Iterator[None]:
+def gradient_checkpointing(encoder: Trainable, wanted: bool) -> Iterator[None]:
     """Within it each layer keeps its input alone and is computed again in the backward pass, with the same dropout: a
     forward pass more, and the gradient stays what it is. The model is as before afterwards.
 

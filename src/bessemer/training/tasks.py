@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bessemer.config import FinetuneConfig
-from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.trainable import Trainable
 from bessemer.errors import ConfigError
 from bessemer.training.batches import Collator, TrainingData, TrainingSet, require_examples, write_batch
 from bessemer.training.guide import Guide
@@ -25,6 +25,7 @@ from bessemer.types import HardNegatives
 log = logging.getLogger("bessemer")
 
 Batch = dict[str, Any]
+E = TypeVar("E", bound=Trainable)
 
 
 class Task(Protocol):
@@ -62,7 +63,7 @@ class Task(Protocol):
         """What a reader of the training report should know of the data."""
 
 
-def of_part(encoder: DenseEncoder, task: str, settings: FinetuneConfig | None) -> DenseEncoder:
+def of_part(encoder: E, task: str, settings: FinetuneConfig | None) -> E:
     """``encoder`` with the prompts, and where it has settings of its own the lengths, of one part of a training."""
     lengths = (settings.max_length, settings.query_max_length) if settings else (None, None)
     return encoder.for_task(task, *lengths)
@@ -75,7 +76,7 @@ def _guide(data: TrainingData, examples: TrainingSet, config: FinetuneConfig) ->
 
 
 def settled_batch_size(
-    config: FinetuneConfig, encoder: DenseEncoder, n_examples: int, tokens_per_example: float, name: str
+    config: FinetuneConfig, encoder: Trainable, n_examples: int, tokens_per_example: float, name: str
 ) -> int:
     """What is asked for; for ``auto``, what data and device make of it, which is logged."""
     asked = config.per_device_train_batch_size
@@ -89,7 +90,7 @@ def settled_batch_size(
     return chosen
 
 
-def dense_vectors(encoder: DenseEncoder, model: nn.Module, features: Features) -> Tensor:
+def dense_vectors(encoder: Trainable, model: nn.Module, features: Features) -> Tensor:
     """(n, d) of a mini-batch, as the encoder gives them: many cosine models have no module for it."""
     found: Tensor = model(features)["sentence_embedding"].float()[:, : encoder.dimension]
     return F.normalize(found, dim=-1) if encoder.similarity == "cosine" else found
@@ -113,7 +114,7 @@ def unused_scores(data: TrainingData, loss: str | None) -> tuple[str, ...]:
 class RetrievalTask:
     """Queries with judged passages and hard negatives."""
 
-    def __init__(self, data: TrainingData, encoder: DenseEncoder, config: FinetuneConfig, seed: int) -> None:
+    def __init__(self, data: TrainingData, encoder: Trainable, config: FinetuneConfig, seed: int) -> None:
         """Raises DataError when no query has a relevant passage, ConfigError for a loss that does not fit."""
         encoder = of_part(encoder, data.task, data.settings)
         config = data.settings or config

@@ -21,7 +21,9 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerState, TrainingA
 from transformers.trainer_callback import PrinterCallback
 
 from bessemer.config import FinetuneConfig
-from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.sparse import SparseEncoder
+from bessemer.encoders.trainable import Trainable
+from bessemer.encoders.unified import UnifiedEncoder
 from bessemer.errors import ArtifactError
 from bessemer.training import shares
 from bessemer.training.arguments import count_of
@@ -31,6 +33,7 @@ from bessemer.training.callbacks import (
     FiniteGradient,
     Progress,
     RefreshNegatives,
+    RisingFlops,
     SelfDistillation,
     TrainingClock,
     not_finite,
@@ -57,7 +60,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
 
     def __init__(
         self,
-        encoder: DenseEncoder,
+        encoder: Trainable,
         tasks: Sequence[Task],
         batches: TaskBatches,
         dev_pool: DevPool | None,
@@ -87,6 +90,8 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         unified = [task.lanes for task in tasks if isinstance(task, UnifiedTask | UnifiedDistillationTask)]
         if unified and config.self_distillation:
             callbacks.append(SelfDistillation(unified, count_of(config.self_distillation_start, arguments.max_steps)))
+        if any(lanes.has_flops for lanes in unified):
+            callbacks.append(RisingFlops(unified))
         if dev_pool is not None:
             callbacks.append(EarlyStoppingCallback(config.early_stopping_patience))
         examples = Examples(self._offsets[-1])
@@ -225,11 +230,17 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         super().log(logs, start_time)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """The figure of the dev pool."""
+        """The figure of the dev pool, and the mean number of weights of its queries and passages where they have
+        any."""
         assert self._dev_pool is not None, "evaluation is scheduled only with a dev pool"
+        active = self._encoder.active if isinstance(self._encoder, SparseEncoder | UnifiedEncoder) else None
+        if active is not None:
+            active.taken()  # what was counted before
         with merged(self._encoder):
             scores = self._dev_pool.scores(self._encoder)
         metrics = {f"eval_{self.measure}": float(scores.mean())}
+        if active is not None:
+            metrics |= {f"eval_active_dimensions_{side}": mean for side, mean in active.taken().items()}
         metrics |= {f"eval_{name}": mean for name, mean in self._dev_pool.by_task(scores).items()}
         if self.state.best_metric is None or metrics[f"eval_{self.measure}"] > self.state.best_metric:
             self.best_scores = scores
@@ -241,8 +252,8 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         """The weights that train, and negatives where they change: the library would also pickle its arguments."""
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        frozen, weights = self._frozen(), state_dict or self.model.state_dict()
-        trained = {name: weight for name, weight in weights.items() if name not in frozen}
+        left_out, weights = self._left_out(), state_dict or self.model.state_dict()
+        trained = {name: weight for name, weight in weights.items() if name not in left_out}
         save_file(trained, folder / WEIGHTS_FILE, metadata={"format": "pt"})
         if self._mining:
             write_negatives([task.negatives for task in self._mining], folder / NEGATIVES_FILE)
@@ -253,13 +264,15 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         shares.all_well(self._encoder.device, self._processes)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
-        """Raises ArtifactError where a checkpoint is not of this model; what does not train is in none."""
-        wrong = {*load_result.unexpected_keys, *load_result.missing_keys} - self._frozen()
+        """Raises ArtifactError where a checkpoint is not of this model; what is left out is in none."""
+        wrong = {*load_result.unexpected_keys, *load_result.missing_keys} - self._left_out()
         if wrong:
             raise ArtifactError(f"{self.args.output_dir}: checkpoints of another model ({min(wrong)}); delete them")
 
-    def _frozen(self) -> set[str]:
-        return {name for name, parameter in self.model.named_parameters() if not parameter.requires_grad}
+    def _left_out(self) -> set[str]:
+        """Of the weights' names, those of what does not train, and the further ones of tied weights."""
+        trained = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        return set(self.model.state_dict()) - trained - {name for name, _ in self.model.named_buffers()}
 
 
 def _had_ended(state: TrainerState) -> bool:
