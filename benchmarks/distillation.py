@@ -120,7 +120,7 @@ def scored(out: Path, beir: Path, teacher: Path, share: float) -> Path:
             "--n-negatives", N_NEGATIVES, "--relative-margin", 0,
         )  # fmt: skip
         lost = hidden(beir, share)
-        rows = [json.loads(line) for line in mined.read_text(encoding="utf-8").splitlines()]
+        rows = [json.loads(line) for line in mined.read_text(encoding="utf-8").split("\n") if line]
         lines = [json.dumps(without(row, lost.get(row["query_id"])), ensure_ascii=False) for row in rows]
         plain.write_text("\n".join(lines) + "\n", encoding="utf-8")
     bessemer(
