@@ -7,9 +7,9 @@ WORDS_PER_TEXT = 62
 
 
 def docstring_texts(n_texts: int) -> list[str]:
-    """Texts of WORDS_PER_TEXT words; fewer, if the libraries have no more."""
+    """Texts of WORDS_PER_TEXT words, which overlap where the libraries have too few."""
     from bessemer.corpus.docstrings import docstring_pairs
 
     words = " ".join(pair.passage.text for pair in docstring_pairs().kept).split()
-    starts = range(0, min(len(words), n_texts * WORDS_PER_TEXT), WORDS_PER_TEXT)
-    return [" ".join(words[start : start + WORDS_PER_TEXT]) for start in starts]
+    step = min(WORDS_PER_TEXT, max(1, (len(words) - WORDS_PER_TEXT) // n_texts))
+    return [" ".join(words[i * step : i * step + WORDS_PER_TEXT]) for i in range(n_texts)]
