@@ -10,8 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
-BYTES: dict[Precision, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
-"""Per number; int8 has 4 bytes more per vector, its scale."""
 
 
 @dataclass(frozen=True, slots=True)

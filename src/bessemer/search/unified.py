@@ -93,12 +93,9 @@ class UnifiedRetriever:
         return [np.flatnonzero(row >= low) for row, low in zip(scores, floor, strict=True)]
 
     def _found(self, queries: Encoded, depth: int) -> list[Rows]:
-        """Rows of what the lanes find: the multi-vector lane has its say where there are few passages."""
+        """Rows of what the dense and the sparse lane find: of many passages, not all are scored by token vectors."""
         depth = max(depth, LANE_DEPTH)
-        searched = [self.dense.search_encoded, self.sparse.search_encoded]
-        if len(self.passage_ids) <= SMALL:
-            searched.append(self.multi.search_encoded)
-        found = [search(queries, depth) for search in searched]
+        found = [search(queries, depth) for search in (self.dense.search_encoded, self.sparse.search_encoded)]
         row_of = self.multi.row_of
         return [
             np.array(sorted({row_of[passage_id] for hits in lists for passage_id, _ in hits}), dtype=np.int64)
