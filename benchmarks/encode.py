@@ -12,25 +12,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from bessemer.encoders.load import load_encoder
 from bessemer.encoders.precision import lowest_cosine
-from bessemer.encoders.runtime import has_native_bf16
 from bessemer.formats.beir import read_beir
 from bessemer.measures import per_query
 from bessemer.search.exact import ExactSearch
 from bessemer.types import Collection
+from machine import machine
 
 
 def seconds_of(function: Callable[[], Any]) -> float:
@@ -54,20 +50,6 @@ def mean_ndcg(collection: Collection, queries: np.ndarray, passages: np.ndarray,
     }
     values = per_query(results, qrels, judged, ["nDCG@10"])["nDCG@10"]
     return statistics.fmean(values.values()), len(values)
-
-
-def machine() -> dict[str, Any]:
-    cpu_info = Path("/proc/cpuinfo")
-    models = [line.split(":")[1].strip() for line in cpu_info.read_text().splitlines() if line.startswith("model name")]
-    return {
-        "cpu": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "native_bf16": has_native_bf16("cpu"),
-        "load_average": os.getloadavg(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("torch", "transformers", "sentence-transformers", "numpy")},
-    }
 
 
 def main() -> None:

@@ -24,21 +24,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bessemer.encoders.encoder import OUTPUTS, Output
 from bessemer.encoders.load import load_encoder
-from bessemer.encoders.runtime import has_native_bf16
 from bessemer.encoders.sparse_start import with_heads
 from clocks import Took, took
+from machine import machine
 from results import ROOT, with_section
 from texts import docstring_texts
 from unified_docs import SECTION, lines
@@ -88,20 +83,6 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "peer": peer,
     "storage": storage,
 }
-
-
-def machine() -> dict[str, Any]:
-    cpu_info = Path("/proc/cpuinfo")
-    models = [line.split(":")[1].strip() for line in cpu_info.read_text().splitlines() if line.startswith("model name")]
-    return {
-        "cpu": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "native_bf16": has_native_bf16("cpu"),
-        "load_average": os.getloadavg(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("torch", "transformers", "sentence-transformers", "numpy")},
-    }
 
 
 def main() -> None:

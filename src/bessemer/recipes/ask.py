@@ -125,7 +125,8 @@ def _asked(
         },
     }
     if cache:
-        cache.keep(question, np.asarray(vector), result, evidence(question))
+        plain = hits if rewritten == Rewritten() else search_all(chosen, question, top_k)
+        cache.keep(question, np.asarray(vector), result, _evidence(plain))
     return {**result, "llm": llm.ledger.account()}
 
 
