@@ -31,8 +31,8 @@ def score(arguments: argparse.Namespace) -> dict[str, Any]:
     without batches, would take ``gib_of_one_matrix`` and is not run.
     """
     from bessemer.encoders.encoder import OUTPUTS
-    from bessemer.encoders.lane_scores import score_pairs
     from bessemer.encoders.load import load_encoder
+    from bessemer.encoders.pair_scores import score_pairs
     from bessemer.encoders.sparse_start import with_heads
 
     n, batch = arguments.pairs, arguments.matrix_batch

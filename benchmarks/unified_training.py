@@ -48,7 +48,7 @@ def sparse(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def lean_scores() -> dict[str, float]:
-    from bessemer.encoders.scoring import lexical_scores
+    from bessemer.encoders.batch_scores import lexical_scores
 
     (q_ids, q_weights), (p_ids, p_weights) = texts(QUERIES), texts(QUERIES * GROUP)
     return measured(lambda: lexical_scores([(q_ids, q_weights)], [(p_ids, p_weights)]))

@@ -9,9 +9,9 @@ import pytest
 from tiny_m3 import PAIRS, flag_embedding_scores, write_tiny_m3
 from tiny_models import words
 
-from bessemer.encoders.lanes import LaneWeights
 from bessemer.encoders.load import load_encoder
 from bessemer.encoders.unified import UnifiedEncoder
+from bessemer.encoders.unified_settings import LaneWeights
 
 FROZEN = {
     "dense": [0.9424034, 0.9354627, 0.8921447, 0.9227479, 0.8277851, 0.8451753],

@@ -19,9 +19,9 @@ from tiny_m3 import write_tiny_m3
 from tiny_models import words
 
 from bessemer.encoders.encoder import OUTPUTS
-from bessemer.encoders.lanes import LaneWeights, UnifiedSettings
 from bessemer.encoders.load import load_encoder
 from bessemer.encoders.unified import UnifiedEncoder
+from bessemer.encoders.unified_settings import LaneWeights, UnifiedSettings
 from bessemer.errors import ArtifactError, ConfigError
 
 TEXTS = [words(1, 2, 3), words(4), ""]

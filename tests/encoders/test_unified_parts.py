@@ -9,11 +9,11 @@ import torch
 
 from bessemer.encoders.encoder import Encoded
 from bessemer.encoders.explanation import SharedToken, TokenMatch, explained
-from bessemer.encoders.lane_scores import score_pairs
-from bessemer.encoders.lanes import LaneWeights
+from bessemer.encoders.pair_scores import score_pairs
 from bessemer.encoders.token_vectors import TokenVectors
 from bessemer.encoders.unified_heads import UnifiedHeads
 from bessemer.encoders.unified_outputs import sparse_rows
+from bessemer.encoders.unified_settings import LaneWeights
 
 
 def new_heads(hidden_size: int = 32, dimension: int = 16) -> UnifiedHeads:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bessemer.encoders.encoder import OUTPUTS, Output
-from bessemer.encoders.lane_scores import score_pairs
+from bessemer.encoders.pair_scores import score_pairs
 from bessemer.encoders.token_vectors import Precision
 from bessemer.encoders.unified import UnifiedEncoder
 from bessemer.errors import ArtifactError, ConfigError

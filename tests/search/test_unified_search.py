@@ -9,10 +9,10 @@ import pytest
 from multi_vectors import naive_max_sim, random_rows, random_vectors
 
 from bessemer.encoders.encoder import Encoded
-from bessemer.encoders.lanes import LaneWeights
+from bessemer.encoders.unified_settings import LaneWeights
 from bessemer.search import unified
+from bessemer.search.encoded_texts import join_texts, texts_of
 from bessemer.search.ensemble import FACTORS, LaneScores, tune_lane_weights
-from bessemer.search.lanes import join_texts, texts_of
 from bessemer.search.unified import UnifiedRetriever
 
 N, Q = 60, 7

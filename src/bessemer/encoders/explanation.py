@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bessemer.encoders.encoder import Encoded
-from bessemer.encoders.lane_scores import score_pairs, token_similarities
-from bessemer.encoders.lanes import LaneWeights
+from bessemer.encoders.pair_scores import score_pairs, token_similarities
+from bessemer.encoders.unified_settings import LaneWeights
 
 TokenStrings = Callable[[Sequence[int]], list[str]]
 

@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bessemer.encoders.lanes import LaneWeights, UnifiedSettings
 from bessemer.encoders.token_vectors import Precision
 from bessemer.encoders.unified_heads import UnifiedHeads
+from bessemer.encoders.unified_settings import LaneWeights, UnifiedSettings
 from bessemer.errors import ArtifactError
 
 WEIGHTS, SETTINGS = "unified.safetensors", "unified.json"

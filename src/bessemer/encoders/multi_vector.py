@@ -12,8 +12,8 @@ from torch import Tensor
 
 from bessemer.encoders.encoder import Encoded, Side
 from bessemer.encoders.foreign import Features, ForeignEncoder, load_foreign
-from bessemer.encoders.lanes import UnifiedSettings
 from bessemer.encoders.token_vectors import TokenVectors, joined
+from bessemer.encoders.unified_settings import UnifiedSettings
 from bessemer.errors import ArtifactError
 
 BATCH_SIZE = 32

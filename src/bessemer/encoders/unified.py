@@ -21,12 +21,12 @@ from bessemer.encoders.encoder import OUTPUTS, Encoded, Output, Side
 from bessemer.encoders.explanation import Explanation, explained
 from bessemer.encoders.head_base import refuse_unfit, vocabulary_size
 from bessemer.encoders.head_files import write_heads
-from bessemer.encoders.lane_scores import PairScores, score_pairs
-from bessemer.encoders.lanes import LaneWeights, UnifiedSettings
+from bessemer.encoders.pair_scores import PairScores, score_pairs
 from bessemer.encoders.precision import lowest_cosine
 from bessemer.encoders.runtime import ENCODED, Progress
 from bessemer.encoders.unified_heads import Represented, SparseStart, UnifiedHeads
 from bessemer.encoders.unified_outputs import BatchOutputs, OutputsInOrder, kept_vectors, sparse_rows
+from bessemer.encoders.unified_settings import LaneWeights, UnifiedSettings
 
 
 class UnifiedEncoder(DenseEncoder):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bessemer.encoders.lanes import LaneWeights
+from bessemer.encoders.unified_settings import LaneWeights
 from bessemer.measures import per_query
 from bessemer.search.ranking import sort_hits
 from bessemer.types import Hits, Qrels

@@ -12,11 +12,11 @@ import numpy as np
 from bessemer.encoders.encoder import Encoded, Encoder
 from bessemer.errors import ArtifactError, ConfigError
 from bessemer.search.bm25 import BM25
+from bessemer.search.encoded_texts import texts_of, unified_in
 from bessemer.search.explain import NO_TOKENS, explain
 from bessemer.search.fusion import reciprocal_rank_fusion
 from bessemer.search.index_files import Stored, generation_folder, read_generation, read_manifest
 from bessemer.search.index_lanes import DENSE_LANES
-from bessemer.search.lanes import texts_of, unified_in
 from bessemer.search.retriever import LANE_DEPTH, DenseRetriever
 from bessemer.search.rewrite import Rewritten
 from bessemer.types import Hits

@@ -15,9 +15,9 @@ import numpy as np
 from bessemer.encoders.encoder import OUTPUTS, Encoded, Encoder
 from bessemer.errors import ArtifactError, ConfigError, DataError, Problem
 from bessemer.search.bm25 import BM25
+from bessemer.search.encoded_texts import join_texts, texts_of, unified_in
 from bessemer.search.index_files import Stored, locked, read_generation, read_manifest, write_generation
 from bessemer.search.index_lanes import DENSE_LANES, UNIFIED_LANES
-from bessemer.search.lanes import join_texts, texts_of, unified_in
 from bessemer.types import Passage
 
 _ENCODING = ("max_length", "query_max_length", "bf16")  # what changes vectors and is no part of the fingerprint

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bessemer.encoders.encoder import OUTPUTS, Encoded
-from bessemer.encoders.lanes import LaneWeights
+from bessemer.encoders.unified_settings import LaneWeights
+from bessemer.search.encoded_texts import texts_of
 from bessemer.search.ensemble import LaneScores, weighted_sum
-from bessemer.search.lanes import texts_of
 from bessemer.search.max_sim import MultiVectorRetriever, token_vectors
 from bessemer.search.retriever import LANE_DEPTH, DenseRetriever
 from bessemer.search.sparse import SparseRetriever

@@ -13,10 +13,10 @@ import numpy as np
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.foreign import ForeignEncoder
-from bessemer.encoders.lanes import LaneWeights
 from bessemer.encoders.trainable import Trainable
 from bessemer.encoders.two_towers import TwoTowerEncoder, join_towers, untrainable
 from bessemer.encoders.unified import UnifiedEncoder
+from bessemer.encoders.unified_settings import LaneWeights
 from bessemer.processes import Processes
 from bessemer.training.adore import FrozenPool
 from bessemer.training.batches import TrainingData

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from bessemer.config import FinetuneConfig
+from bessemer.encoders.batch_scores import MaskedVectors, max_sim
 from bessemer.encoders.encoder import Output
 from bessemer.encoders.multi_vector import MultiVectorEncoder
-from bessemer.encoders.scoring import MaskedVectors, max_sim
 from bessemer.encoders.sparse import SparseEncoder
 from bessemer.training.lanes import Batch, Lanes
 from bessemer.training.mini_batches import Features

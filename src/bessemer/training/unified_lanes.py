@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from bessemer.config import FinetuneConfig
+from bessemer.encoders.batch_scores import lexical_scores, max_sim, weights_by_id
 from bessemer.encoders.encoder import Output
-from bessemer.encoders.scoring import lexical_scores, max_sim, weights_by_id
 from bessemer.encoders.unified import UnifiedEncoder
 from bessemer.encoders.unified_heads import Represented
 from bessemer.training.lanes import Batch, Lanes

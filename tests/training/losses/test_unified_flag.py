@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bessemer.encoders.scoring import lexical_scores, max_sim
+from bessemer.encoders.batch_scores import lexical_scores, max_sim
 from bessemer.encoders.unified_heads import UnifiedHeads
 from bessemer.training.losses.unified import unified_loss
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bessemer.encoders.encoder import Encoded
-from bessemer.encoders.lanes import LaneWeights
 from bessemer.encoders.token_vectors import TokenVectors
+from bessemer.encoders.unified_settings import LaneWeights
 
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float64]

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from bessemer.encoders import scoring
-from bessemer.encoders.scoring import lexical_scores, max_sim
+from bessemer.encoders import batch_scores
+from bessemer.encoders.batch_scores import lexical_scores, max_sim
 
 VOCABULARY = 30
 
@@ -110,7 +110,7 @@ def test_max_sim_and_its_gradients_are_the_plain_ones(
     queries, passages = list(zip(q_vectors, q_masks, strict=True)), list(zip(p_vectors, p_masks, strict=True))
     found = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "CPU_BLOCK", block)
+        patch.setattr(batch_scores, "CPU_BLOCK", block)
         for scores_of in (max_sim, plain_max_sim):
             scores = scores_of(queries, passages)
             weights = torch.randn(scores.shape, generator=torch.Generator().manual_seed(1))
@@ -137,7 +137,7 @@ def test_bf16_products_are_near_and_the_rest_is_float32() -> None:
 
 def test_no_token_tables_of_the_vocabulary_and_no_full_products_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the backward pass keeps, in floats: far below 16 * 64 * 20 * 20 products, and no column per token id."""
-    monkeypatch.setattr(scoring, "CPU_BLOCK", 1 << 12)
+    monkeypatch.setattr(batch_scores, "CPU_BLOCK", 1 << 12)
     q, p = (F.normalize(torch.randn(n, 20, 8), dim=-1).requires_grad_() for n in (16, 64))
     kept: list[int] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t.numel()), t)[1], lambda t: t):
