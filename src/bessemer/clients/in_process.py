@@ -41,7 +41,9 @@ class InProcessModel:
             vectors = self.encoder.encode(texts, side)
             n_cut = self.encoder.n_truncated[side] - before
         if n_cut:
-            logger.warning("%s: %d of %d %s texts were too long and were cut", self.encoder.name, n_cut, len(texts), side)
+            logger.warning(
+                "%s: %d of %d %s texts were too long and were cut", self.encoder.name, n_cut, len(texts), side
+            )
         return vectors
 
     def query(self, text: str) -> list[float]:

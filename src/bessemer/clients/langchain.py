@@ -76,6 +76,4 @@ class BessemerRetriever(BaseRetriever):
 
     def _found(self, query: str, options: dict[str, Any]) -> list[Document]:
         found = self._index.search(query, **{"top_k": self.top_k, **self.search_kwargs, **options})
-        return [
-            Document(id=metadata["passage_id"], page_content=text, metadata=metadata) for text, metadata in found
-        ]
+        return [Document(id=metadata["passage_id"], page_content=text, metadata=metadata) for text, metadata in found]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,10 +54,10 @@ class BessemerEncoder(AbsEncoder):
         return self._model.encode(texts, "query" if prompt_type == PromptType.query else "passage")
 
 
-def _texts(batch: Mapping[str, Any]) -> Sequence[str]:
+def _texts(batch: Mapping[str, Any]) -> list[str]:
     """Title and text of a document stand in two lines, as everywhere in this package; mteb joins them by a space."""
     if "title" not in batch:
-        return batch["text"]
+        return list(batch["text"])
     pairs = zip(batch["title"], batch["body"], strict=True)
     return [f"{title}\n{body}" if title else body for title, body in pairs]
 
