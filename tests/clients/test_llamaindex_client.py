@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from handbook import QUESTION, TEXTS
 pytest.importorskip("llama_index.core")
 
 from llama_index.core.base.embeddings.base import SimilarityMode
+from llama_index.core.ingestion import IngestionCache, IngestionPipeline
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import MetadataMode, QueryBundle, TextNode
@@ -66,6 +68,24 @@ def test_similarity_is_the_models_own(prompted_folder: Path) -> None:
     assert dot.similarity([3.0, 4.0], [1.0, 0.0]) == 3.0
     assert cosine.similarity([3.0, 4.0], [1.0, 0.0]) == pytest.approx(0.6)
     assert dot.similarity([3.0, 4.0], [3.0, 0.0], SimilarityMode.EUCLIDEAN) == -4.0
+
+
+def test_a_cache_does_not_mix_models_of_one_name(minilm: DenseEncoder, prompted: DenseEncoder) -> None:
+    nodes, cache = [TextNode(text=TEXTS["coats"])], IngestionCache()
+    vectors = [
+        IngestionPipeline(transformations=[BessemerEmbedding(model, model_name="tuned")], cache=cache)
+        .run(nodes=nodes)[0]
+        .embedding
+        for model in (minilm, prompted, prompted)
+    ]
+    assert vectors[0] != vectors[1]
+    assert vectors[1] == vectors[2]
+    assert len(cache.cache.get_all(cache.collection)) == 2
+
+
+def test_another_process_can_be_given_it(embedding: BessemerEmbedding) -> None:
+    other = pickle.loads(pickle.dumps(embedding))
+    assert other.get_query_embedding(QUESTION) == embedding.get_query_embedding(QUESTION)
 
 
 def test_it_tells_its_name(embedding: BessemerEmbedding, prompted: DenseEncoder) -> None:

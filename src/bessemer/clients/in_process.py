@@ -33,6 +33,12 @@ class InProcessModel:
         self.encoder = load_encoder(str(model)) if isinstance(model, str | Path) else model
         self._lock = Lock()
 
+    def __getstate__(self) -> DenseEncoder:
+        return self.encoder  # a lock stays in its process; LlamaIndex sends models to others
+
+    def __setstate__(self, encoder: DenseEncoder) -> None:
+        self.encoder, self._lock = encoder, Lock()
+
     def encode(self, texts: Sequence[str], side: Side) -> NDArray[np.float32]:
         """Vectors (n, dimension) with the prompt of the side. Texts that are too long are cut, and counted in a
         warning."""

@@ -23,13 +23,14 @@ from bessemer.clients.in_process import InProcessIndex, InProcessModel
 if TYPE_CHECKING:
     from bessemer.encoders.dense import DenseEncoder
 
-OF_THE_SEARCH = ["passage_id", "score", "lanes"]
+OF_THE_SEARCH = ("passage_id", "score", "lanes", "explain")
 """Metadata that say how a passage was found: neither a language model nor an embedding is to read them."""
 
 
 class BessemerEmbedding(BaseEmbedding):
     """Vectors of a model: of queries with the query prompt, of texts with the passage prompt."""
 
+    fingerprint: str = Field(description="Of the model: an ingestion cache keeps models of one name apart by it.")
     embed_batch_size: int = Field(default=256, gt=0, le=2048, description="Texts per call; sorted by length within.")
     _model: InProcessModel = PrivateAttr()
 
@@ -37,7 +38,7 @@ class BessemerEmbedding(BaseEmbedding):
         """``model``: a folder, an alias such as minilm, a hub name, or what `load_encoder` gave. ``fields`` are those
         of BaseEmbedding. Raises ConfigError where there is no such model."""
         loaded = InProcessModel(model)
-        super().__init__(**{"model_name": loaded.encoder.name, **fields})
+        super().__init__(**{"model_name": loaded.encoder.name, "fingerprint": loaded.encoder.fingerprint, **fields})
         self._model = loaded
 
     @classmethod
@@ -106,7 +107,7 @@ def _node(text: str, metadata: dict[str, Any]) -> TextNode:
         id_=metadata["passage_id"],
         text=text,
         metadata=metadata,
-        excluded_llm_metadata_keys=OF_THE_SEARCH,
-        excluded_embed_metadata_keys=OF_THE_SEARCH,
+        excluded_llm_metadata_keys=list(OF_THE_SEARCH),
+        excluded_embed_metadata_keys=list(OF_THE_SEARCH),
         relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=metadata["doc_id"])},
     )
