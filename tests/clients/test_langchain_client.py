@@ -84,7 +84,7 @@ def test_texts_that_are_cut_are_told_of(prompted: DenseEncoder, caplog: pytest.L
 
 
 def test_a_document_says_how_it_was_found(index_folder: Path) -> None:
-    best, second = BessemerRetriever(location=str(index_folder), top_k=2).invoke(QUESTION)
+    best, second = BessemerRetriever(location=index_folder, top_k=2).invoke(QUESTION)
     hits = open_index(index_folder).search(QUESTION, 2)
     assert (best.id, best.page_content) == ("coats", f"Handbook\n{TEXTS['coats']}")
     for document, hit in zip((best, second), hits, strict=True):

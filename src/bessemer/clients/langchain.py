@@ -50,7 +50,7 @@ class BessemerRetriever(BaseRetriever):
     of another model or task.
     """
 
-    location: str
+    location: str | Path
     """Where the index is."""
     top_k: int = 10
     """How many passages are returned at most."""
