@@ -20,7 +20,7 @@ FLOORS = {
     1: ["types", "errors", "text", "printing", "draws", "shingles", "processes", "sqlite_file"],
     2: ["config", "encoders", "llm", "measures", "formats"],
     3: ["search", "workspace"],
-    4: ["corpus", "questions", "negatives", "training", "evaluation", "answers", "serving", "monitoring"],
+    4: ["corpus", "questions", "negatives", "training", "evaluation", "answers", "serving", "monitoring", "clients"],
     5: ["recipes"],
     6: ["cli", "__init__"],
     7: ["__main__"],
