@@ -107,7 +107,7 @@ def input_name(config: Config) -> str:
     return Path(config.source or config.data or "").resolve().name
 
 
-def passage_tokens(config: Config, encoder: DenseEncoder) -> int:
+def passage_tokens(config: Config, encoder: DenseEncoder | CpuEncoder) -> int:
     """Tokens of a passage with its headings: what is asked for, else the model's limit, else 256."""
     return config.chunking.max_tokens or encoder.max_length or STATIC_PASSAGE_TOKENS
 

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +62,11 @@ class Gate:
 
     def judge(self, build: CpuEncoder, n_bytes: int) -> Verdict:
         """``n_bytes``: of the build's files."""
-        systems = {SOURCE: {"bytes": _weight_bytes(self.source)}, BUILD: {"bytes": n_bytes}}
+        systems: dict[str, dict[str, float]] = {SOURCE: {"bytes": _weight_bytes(self.source)}, BUILD: {"bytes": n_bytes}}
         for name, encoder in ((SOURCE, self.source), (BUILD, build)):
             systems[name] |= self._speed(encoder)
         cosine = lowest_cosine(_dense(build, self.texts), self._exact)
-        measured = {"systems": systems, "lowest_cosine": cosine, "n_compared_texts": len(self.texts)}
+        measured: dict[str, Any] = {"systems": systems, "lowest_cosine": cosine, "n_compared_texts": len(self.texts)}
         floor = MIN_COSINE[self.backend]
         is_close = cosine >= floor
         reason = f"the vectors of a text have cosine {cosine:.6f} with its source's, below {floor:g}"
@@ -143,9 +143,9 @@ class Gate:
     def _speed(self, encoder: DenseEncoder | CpuEncoder) -> dict[str, float]:
         """Single queries one after another, and the sampled passages at once, after a warm-up of each."""
         encoder.encode_queries(self.queries[:3])
-        seconds = [_seconds(lambda text=text: encoder.encode_queries([text])) for text in self.queries]
+        seconds = [_seconds(partial(encoder.encode_queries, [text])) for text in self.queries]
         encoder.encode_passages(self.texts[:3])
-        together = _seconds(lambda: encoder.encode_passages(self.texts))
+        together = _seconds(partial(encoder.encode_passages, self.texts))
         return {"query_ms": 1000 * statistics.median(seconds), "passages_per_second": len(self.texts) / together}
 
 

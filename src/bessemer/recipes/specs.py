@@ -124,9 +124,7 @@ def _tfidf(setting: Setting, name: str, _: str) -> list[Run]:
 
 def _dense(setting: Setting, name: str, model: str) -> list[Run]:
     """One run, or one per asked similarity, named NAME-cosine and NAME-dot."""
-    encoder = CachedEncoder(
-        open_search_encoder(setting.config, model), setting.config.workspace_folder / "embeddings"
-    )
+    encoder = CachedEncoder(open_search_encoder(setting.config, model), setting.config.workspace_folder / "embeddings")
     similarities = setting.similarities or (encoder.similarity,)
     return [
         run_system(

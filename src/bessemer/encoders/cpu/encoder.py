@@ -140,10 +140,8 @@ class CpuEncoder:
 
     def _batches(
         self, texts: Sequence[str], side: Side, progress: Progress | None = None
-    ) -> Iterator[
-        tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Mapping[str, NDArray[np.float32]]]
-    ]:
-        """Rows of ``texts``, their token ids and mask (n, L), and the outputs for them, in batches of similar length."""
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Mapping[str, NDArray[np.float32]]]]:
+        """Rows of ``texts``, their token ids and mask (n, L), and the outputs, in batches of similar length."""
         progress = progress or Progress(len(texts), ENCODED[side])
         for start in range(0, len(texts), SLAB):
             token_ids, n_cut = self._tokenize(texts[start : start + SLAB], side)

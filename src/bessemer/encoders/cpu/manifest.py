@@ -51,7 +51,7 @@ class Build(Section):
     build's query vectors may be compared with. ``measured`` is the table that the gate has judged.
     """
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     backend: Backend
     created: str
     source: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 from bessemer.errors import ConfigError
@@ -9,10 +10,8 @@ from bessemer.errors import ConfigError
 
 def require_openvino() -> None:
     """Raises ConfigError without it."""
-    try:
-        import openvino  # noqa: F401
-    except ImportError:
-        raise ConfigError('--backend openvino: needs openvino; pip install "bessemer[openvino]"') from None
+    if importlib.util.find_spec("openvino") is None:
+        raise ConfigError('--backend openvino: needs openvino; pip install "bessemer[openvino]"')
 
 
 def write_openvino(source: Path, target: Path) -> None:

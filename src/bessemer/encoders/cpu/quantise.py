@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,12 +48,9 @@ small, and what they give is not normalised away."""
 
 def require_quantiser() -> None:
     """Raises ConfigError without the packages that write graphs."""
-    try:
-        import onnx
-        import onnxruntime.quantization
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(f'exporting needs {error.name}; pip install "bessemer[cpu]"') from None
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(f'exporting needs {package}; pip install "bessemer[cpu]"')
 
 
 def _quantise(source: Path, target: Path, chosen: Callable[[int, int], bool]) -> None:

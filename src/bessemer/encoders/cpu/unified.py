@@ -126,6 +126,5 @@ class CpuUnifiedEncoder(CpuEncoder):
 
 def _has_vector(mask: NDArray[np.bool_], is_word: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(n, L): as `UnifiedHeads.token_mask`: all tokens but the first, of texts that hold a word."""
-    is_first = mask & (mask.cumsum(axis=1) == 1)
-    has_word: NDArray[np.bool_] = is_word.any(axis=1, keepdims=True)
-    return mask & ~is_first & has_word
+    is_first = mask & (np.cumsum(mask, axis=1) == 1)
+    return np.asarray(mask & ~is_first & np.any(is_word, axis=1, keepdims=True), dtype=bool)
