@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cpu_builds import write_all
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
+from tiny_builds import write_all
 from tiny_m3 import PAIRS, write_tiny_m3
 from tiny_models import words
 

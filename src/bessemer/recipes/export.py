@@ -62,8 +62,8 @@ def export(config: Config, backend: str, out: str | None = None, index: str | No
     gate = Gate(config, source, known, texts, material)
     refused: list[dict[str, str]] = []
     with tempfile.TemporaryDirectory(prefix="bessemer-export-") as temporary:
-        for scheme, folder in _attempts(source, known, Path(temporary)):
-            build = _build(config.model, source, known, folder)
+        for scheme, folder in attempts(source, known, Path(temporary)):
+            build = build_of(config.model, source, known, folder)
             write_build(folder, build)
             verdict = gate.judge(open_build(folder), folder_bytes(folder))
             if not verdict.refusal:
@@ -125,7 +125,7 @@ def _texts(config: Config, source: DenseEncoder, index: str | None) -> tuple[lis
     return [passage.indexed_text for passage in passages], material
 
 
-def _attempts(source: DenseEncoder, backend: Backend, temporary: Path) -> Iterator[tuple[str, Path]]:
+def attempts(source: DenseEncoder, backend: Backend, temporary: Path) -> Iterator[tuple[str, Path]]:
     """(scheme, folder with network and tokenizer): one for the float backends, else one per scheme of int8."""
     graph = temporary / "float.onnx"
     write_graph(source, graph)
@@ -138,7 +138,7 @@ def _attempts(source: DenseEncoder, backend: Backend, temporary: Path) -> Iterat
         yield scheme, folder
 
 
-def _build(model: str, source: DenseEncoder, backend: Backend, folder: Path) -> Build:
+def build_of(model: str, source: DenseEncoder, backend: Backend, folder: Path) -> Build:
     tokenizer, lengths = source.tokenizer, (source.query_max_length, source.max_length)
     if None in lengths:
         raise ConfigError(f"{model}: names no maximum length; give --max-length")

@@ -62,7 +62,10 @@ class Gate:
 
     def judge(self, build: CpuEncoder, n_bytes: int) -> Verdict:
         """``n_bytes``: of the build's files."""
-        systems: dict[str, dict[str, float]] = {SOURCE: {"bytes": _weight_bytes(self.source)}, BUILD: {"bytes": n_bytes}}
+        systems: dict[str, dict[str, float]] = {
+            SOURCE: {"bytes": _weight_bytes(self.source)},
+            BUILD: {"bytes": n_bytes},
+        }
         for name, encoder in ((SOURCE, self.source), (BUILD, build)):
             systems[name] |= self._speed(encoder)
         cosine = lowest_cosine(_dense(build, self.texts), self._exact)

@@ -60,8 +60,10 @@ def _quantise(source: Path, target: Path, chosen: Callable[[int, int], bool]) ->
     graph = onnx.load(source)
     heads = {name for name, _ in _of_heads(graph)}
     names = [name for name, shape in _products(graph) if name not in heads and chosen(*shape)]
+    # else it advises, on the root logger, to simplify the graph first: the exporter has done so
+    graph.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
     quantize_dynamic(
-        source,
+        graph,
         target,
         weight_type=QuantType.QInt8,
         per_channel=True,
