@@ -222,6 +222,14 @@ def test_opening_tells_builds_from_models(builds: dict[str, Path], bert_folder: 
         check_backend("tensorrt")
 
 
+def test_openvino_does_not_report_home(builds: dict[str, Path]) -> None:
+    code = "from bessemer.encoders.opening import open_for_search\n"
+    code += f"open_for_search({str(builds['openvino'])!r})\n"
+    code += "import openvino.tools.ovc as ovc; print(type(ovc.telemetry).__module__)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip().endswith("telemetry_stub")
+
+
 def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert n_physical_cores() == 3

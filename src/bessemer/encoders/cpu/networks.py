@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bessemer.encoders.cpu.manifest import GRAPHS, Backend
+from bessemer.encoders.cpu.openvino_graph import openvino_without_telemetry
 from bessemer.errors import ArtifactError, ConfigError
 
 Network = Callable[[NDArray[np.int64], NDArray[np.int64]], Mapping[str, NDArray[np.float32]]]
@@ -66,10 +67,7 @@ def _onnx(file: Path, n_threads: int) -> Network:
 
 
 def _openvino(file: Path, n_threads: int) -> Network:
-    try:
-        import openvino
-    except ImportError:
-        raise ConfigError(f'{file.parent}: needs openvino; pip install "bessemer[openvino]"') from None
+    openvino = openvino_without_telemetry()
     settings = {
         "INFERENCE_PRECISION_HINT": "f32",  # else it runs bf16 where the processor has it, and says nothing
         "PERFORMANCE_HINT": "LATENCY",
