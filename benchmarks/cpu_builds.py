@@ -62,8 +62,8 @@ def main() -> None:
 
 def made(model: str, out: Path) -> tuple[Any, dict[str, Any]]:
     """The model, and a build for every backend and scheme without a gate."""
-    from bessemer.encoders.cpu.encoder import open_build
     from bessemer.encoders.cpu.manifest import GRAPHS, TOKENIZER, write_build
+    from bessemer.encoders.cpu.open import open_build
     from bessemer.encoders.load import load_encoder
     from bessemer.recipes.export import attempts, build_of
 

@@ -17,10 +17,11 @@ from tiny_builds import write_all
 from tiny_m3 import PAIRS, write_tiny_m3
 from tiny_models import words
 
-from bessemer.encoders.cpu.encoder import CpuEncoder, open_build
+from bessemer.encoders.cpu.encoder import CpuEncoder
 from bessemer.encoders.cpu.graph import require_exportable
 from bessemer.encoders.cpu.manifest import MANIFEST, TOKENIZER, beside_model, check_backend
 from bessemer.encoders.cpu.networks import n_physical_cores
+from bessemer.encoders.cpu.open import open_build
 from bessemer.encoders.cpu.quantise import SCHEMES
 from bessemer.encoders.cpu.unified import CpuUnifiedEncoder
 from bessemer.encoders.dense import DenseEncoder

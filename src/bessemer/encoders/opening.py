@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bessemer.encoders.cpu.encoder import CpuEncoder, open_build
+from bessemer.encoders.cpu.encoder import CpuEncoder
 from bessemer.encoders.cpu.manifest import is_build
+from bessemer.encoders.cpu.open import open_build
 
 if TYPE_CHECKING:
     from bessemer.encoders.dense import DenseEncoder

@@ -12,8 +12,9 @@ from typing import Any
 from bessemer.config import Config, NegativesConfig
 from bessemer.draws import digest
 from bessemer.encoders.cache import CachedEncoder
-from bessemer.encoders.cpu.encoder import CpuEncoder, open_build
+from bessemer.encoders.cpu.encoder import CpuEncoder
 from bessemer.encoders.cpu.manifest import beside_model, is_build
+from bessemer.encoders.cpu.open import open_build
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.encoder import Encoder, Side
 from bessemer.encoders.load import load_encoder

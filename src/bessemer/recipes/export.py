@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from bessemer.config import Config
-from bessemer.encoders.cpu.encoder import open_build
 from bessemer.encoders.cpu.graph import require_exportable, write_graph
 from bessemer.encoders.cpu.manifest import (
     GRAPHS,
@@ -26,6 +25,7 @@ from bessemer.encoders.cpu.manifest import (
     is_build,
     write_build,
 )
+from bessemer.encoders.cpu.open import open_build
 from bessemer.encoders.cpu.openvino_graph import require_openvino, write_openvino
 from bessemer.encoders.cpu.quantise import SCHEMES, require_quantiser
 from bessemer.encoders.dense import DenseEncoder

@@ -6,19 +6,17 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
-from bessemer.encoders.cpu.manifest import TOKENIZER, Backend, Build, read_build
-from bessemer.encoders.cpu.networks import Network, open_network
+from bessemer.encoders.cpu.manifest import Backend, Build
+from bessemer.encoders.cpu.networks import Network
 from bessemer.encoders.encoder import Encoded, Side, Similarity
 from bessemer.encoders.prompts import Prompts
 from bessemer.encoders.runtime import ENCODED, Progress
-from bessemer.encoders.tokens import Lengths, TextTokenizer, length_batches, padded
+from bessemer.encoders.tokens import TextTokenizer, length_batches, padded
 from bessemer.errors import ArtifactError, ConfigError
 
 BATCH_TOKENS: Mapping[Backend, int] = {"onnx": 768, "onnx-int8": 1, "openvino": 768}
@@ -155,35 +153,3 @@ class CpuEncoder:
     def _refuse_damage(self, n_bad: int, n_texts: int) -> None:
         if n_bad:
             raise ArtifactError(f"{self.name}: {n_bad} of {n_texts} vectors are not finite; export the model again")
-
-
-def open_build(
-    folder: str | Path,
-    *,
-    max_length: int | None = None,
-    query_max_length: int | None = None,
-    n_threads: int | None = None,
-) -> CpuEncoder:
-    """The encoder of a build; of a unified model it is a `CpuUnifiedEncoder`. Loads no torch.
-
-    Raises ArtifactError for a damaged build, ConfigError where its engine is not installed and for lengths that it
-    cannot take.
-    """
-    from bessemer.encoders.cpu.unified import CpuUnifiedEncoder
-
-    path = Path(folder).expanduser()
-    build = read_build(path)
-    try:
-        backend = Tokenizer.from_file(str(path / TOKENIZER))
-    except Exception as error:  # tokenizers raises Exception itself
-        raise ArtifactError(f"{path / TOKENIZER}: cannot be read ({error}); run `bessemer export` again") from None
-    tokenizer = TextTokenizer(
-        backend,
-        Lengths(build.query_max_length, build.max_length),
-        pad_id=build.pad_id,
-        padding_side=build.padding_side,
-        cut_side=build.cut_side,
-    )
-    network = open_network(path, build.backend, n_threads)
-    kind = CpuUnifiedEncoder if build.unified else CpuEncoder
-    return kind(str(folder), build, tokenizer, network, max_length=max_length, query_max_length=query_max_length)
