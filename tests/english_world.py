@@ -82,3 +82,39 @@ def write_static_model(folder: Path) -> Path:
     modules = [StaticEmbedding(tokenizer, embedding_weights=vectors), Normalize()]
     SentenceTransformer(modules=modules, device="cpu").save(str(folder))
     return folder
+
+
+def write_bert_model(folder: Path) -> Path:
+    """A sentence-transformers folder: a tiny BERT with random weights over the lowercased words of the world, mean
+    pooling, cosine similarity. Random, yet shared words bring texts together."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Normalize, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.normalizers import Lowercase
+    from tokenizers.pre_tokenizers import Whitespace
+    from tokenizers.processors import TemplateProcessing
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    words = sorted({word for pair in docstring_pairs() for word in re.findall(r"\w+|[^\w\s]+", " ".join(pair).lower())})
+    ids = {word: i for i, word in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", *words))}
+    tokenizer = Tokenizer(WordLevel(ids, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = Lowercase(), Whitespace()
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[(word, ids[word]) for word in ("[CLS]", "[SEP]")]
+    )
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(ids), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=128, initializer_range=0.1,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder / "bert")
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+        model_max_length=128,
+    ).save_pretrained(folder / "bert")  # fmt: skip
+    modules = [Transformer(str(folder / "bert")), Pooling(64, "mean"), Normalize()]
+    SentenceTransformer(modules=modules, device="cpu", similarity_fn_name="cosine").save(str(folder / "model"))
+    return folder / "model"

@@ -227,6 +227,21 @@ def search(
     call.answer(hits, hits_summary(hits, explain))
 
 
+@verb("export", "model", "data", "source", "finetune.max_length", "finetune.query_max_length", "export.*")
+def export(
+    call: Call,
+    backend: Annotated[str, typer.Option(help="onnx, onnx-int8 or openvino")],
+    out: Annotated[str | None, typer.Option(help="folder of the build [MODEL/BACKEND]")] = None,
+    index: Annotated[str | None, typer.Option(help="folder of an index whose passages the build is judged by")] = None,
+) -> None:
+    """A build of a model that is faster on a CPU; written only if it loses no more than --max-loss."""
+    from bessemer.recipes.export import export as run
+    from bessemer.recipes.summary import export_summary
+
+    result = run(call.config, backend, out, index)
+    call.answer(result, export_summary(result))
+
+
 @verb("keywords", "data", *LLM)
 def keywords(
     call: Call,

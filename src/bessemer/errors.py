@@ -59,3 +59,9 @@ class ServiceError(BessemerError):
     """An external service failed."""
 
     exit_code = 5
+
+
+class RefusedError(BessemerError):
+    """What was measured is below what was asked for."""
+
+    exit_code = 6

@@ -16,6 +16,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from bessemer.config.documents import ChunkingConfig, ColumnsConfig, SplitConfig
+from bessemer.config.export import ExportConfig
 from bessemer.config.finetune import FinetuneConfig
 from bessemer.config.llm import LLMConfig
 from bessemer.config.negatives import NegativesConfig
@@ -30,6 +31,7 @@ __all__ = [
     "ColumnsConfig",
     "Config",
     "EvaluationConfig",
+    "ExportConfig",
     "FinetuneConfig",
     "LLMConfig",
     "NegativesConfig",
@@ -85,6 +87,7 @@ class Config(Section):
     teacher: TeacherConfig = TeacherConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    export: ExportConfig = ExportConfig()
 
     @property
     def workspace_folder(self) -> Path:

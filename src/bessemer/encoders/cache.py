@@ -27,6 +27,7 @@ from bessemer.encoders.runtime import ENCODED, Progress
 from bessemer.errors import ConfigError
 
 if TYPE_CHECKING:
+    from bessemer.encoders.cpu.encoder import CpuEncoder
     from bessemer.encoders.dense import DenseEncoder
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class CachedEncoder:
     computed again. ``n_truncated`` counts per side as the encoder's does, cached texts included.
     """
 
-    def __init__(self, encoder: DenseEncoder, folder: str | Path) -> None:
+    def __init__(self, encoder: DenseEncoder | CpuEncoder, folder: str | Path) -> None:
         """Raises ConfigError when ``folder`` cannot be made."""
         self.encoder = encoder
         self.folder = Path(folder)

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from bessemer.encoders.encoder import Encoded, Side, Similarity
 from bessemer.encoders.fingerprint import model_fingerprint
+from bessemer.encoders.model_tokenizer import model_tokenizer
 from bessemer.encoders.precision import MIN_BF16_COSINE, bf16_modules, lowest_cosine
 from bessemer.encoders.prompts import Prompts
 from bessemer.encoders.runtime import ENCODED, Progress, has_native_bf16, map_batches, without_progress_bars
-from bessemer.encoders.tokens import Lengths, TextTokenizer, length_batches, padded
+from bessemer.encoders.tokens import Lengths, length_batches, padded
 from bessemer.encoders.weights import copied_weights, put_weights
 from bessemer.errors import ArtifactError, ConfigError
 
@@ -73,7 +74,7 @@ class DenseEncoder:
         self.query_prompt, self.passage_prompt = _settle_prompts(model)
         self.task_prompts: Mapping[str, Prompts] = _task_prompts(model.prompts)
         self._first: Any = first
-        self._tokenizer = TextTokenizer(first, name)
+        self.tokenizer = model_tokenizer(first, name)
         self.query_max_length, self.max_length = self._lengths(max_length, query_max_length)
         self.bf16 = not self.is_static and (has_native_bf16(self.device) if bf16 is None else bf16)
         self._asked_bf16 = self.bf16
@@ -82,15 +83,17 @@ class DenseEncoder:
         self._bf16_modules: tuple[object, list[nn.Module]] | None = None
 
     def _lengths(self, passage: int | None, query: int | None) -> Lengths:
-        own, positions = self._tokenizer.own_lengths, self._n_positions()
+        own, positions = self.tokenizer.own_lengths, self.n_positions
         for length in filter(None, (passage, query)):
-            if length <= self._tokenizer.n_special:
-                raise ConfigError(f"max length {length}: no room beside {self._tokenizer.n_special} special tokens")
+            if length <= self.tokenizer.n_special:
+                raise ConfigError(f"max length {length}: no room beside {self.tokenizer.n_special} special tokens")
             if positions and length > positions:
                 raise ConfigError(f"max length {length}: {self.name} takes at most {positions} tokens; lower it")
         return Lengths(query or passage or own.query, passage or own.passage)
 
-    def _n_positions(self) -> int | None:
+    @property
+    def n_positions(self) -> int | None:
+        """The most tokens that the transformer can tell the places of; None where it names no limit."""
         if self.is_static:
             return None
         n_positions = getattr(self._first.config, "max_position_embeddings", None)
@@ -112,11 +115,11 @@ class DenseEncoder:
                 "query_prompt": self.query_prompt,
                 "passage_prompt": self.passage_prompt,
                 "similarity": self.similarity,
-                "padding_side": self._tokenizer.padding_side,
-                "truncation_side": self._tokenizer.cut_side,
+                "padding_side": self.tokenizer.padding_side,
+                "truncation_side": self.tokenizer.cut_side,
                 "truncate_dim": self.model.truncate_dim,
             }
-            digest = model_fingerprint(self.model, self._tokenizer.to_json(), settings)
+            digest = model_fingerprint(self.model, self.tokenizer.to_json(), settings)
             self._fingerprint = (version, digest)
         return self._fingerprint[1]
 
@@ -192,7 +195,7 @@ class DenseEncoder:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens per text, without prompt and special tokens, never truncated."""
-        return self._tokenizer.count(texts)
+        return self.tokenizer.count(texts)
 
     def tokenize(self, texts: Sequence[str], side: Side) -> list[list[int]]:
         """Token ids per text: prompt and special tokens in, cut to the side's length. Does not count truncations."""
@@ -210,7 +213,7 @@ class DenseEncoder:
             flat = np.fromiter((i for ids in token_ids for i in ids), dtype=np.int64, count=sum(lengths))
             offsets = np.cumsum([0, *lengths[:-1]], dtype=np.int64)[: len(lengths)]
             return self._on_device(input_ids=flat, offsets=offsets)
-        input_ids, mask = padded(token_ids, self._tokenizer.pad_id, self._tokenizer.padding_side)
+        input_ids, mask = padded(token_ids, self.tokenizer.pad_id, self.tokenizer.padding_side)
         features = self._on_device(input_ids=input_ids, attention_mask=mask)
         prompt = self._prompt(side)
         if prompt and any(isinstance(module, Pooling) and not module.include_prompt for module in self.model):
@@ -228,7 +231,7 @@ class DenseEncoder:
         ``TASK_query`` and ``TASK_document``, for its ``prompt_name``."""
         query, passage = self.query_max_length, self.max_length
         if self.is_static:
-            self._first.tokenizer = self._tokenizer.cutting_at(passage)
+            self._first.tokenizer = self.tokenizer.cutting_at(passage)
         elif passage is not None:
             self._first.max_seq_length = passage
             self._first.query_length = query if query != passage else None
@@ -268,7 +271,7 @@ class DenseEncoder:
 
     def _tokenize(self, texts: Sequence[str], side: Side) -> tuple[list[list[int]], int]:
         prompt, length = self._prompt(side), self.query_max_length if side == "query" else self.max_length
-        return self._tokenizer.encode([prompt + text for text in texts], length)
+        return self.tokenizer.encode([prompt + text for text in texts], length)
 
     def _on_device(self, **arrays: NDArray[np.int64]) -> dict[str, Tensor]:
         return {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
@@ -335,9 +338,9 @@ class DenseEncoder:
         current: dict[str, Any] = dict(features)
         for module in modules:
             current = module(current)
-        return self._settled(current["sentence_embedding"])
+        return self.settled(current["sentence_embedding"])
 
-    def _settled(self, vectors: Tensor) -> Tensor:
+    def settled(self, vectors: Tensor) -> Tensor:
         """What pooling gave as the encoder gives it: float32, cut to truncate_dim, of unit length for cosine."""
         vectors = vectors.float()
         if self.model.truncate_dim is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -47,3 +47,10 @@ class Encoder(Protocol):
     def encode_queries(self, texts: Sequence[str]) -> Encoded: ...
 
     def encode_passages(self, texts: Sequence[str]) -> Encoded: ...
+
+
+def may_search(encoder: Encoder, fingerprint: str) -> bool:
+    """Whether query vectors of ``encoder`` may be compared with passage vectors of ``fingerprint``: its own, or those
+    of a model that it says it stands for (a CPU build does)."""
+    stands_for: Callable[[str], bool] | None = getattr(encoder, "stands_for", None)
+    return stands_for(fingerprint) if stands_for else encoder.fingerprint_of("passage") == fingerprint

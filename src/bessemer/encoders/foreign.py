@@ -15,6 +15,7 @@ from torch import Tensor
 from bessemer.encoders.encoder import Side, Similarity
 from bessemer.encoders.fingerprint import model_fingerprint
 from bessemer.encoders.load import model_location
+from bessemer.encoders.model_tokenizer import model_tokenizer
 from bessemer.encoders.runtime import ENCODED, Progress, has_native_bf16, resolve_device, without_progress_bars
 from bessemer.encoders.tokens import TextTokenizer, padded
 from bessemer.encoders.weights import copied_weights, put_weights
@@ -196,7 +197,7 @@ def _tokenizer(model: Any, side: Side, name: str) -> TextTokenizer | None:
     """None for queries that are looked up word by word: they have no length."""
     first = first_of(model, side)
     if isinstance(first, Transformer):
-        return TextTokenizer(first, name)
+        return model_tokenizer(first, name)
     if side == "query":
         return None
     raise ConfigError(f"{name}: a {type(first).__name__} model cannot be used; one with a Transformer can")

@@ -19,7 +19,7 @@ def refuse_unfit(first: Any, name: str) -> None:
         raise ConfigError(
             f"{name}: a static model has no token states for sparse and multi-vector heads; take an encoder"
         )
-    if _is_causal(first):
+    if is_causal(first):
         raise ConfigError(
             f"{name}: a decoder-only (causal) model: each of its tokens knows only what stands before it, so it gives "
             "no weights and vectors of tokens; take an encoder such as bge-m3 or minilm, or tune this one as dense"
@@ -41,7 +41,7 @@ def special_ids(first: Any) -> list[int]:
     return sorted(set(map(int, first.tokenizer.all_special_ids)))
 
 
-def _is_causal(first: Transformer) -> bool:
+def is_causal(first: Transformer) -> bool:
     """Whether the first token's state is the same whatever the last token is. Asked of the model itself: configurations
     have many ways to say it."""
     one, other = vocabulary_size(first) // 3, vocabulary_size(first) // 2

@@ -18,6 +18,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
+from bessemer.encoders.cpu.manifest import is_build
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.head_base import hidden_size, refuse_unfit, special_ids, vocabulary_size
 from bessemer.encoders.head_files import BGE_LAYOUT, OUR_LAYOUT, has_heads, read_heads
@@ -48,9 +49,11 @@ def load_encoder(
 
     An alias wins over a folder of the same name (write ``./name`` for the folder). Weights are read as float32 from
     safetensors only. ``trust_remote_code`` is the revision whose code may run; without it none does. Raises
-    ConfigError when the model is not there, ArtifactError when the installed ``minilm`` is not the known one or head
-    files are damaged or another model's.
+    ConfigError when the model is not there or is a CPU build, which `open_for_search` opens, ArtifactError when the
+    installed ``minilm`` is not the known one or head files are damaged or another model's.
     """
+    if is_build(name):
+        raise ConfigError(f"{name}: a CPU build, which encodes queries and passages and nothing else; give its source")
     target = model_location(name)
     is_local = Path(target).is_dir()
     family = family_of(str(Path(target).resolve()) if is_local else target)

@@ -1,18 +1,13 @@
-"""Text to token ids with the model's own fast tokenizer, and batches of similar length."""
+"""Text to token ids with the model's own fast tokenizer, and batches of similar length. Loads no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Encoding, Tokenizer
-
-from bessemer.errors import ConfigError
-
-_NO_LIMIT = 10**9  # transformers writes 1e30 where a tokenizer names no limit
 
 
 class Lengths(NamedTuple):
@@ -23,33 +18,28 @@ class Lengths(NamedTuple):
 
 
 class TextTokenizer:
-    """A private copy of a model's tokenizer that neither pads nor cuts, so that lengths can be told.
+    """A private copy of ``backend`` that neither pads nor cuts, so that lengths can be told.
 
-    ``module`` is the first module of a sentence-transformers model. Raises ConfigError without a fast tokenizer.
+    ``own_lengths`` are the model's; texts longer than a length lose tokens at ``cut_side``.
     """
 
-    def __init__(self, module: Any, name: str) -> None:
-        self.is_static = isinstance(module, StaticEmbedding)
-        if self.is_static:
-            backend = module.tokenizer
-            truncation = backend.truncation or {}
-            self.padding_side, self.cut_side = "right", truncation.get("direction", "right")
-            self.pad_id = 0
-            limit = truncation.get("max_length")
-            self.own_lengths = Lengths(limit, limit)
-        else:
-            backend = getattr(module.tokenizer, "backend_tokenizer", None)
-            if backend is None:
-                raise ConfigError(f"{name}: has no fast tokenizer (tokenizer.json); convert it with transformers first")
-            self.padding_side, self.cut_side = module.tokenizer.padding_side, module.tokenizer.truncation_side
-            self.pad_id = module.tokenizer.pad_token_id or 0
-            limit = module.max_seq_length
-            limit = limit if limit is not None and limit < _NO_LIMIT else None
-            self.own_lengths = Lengths(module.query_length or limit, module.document_length or limit)
+    def __init__(
+        self,
+        backend: Tokenizer,
+        own_lengths: Lengths,
+        *,
+        pad_id: int = 0,
+        padding_side: str = "right",
+        cut_side: str = "right",
+        is_static: bool = False,
+    ) -> None:
+        """``is_static``: the model has no special tokens."""
+        self.own_lengths, self.pad_id = own_lengths, pad_id
+        self.padding_side, self.cut_side, self.is_static = padding_side, cut_side, is_static
         self._backend = Tokenizer.from_str(backend.to_str())
         self._backend.no_padding()
         self._backend.no_truncation()
-        self.n_special = 0 if self.is_static else self._backend.num_special_tokens_to_add(is_pair=False)
+        self.n_special = 0 if is_static else self._backend.num_special_tokens_to_add(is_pair=False)
 
     def to_json(self) -> str:
         return str(self._backend.to_str())
@@ -75,6 +65,12 @@ class TextTokenizer:
                 n_cut += 1
             token_ids.append(encoding.ids if self.is_static else self._backend.post_process(encoding).ids)
         return token_ids, n_cut
+
+    def strings(self, token_ids: Sequence[int]) -> list[str]:
+        """The text of each token, without the blanks around it; the tokenizer's own name for one that is none."""
+        texts = [self._backend.decode([token_id], skip_special_tokens=False).strip() for token_id in token_ids]
+        names = [self._backend.id_to_token(token_id) or "" for token_id in token_ids]
+        return [name if not text or "\ufffd" in text else text for text, name in zip(texts, names, strict=True)]
 
     def _encode(self, texts: Sequence[str]) -> list[Encoding]:
         return list(self._backend.encode_batch_fast(list(map(_encodable, texts)), add_special_tokens=False))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
@@ -25,7 +24,13 @@ from bessemer.encoders.pair_scores import PairScores, score_pairs
 from bessemer.encoders.precision import lowest_cosine
 from bessemer.encoders.runtime import ENCODED, Progress
 from bessemer.encoders.unified_heads import Represented, SparseStart, UnifiedHeads
-from bessemer.encoders.unified_outputs import BatchOutputs, OutputsInOrder, kept_vectors, sparse_rows
+from bessemer.encoders.unified_outputs import (
+    BatchOutputs,
+    OutputsInOrder,
+    kept_vectors,
+    outputs_of_nothing,
+    sparse_rows,
+)
 from bessemer.encoders.unified_settings import LaneWeights, UnifiedSettings
 
 
@@ -111,7 +116,7 @@ class UnifiedEncoder(DenseEncoder):
         token_ids, attention_mask = features["input_ids"], features["attention_mask"]
         mask, nothing = self.heads.token_mask(token_ids, attention_mask), hidden.new_empty(0, dtype=torch.float32)
         return Represented(
-            self._settled(pooled) if "dense" in outputs else nothing.expand(len(token_ids), 0),
+            self.settled(pooled) if "dense" in outputs else nothing.expand(len(token_ids), 0),
             self.heads.weights(hidden, token_ids, attention_mask)
             if "sparse" in outputs
             else nothing.expand(len(token_ids), 0),
@@ -184,7 +189,7 @@ class UnifiedEncoder(DenseEncoder):
         dense = sparse = multi_vector = None
         n_pruned = 0
         if "dense" in outputs:
-            vectors = self._settled(pooled)
+            vectors = self.settled(pooled)
             is_good &= torch.isfinite(vectors).all(dim=1)
             dense = vectors.cpu().numpy()
         if "sparse" in outputs:
@@ -207,16 +212,12 @@ class UnifiedEncoder(DenseEncoder):
         return BatchOutputs(dense, sparse, multi_vector, n_pruned, int((~is_good).sum()))
 
     def _nothing(self, outputs: Sequence[Output]) -> BatchOutputs:
-        """The outputs of no text, which have the shapes of those of some."""
-        none, precision = np.empty(0, dtype=np.int64), self.settings.multi_vector_precision
-        vectors = np.empty((0, self.multi_vector_dimension), dtype=np.float32)
-        sparse: Any = sp.csr_array((0, self.vocabulary_size), dtype=np.float32)
-        return BatchOutputs(
-            dense=np.empty((0, self.dimension), dtype=np.float32) if "dense" in outputs else None,
-            sparse=sparse if "sparse" in outputs else None,
-            multi_vector=kept_vectors(vectors, none, none, precision) if "multi_vector" in outputs else None,
-            n_pruned=0,
-            n_bad=0,
+        return outputs_of_nothing(
+            outputs,
+            self.dimension,
+            self.vocabulary_size,
+            self.multi_vector_dimension,
+            self.settings.multi_vector_precision,
         )
 
     def _bf16_agreement(self, token_ids: TokenIds, side: Side) -> float:

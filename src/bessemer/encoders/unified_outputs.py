@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from bessemer.encoders.encoder import Encoded
+from bessemer.encoders.encoder import Encoded, Output
 from bessemer.encoders.token_vectors import Precision, TokenVectors
 
 
@@ -46,6 +46,22 @@ def sparse_rows(
         rows, ids, values = rows[kept], ids[kept], values[kept]
     indptr = np.searchsorted(rows, np.arange(len(weights) + 1))
     return sp.csr_array((values, ids, indptr), shape=(len(weights), vocabulary_size)), n_distinct - len(rows)
+
+
+def outputs_of_nothing(
+    outputs: Sequence[Output], dimension: int, vocabulary_size: int, multi_vector_dimension: int, precision: Precision
+) -> BatchOutputs:
+    """The outputs of no text, which have the shapes of those of some."""
+    none = np.empty(0, dtype=np.int64)
+    vectors = np.empty((0, multi_vector_dimension), dtype=np.float32)
+    sparse: Any = sp.csr_array((0, vocabulary_size), dtype=np.float32)
+    return BatchOutputs(
+        dense=np.empty((0, dimension), dtype=np.float32) if "dense" in outputs else None,
+        sparse=sparse if "sparse" in outputs else None,
+        multi_vector=kept_vectors(vectors, none, none, precision) if "multi_vector" in outputs else None,
+        n_pruned=0,
+        n_bad=0,
+    )
 
 
 @dataclass

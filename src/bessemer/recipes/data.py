@@ -12,6 +12,9 @@ from typing import Any
 from bessemer.config import Config, NegativesConfig
 from bessemer.draws import digest
 from bessemer.encoders.cache import CachedEncoder
+from bessemer.encoders.cpu.encoder import CpuEncoder
+from bessemer.encoders.cpu.manifest import beside_model, is_build
+from bessemer.encoders.cpu.open import open_build
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.encoder import Encoder, Side
 from bessemer.encoders.load import load_encoder
@@ -105,7 +108,7 @@ def input_name(config: Config) -> str:
     return Path(config.source or config.data or "").resolve().name
 
 
-def passage_tokens(config: Config, encoder: DenseEncoder) -> int:
+def passage_tokens(config: Config, encoder: DenseEncoder | CpuEncoder) -> int:
     """Tokens of a passage with its headings: what is asked for, else the model's limit, else 256."""
     return config.chunking.max_tokens or encoder.max_length or STATIC_PASSAGE_TOKENS
 
@@ -125,6 +128,19 @@ def open_encoder(config: Config, model: str) -> DenseEncoder:
         encoder.max_length = LONGEST_BY_DEFAULT
         encoder.query_max_length = config.finetune.query_max_length or LONGEST_BY_DEFAULT
     return encoder.for_task(config.task)
+
+
+def open_search_encoder(config: Config, model: str, backend: str | None = None) -> DenseEncoder | CpuEncoder:
+    """What encodes for a search: a model as `open_encoder` opens it, a CPU build where ``model`` is the folder of one,
+    or the build for ``backend`` that lies in the folder ``model``. Raises ConfigError where that is not there."""
+    folder = Path(model).expanduser() if backend is None else beside_model(model, backend)
+    if backend is not None and not is_build(folder):
+        export = f"bessemer export --model {model} --backend {backend}"
+        raise ConfigError(f"--backend {backend}: {folder} holds no build; make it with `{export}`")
+    if not is_build(folder):
+        return open_encoder(config, model)
+    lengths = config.finetune.max_length, config.finetune.query_max_length
+    return open_build(folder, max_length=lengths[0], query_max_length=lengths[1]).for_task(config.task)
 
 
 def open_reranker(config: Config) -> CrossEncoderReranker | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bessemer.config import Config
+from bessemer.encoders.cpu.manifest import is_build
 from bessemer.encoders.encoder import Encoded, Encoder, Output, Side, Similarity
 from bessemer.encoders.kinds import DESCRIBED, Kind, kind_of
 from bessemer.encoders.multi_vector import load_multi_vector
@@ -47,6 +48,8 @@ class OneLane:
 def misfit(use: str, name: str, revision: str | None = None) -> str:
     """Why the model cannot serve for ``use`` (a key of TAKEN), with what to do; empty where it can, or where nothing
     is known of it."""
+    if is_build(name):
+        return "" if use == "dense" else f"{name} is a CPU build: give dense:{name}"
     try:
         kind = kind_of(name, revision)
     except ConfigError as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 from bessemer.config import Config, NegativesConfig
 from bessemer.encoders.cache import CachedEncoder
+from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.two_towers import TwoTowerEncoder, untrainable
 from bessemer.errors import ConfigError
 from bessemer.evaluation.gradient_plot import gradient_svg
@@ -67,6 +68,7 @@ def gradient_report(
     contrasts = shared_contrasts(judged, passages, found, GRADIENT_EXAMPLES, config.seed)
     chosen = {contrast.query.query_id for contrast in contrasts}
     suspected = {name: suspected_share([r for r in rows if r.query_id in chosen]) for name, rows in found.items()}
+    assert isinstance(encoder.encoder, DenseEncoder)
     measured = measure_gradients(encoder.encoder, contrasts, config.finetune.temperature)
     rows = [{**asdict(row), "suspected": suspected[row.strategy]} for row in measured]
     subject = f"{Path(config.model).name} on {Path(str(config.data)).name}, temperature {config.finetune.temperature:g}"

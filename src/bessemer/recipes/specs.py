@@ -13,7 +13,7 @@ from bessemer.encoders.encoder import Encoded, Similarity
 from bessemer.encoders.kinds import kind_of
 from bessemer.errors import ConfigError
 from bessemer.evaluation.evaluate import fuse_runs, rerank_run, run_lanes, run_system
-from bessemer.recipes.data import open_encoder
+from bessemer.recipes.data import open_search_encoder
 from bessemer.recipes.lane_models import TAKEN, misfit, open_multi_vector, open_sparse, open_unified
 from bessemer.recipes.systems import (
     bm25_over,
@@ -124,7 +124,7 @@ def _tfidf(setting: Setting, name: str, _: str) -> list[Run]:
 
 def _dense(setting: Setting, name: str, model: str) -> list[Run]:
     """One run, or one per asked similarity, named NAME-cosine and NAME-dot."""
-    encoder = CachedEncoder(open_encoder(setting.config, model), setting.config.workspace_folder / "embeddings")
+    encoder = CachedEncoder(open_search_encoder(setting.config, model), setting.config.workspace_folder / "embeddings")
     similarities = setting.similarities or (encoder.similarity,)
     return [
         run_system(

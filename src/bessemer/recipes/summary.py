@@ -249,3 +249,24 @@ def _verdict(verdict: Mapping[str, Any]) -> str:
 
 def _note(text: str) -> str:
     return textwrap.fill(f"note: {text}", WIDTH, subsequent_indent="      ")
+
+
+def export_summary(result: Mapping[str, Any]) -> str:
+    """Source and build side by side, and what the build may be used for."""
+    lines = [f"{'':34}{'MiB':>7}{'ms/query':>10}{'passages/s':>12}{'nDCG@10':>9}"]
+    for name, system in result["systems"].items():
+        cells = (
+            f"{system['bytes'] / 2**20:7.1f}" if "bytes" in system else " " * 7,
+            f"{system['query_ms']:10.2f}" if "query_ms" in system else " " * 10,
+            f"{system['passages_per_second']:12.1f}" if "passages_per_second" in system else " " * 12,
+            f"{system['nDCG@10']:9.4f}" if "nDCG@10" in system else f"{'-':>9}",
+        )
+        lines.append(f"{name:34}{''.join(cells)}".rstrip())
+    lines.append("")
+    notes = [result["dev"]] if "dev" in result else [f"recall {result['recall']}"]
+    notes += [f"{one['scheme']} was refused: {one['reason']}" for one in result["refused"]]
+    lowest = f"{result['lowest_cosine']:.6f} over {result['n_compared_texts']} texts"
+    notes.append(f"{result['scheme']}; lowest cosine to the source's vectors {lowest}")
+    searches = "may search" if result["stands_for_source"] else "may not search"
+    notes.append(f"its queries {searches} an index that {result['source']} has built")
+    return "\n".join([*lines, *map(_note, notes), "", f"build   {result['out']}"])

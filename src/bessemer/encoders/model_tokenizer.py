@@ -1,0 +1,34 @@
+"""The tokenizer of a sentence-transformers model, as ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+from bessemer.encoders.tokens import Lengths, TextTokenizer
+from bessemer.errors import ConfigError
+
+_NO_LIMIT = 10**9  # transformers writes 1e30 where a tokenizer names no limit
+
+
+def model_tokenizer(module: Any, name: str) -> TextTokenizer:
+    """Of ``module``, the first one of a model. Raises ConfigError without a fast tokenizer."""
+    if isinstance(module, StaticEmbedding):
+        truncation = module.tokenizer.truncation or {}
+        limit = truncation.get("max_length")
+        cut_side = truncation.get("direction", "right")
+        return TextTokenizer(module.tokenizer, Lengths(limit, limit), cut_side=cut_side, is_static=True)
+    tokenizer = module.tokenizer
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ConfigError(f"{name}: has no fast tokenizer (tokenizer.json); convert it with transformers first")
+    limit = module.max_seq_length
+    limit = limit if limit is not None and limit < _NO_LIMIT else None
+    return TextTokenizer(
+        backend,
+        Lengths(module.query_length or limit, module.document_length or limit),
+        pad_id=tokenizer.pad_token_id or 0,
+        padding_side=tokenizer.padding_side,
+        cut_side=tokenizer.truncation_side,
+    )
