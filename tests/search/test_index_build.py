@@ -182,7 +182,7 @@ def test_an_index_of_the_version_before_is_built_again(tmp_path: Path) -> None:
     (tmp_path / "generation-1").mkdir()
     (tmp_path / "generation-1" / "vectors.npy").write_bytes(b"old")
     (tmp_path / "manifest.json").write_text(json.dumps({"format": 1, "generation": "generation-1", "model": "m"}))
-    with pytest.raises(ArtifactError, match="format 1, this version reads 2.*build it again"):
+    with pytest.raises(ArtifactError, match=r"format 1, this version reads 2.*build it again"):
         open_index(tmp_path)
     build_index(tmp_path, PASSAGES, HashedWords(), "m")
     assert found(tmp_path, "sky")

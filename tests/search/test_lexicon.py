@@ -84,7 +84,10 @@ def test_exact_while_passages_come_and_go() -> None:
     for step in range(20):
         gone = rng.sample(sorted(texts), 3)
         lexicon.remove(lexicon.count([texts.pop(key) for key in gone]))
-        new = {f"n{step}-{i}": f"word{step} {rng.choice(list(texts.values()))[:200]} 大桥" for i in range(rng.randint(0, 5))}
+        new = {
+            f"n{step}-{i}": f"word{step} {rng.choice(list(texts.values()))[:200]} 大桥"
+            for i in range(rng.randint(0, 5))
+        }
         lexicon.add(lexicon.count(new.values()))
         texts |= new
     fresh, _ = of(list(texts.values()))

@@ -12,6 +12,7 @@ from itertools import islice
 import numpy as np
 
 from bessemer.encoders.encoder import OUTPUTS, Encoded, Encoder
+from bessemer.errors import ArtifactError
 from bessemer.search.encoded_texts import join_texts, texts_of, unified_in
 from bessemer.search.index_manifest import read_lexicon, write_lexicon
 from bessemer.search.lexicon import Lexicon, TermCounts
@@ -83,8 +84,13 @@ class Update:
             self._store.close()
 
     def _counted(self) -> Lexicon:
-        """The lexicon of what the store holds; counted from its texts where a run was stopped."""
-        lexicon = read_lexicon(self._engine, self._generation)
+        """The lexicon of what the store holds; counted from its texts where a run was stopped, and with ids of its own,
+        so that all weights are written again, where it is damaged."""
+        try:
+            lexicon = read_lexicon(self._engine, self._generation)
+        except ArtifactError:
+            lexicon = Lexicon()
+            lexicon.is_exact = False
         if not lexicon.is_exact:
             lexicon.start_again()
             for batch in self._stored(list(self._known)):

@@ -10,8 +10,18 @@ from bessemer.search.stores.store import Condition
 from bessemer.types import Passage
 
 PASSAGE = Passage(
-    "p", "d1", "text", metadata={"source": "handbook.md", "year": 2021, "share": 0.5, "open": True, "version": "2", "tags": ["a"]}
-)  # fmt: skip
+    "p",
+    "d1",
+    "text",
+    metadata={
+        "source": "handbook.md",
+        "year": 2021,
+        "share": 0.5,
+        "open": True,
+        "version": "2",
+        "tags": ["a"],
+    },
+)
 
 
 @pytest.mark.parametrize(
