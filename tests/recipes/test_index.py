@@ -58,4 +58,6 @@ def test_filters_engine_and_rollback_from_the_command_line(tmp_path: Path, engli
     assert "no engine 'fils'" in run(*build, "--engine", "fils", code=2)
     assert "nothing to roll back to" in run("index", "--out", out, "--rollback", code=2)
     run(*build[:-3], "minilm", "--out", out)
-    assert f"the generation of {english_model} is searched again: 2 passages" in run("index", "--out", out, "--rollback")
+    assert f"the generation of {english_model} is searched again: 2 passages" in run(
+        "index", "--out", out, "--rollback"
+    )
