@@ -190,3 +190,10 @@ def test_real_markdown(data_dir: Path, folder: str, low: int, high: int) -> None
     assert all(texts[p.doc_id][p.start : p.end] == p.text for p in result.kept)
     assert max(count_units([p.indexed_text for p in result.kept])) + 2 <= 256
     assert not any("{ #" in heading for p in result.kept for heading in p.headings)
+
+
+def test_passages_have_the_metadata_of_their_document() -> None:
+    document = Document("a/b.md", "some words in here", "T", "/mnt/docs/a/b.md", {"year": 2020, "tags": ["x"]})
+    [passage] = to_passages([document], count_units, ChunkingConfig(min_tokens=1), 100).kept
+    assert passage.metadata == {"year": 2020, "tags": ["x"], "source": "b.md"}
+    hash(passage)

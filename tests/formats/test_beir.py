@@ -204,7 +204,7 @@ def test_foreign_metadata_is_counted_not_believed(tmp_path: Path) -> None:
         test=HEADER + "q\tp\t1\n",
     )
     loaded = read_beir(tmp_path)
-    assert loaded.collection.passages == (Passage("p", "p", "abc", end=3),)
+    assert loaded.collection.passages == (Passage("p", "p", "abc", end=3, metadata=metadata),)
     assert loaded.collection.splits["test"].queries == (Query("q", "q"),)
     assert loaded.counts == {"foreign_metadata": 1, "foreign_answers": 1}
 
@@ -267,3 +267,13 @@ def collections(draw: st.DrawFn) -> Collection:
 def test_what_is_written_is_read_back_alike(tmp_path: Path, collection: Collection) -> None:
     write_beir(collection, tmp_path / "c")
     assert read_beir(tmp_path / "c").collection == collection
+
+
+def test_metadata_is_written_and_read_back(tmp_path: Path) -> None:
+    metadata = {"source": "b.md", "year": 2020, "tags": ["x"], "nested": {"a": None}}
+    passages = (
+        Passage("p", "d", "abc def", "T", 3, 10, ("H",), ((0, 3),), metadata),
+        Passage("q", "q", "abc", end=3, metadata={"year": 1}),
+    )
+    write_beir(Collection("toy", passages, {}), tmp_path)
+    assert read_beir(tmp_path).collection.passages == passages

@@ -194,7 +194,7 @@ def test_what_people_found_helpful_is_an_example(
     feedback = tmp_path / "feedback.jsonl"
     with serving(diligent) as server:
         config = indexed(server.url)
-        passages = {passage.doc_id: key for key, passage in open_index(config.out).passages.items()}
+        passages = {p.doc_id: p.passage_id for p in open_index(config.out).passages()}
         lines = [
             {"query": "How do I clean the sieve?", "passage_id": passages["filter.md"], "helpful": True},
             {"query": "What does E17 mean?", "passage_id": passages["codes.md"], "helpful": False},

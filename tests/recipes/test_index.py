@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+from typer.testing import CliRunner
+
 import english_world
 from bessemer import open_index
+from bessemer.cli import app
 from bessemer.config import Config
 from bessemer.recipes.index import index
 
@@ -30,3 +34,30 @@ def test_documents_without_splits(configure: Configure, tmp_path: Path) -> None:
     hits = open_index(config.out).search("one", 5)
     assert [hit["doc_id"] for hit in hits] == ["one.md"]
     assert {"passage_id", "doc_id", "score", "text", "lanes"} <= hits[0].keys()
+
+
+def test_filters_engine_and_rollback_from_the_command_line(tmp_path: Path, english_model: Path) -> None:
+    corpus = tmp_path / "beir" / "corpus.jsonl"
+    corpus.parent.mkdir()
+    rows = [{"_id": f"p{year}", "text": f"a module of {year}", "metadata": {"year": year}} for year in (2019, 2020)]
+    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    common = ["--workspace", str(tmp_path / "workspace"), "--device", "cpu"]
+    out = str(tmp_path / "index")
+
+    def run(*arguments: str, code: int = 0) -> str:
+        result = CliRunner().invoke(app, [*arguments, *common])
+        assert result.exit_code == code, result.output
+        return result.output
+
+    build = ("index", "--data", str(corpus.parent), "--model", str(english_model), "--out", out)
+    assert "2 passages: 2 encoded" in run(*build, "--engine", "files")
+    search = ("search", "a module", "--index", out, "--json", "-")
+    assert len(json.loads(run(*search))) == 2
+    assert [hit["passage_id"] for hit in json.loads(run(*search, "--where", "year>=2020"))] == ["p2020"]
+    assert "--where 'year'" in run(*search, "--where", "year", code=2)
+    assert "no engine 'fils'" in run(*build, "--engine", "fils", code=2)
+    assert "nothing to roll back to" in run("index", "--out", out, "--rollback", code=2)
+    run(*build[:-3], "minilm", "--out", out)
+    assert f"the generation of {english_model} is searched again: 2 passages" in run(
+        "index", "--out", out, "--rollback"
+    )

@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from bessemer.config.documents import ChunkingConfig, ColumnsConfig, SplitConfig
 from bessemer.config.export import ExportConfig
 from bessemer.config.finetune import FinetuneConfig
+from bessemer.config.index import IndexConfig
 from bessemer.config.llm import LLMConfig
 from bessemer.config.negatives import NegativesConfig
 from bessemer.config.questions import QuestionsConfig
@@ -33,6 +34,7 @@ __all__ = [
     "EvaluationConfig",
     "ExportConfig",
     "FinetuneConfig",
+    "IndexConfig",
     "LLMConfig",
     "NegativesConfig",
     "PromptsConfig",
@@ -87,6 +89,7 @@ class Config(Section):
     teacher: TeacherConfig = TeacherConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    index: IndexConfig = IndexConfig()
     export: ExportConfig = ExportConfig()
 
     @property

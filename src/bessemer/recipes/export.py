@@ -119,7 +119,7 @@ def _texts(config: Config, source: DenseEncoder, index: str | None) -> tuple[lis
     else:
         from bessemer.search.index import open_index
 
-        passages = list(open_index(str(index)).passages.values())
+        passages = list(open_index(str(index)).passages())
     if not passages:
         raise ConfigError("there are no passages to judge the build by; give others")
     return [passage.indexed_text for passage in passages], material
