@@ -35,7 +35,8 @@ class Passage:
 
     ``withheld`` holds half-open spans, relative to ``text``, that were extracted as queries: ``indexed_text`` leaves
     them out, so that no question stands in its own passage. A heading that became a query is simply absent from
-    ``headings`` (and ``title``) of the passage that is indexed for training and evaluation.
+    ``headings`` (and ``title``) of the passage that is indexed for training and evaluation. ``metadata`` is JSON; what
+    of it is a text, a number or a truth value can be searched by.
     """
 
     passage_id: str
@@ -46,6 +47,7 @@ class Passage:
     end: int = 0
     headings: tuple[str, ...] = ()
     withheld: tuple[tuple[int, int], ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def body(self) -> str:

@@ -18,10 +18,13 @@ class Postings:
     """``weights`` is (V, N), float32: row = term, column = passage. A passage scores the dot product of its column
     with the query's row; what shares no term with the query, or scores no more than 0, is no hit."""
 
-    def __init__(self, passage_ids: Sequence[str], weights: sp.csr_array) -> None:
+    def __init__(
+        self, passage_ids: Sequence[str], weights: sp.csr_array, priority: NDArray[np.int64] | None = None
+    ) -> None:
+        """``priority``: `tie_priority` of the ids, where it is known."""
         self.passage_ids = list(passage_ids)
         self.weights = weights
-        self._priority = tie_priority(self.passage_ids)
+        self._priority = tie_priority(self.passage_ids) if priority is None else priority
 
     def search(self, queries: sp.csr_array, top_k: int) -> list[Hits]:
         """The best passages for every row of ``queries`` (Q, V); none for an empty row. Raises ValueError for
