@@ -14,6 +14,7 @@ from bessemer.search.stores.contents import Records, read_contents, remove_conte
 from bessemer.search.stores.generation_names import checked_name
 from bessemer.search.stores.store import Layout, VectorStore
 
+_GENERATION = "__g_"
 _ENCODED = {"_": "_u", "-": "_d"}
 _DECODED = {code: letter for letter, code in _ENCODED.items()}
 
@@ -84,7 +85,7 @@ class ClusterEngine:
         self._cluster.drop(self._collection(generation))
 
     def generations(self) -> list[str]:
-        start = self._collection("")
+        start = f"{self._index}{_GENERATION}"
         names = [name.removeprefix(start) for name in self._cluster.collections() if name.startswith(start)]
         return sorted(re.sub("_[ud]", lambda code: _DECODED[code[0]], name) for name in names)
 
@@ -106,8 +107,8 @@ class ClusterEngine:
         return read_contents(self._facts, [name], self.location).get(name)
 
     def _collection(self, generation: str) -> str:
-        name = checked_name(generation, self.location) if generation else ""
-        return f"{self._index}__g_" + re.sub("[_-]", lambda letter: _ENCODED[letter[0]], name)
+        name = checked_name(generation, self.location)
+        return f"{self._index}{_GENERATION}" + re.sub("[_-]", lambda letter: _ENCODED[letter[0]], name)
 
 
 def _layout(generation: str) -> str:

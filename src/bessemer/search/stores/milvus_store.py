@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bessemer.encoders.encoder import Encoded
 from bessemer.encoders.token_vectors import TokenVectors
 from bessemer.errors import ConfigError
-from bessemer.search.stores.check import TERMS, check_stored
+from bessemer.search.stores.check import check_stored
 from bessemer.search.stores.contents import Records, read_contents, remove_contents, write_contents
 from bessemer.search.stores.cut import best_of
 from bessemer.search.stores.failures import asking
@@ -110,11 +110,11 @@ class MilvusStore:
             yield [passage_of(row[PASSAGE]) for row in rows]
 
     def vectors(self, passage_ids: Sequence[str]) -> Encoded:
-        """Sparse rows are (n, 2^31)."""
+        """Sparse rows are as wide as the largest id needs."""
         lanes = ["sparse"] if self.layout.has_sparse else []
         rows = self._read(passage_ids, [DENSE, *lanes])
         dense = np.array([row[DENSE] for row in rows], dtype=np.float32).reshape(len(rows), self.layout.dimension)
-        sparse = rows_of([sparse_entries(row["sparse"]) for row in rows], TERMS) if lanes else None
+        sparse = rows_of([sparse_entries(row["sparse"]) for row in rows]) if lanes else None
         return Encoded(dense, sparse, None if self.layout.token_dimension is None else self.token_vectors(passage_ids))
 
     def text_hashes(self) -> Mapping[str, str]:

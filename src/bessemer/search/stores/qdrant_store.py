@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bessemer.encoders.encoder import Encoded
 from bessemer.encoders.token_vectors import TokenVectors
 from bessemer.errors import ConfigError
-from bessemer.search.stores.check import TERMS, check_stored
+from bessemer.search.stores.check import check_stored
 from bessemer.search.stores.cut import best_of
 from bessemer.search.stores.filter_keys import filter_keys
 from bessemer.search.stores.passage_fields import (
@@ -140,7 +140,7 @@ class QdrantStore:
             yield [passage_of(payload) for payload in payloads]
 
     def vectors(self, passage_ids: Sequence[str]) -> Encoded:
-        """Sparse rows are (n, 2^31)."""
+        """Sparse rows are as wide as the largest id needs."""
         names = [DENSE, *(["sparse"] if self.layout.has_sparse else [])]
         dimension = self.layout.token_dimension
         points = self._read(passage_ids, _TOKEN_FIELDS, [*names, *([TOKENS] if dimension is not None else [])])
@@ -148,7 +148,7 @@ class QdrantStore:
         sparse = [vectors.get("sparse", ([], [])) for _, vectors in points]
         return Encoded(
             dense.reshape(len(points), self.layout.dimension),
-            rows_of(sparse, TERMS) if self.layout.has_sparse else None,
+            rows_of(sparse) if self.layout.has_sparse else None,
             None if dimension is None else self._tokens_of(points, dimension),
         )
 
@@ -204,7 +204,7 @@ class QdrantStore:
         self, passage_ids: Sequence[str], payload: Sequence[str], vectors: Sequence[str]
     ) -> list[tuple[Payload, Vectors]]:
         """In the order given. Raises KeyError for a passage that is not there."""
-        found = {}
+        found: dict[str, tuple[Payload, Vectors]] = {}
         for start in range(0, len(passage_ids), _AT_ONCE):
             ids = [point_id(passage_id) for passage_id in passage_ids[start : start + _AT_ONCE]]
             found |= {point: (fields, by_name) for point, fields, by_name in self._points.read(ids, payload, vectors)}

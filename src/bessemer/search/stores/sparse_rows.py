@@ -21,8 +21,9 @@ def row_of(matrix: sp.csr_array, row: int) -> Entries:
     return indices[kept].tolist(), values[kept].tolist()
 
 
-def rows_of(entries: Sequence[Entries], width: int) -> sp.csr_array:
+def rows_of(entries: Sequence[Entries]) -> sp.csr_array:
+    """As wide as the largest index needs: of 2^31 columns, each conversion would allocate one number per column."""
     indptr = np.cumsum([0, *(len(indices) for indices, _ in entries)])
     indices = np.array([index for row, _ in entries for index in row], dtype=np.int64)
     values = np.array([value for _, row in entries for value in row], dtype=np.float32)
-    return sp.csr_array((values, indices, indptr), shape=(len(entries), width))
+    return sp.csr_array((values, indices, indptr), shape=(len(entries), int(indices.max(initial=0)) + 1))
