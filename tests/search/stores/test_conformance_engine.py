@@ -70,9 +70,8 @@ def test_names_that_are_no_generation(reopen: Open) -> None:
 def test_a_second_writer_is_told_who_writes(reopen: Open, name: str) -> None:
     engine = reopen()
     other = engine if name in ("qdrant", "milvus") else reopen()  # local engines that one process opens once
-    with engine.lock():
-        with pytest.raises(ConfigError, match=str(os.getpid())), other.lock():
-            pass
+    with engine.lock(), pytest.raises(ConfigError, match=str(os.getpid())), other.lock():
+        pass
     with other.lock():
         pass
     engine.close()
