@@ -23,6 +23,7 @@ MINING = (  # all but n_negatives, which is the name of training's own
 PRICED = ("max_cost", "max_tokens", "input_price", "output_price", "concurrency")
 LLM = ("llm=llm.url", "llm_model=llm.model", *(f"llm.{key}" for key in PRICED))
 SYSTEMS = "bm25, tfidf, dense:MODEL, sparse:MODEL, multi:MODEL, unified:MODEL, hybrid:NAME+NAME or rerank:NAME:MODEL"
+WHERE = "FIELD=VALUE of the passages' metadata, or doc_id=...; also !=, >=, <=, >, <; again for more"
 TEACHER = ("teacher=teacher.kind", "teacher_model=teacher.model")
 
 
@@ -194,13 +195,21 @@ def report(
     call.answer({"path": str(path)}, f"wrote {path}")
 
 
-@verb("index", "source", "data", "model", "out", "task", "chunking.*")
-def index(call: Call) -> None:
+@verb("index", "source", "data", "model", "out", "task", "chunking.*", "index.*")
+def index(
+    call: Call,
+    rollback: Annotated[bool, typer.Option("--rollback", help="search the generation before again")] = False,
+) -> None:
     """Dense and BM25 index of documents or of a corpus (of a unified model sparse and multi-vectors, too), stamped with
     the model; again = only what changed."""
     from bessemer.recipes.index import index as run
-    from bessemer.recipes.summary import index_summary
+    from bessemer.recipes.index import rollback_index as run_back
+    from bessemer.recipes.summary import index_summary, rollback_summary
 
+    if rollback:
+        restored = run_back(call.config)
+        call.answer(restored, rollback_summary(restored))
+        return
     result = run(call.config)
     call.answer(result, index_summary(result))
 
@@ -216,14 +225,18 @@ def search(
         list[str] | None, typer.Option(help="a turn before it, the oldest first; again for more")
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="ranks and scores by lane, and tokens")] = False,
+    where: Annotated[list[str] | None, typer.Option(help=WHERE)] = None,
 ) -> None:
     """Search an index: its lanes, fused by reciprocal rank; of a unified model reranked by multi-vectors."""
     from bessemer.recipes.summary import hits_summary
     from bessemer.search.index import open_index
+    from bessemer.search.stores.filters import parse_where
     from bessemer.types import Query
 
     asked = Query("", query, history=tuple(history or ()))
-    hits = open_index(index, task=task).search(asked.searched_text, top_k, with_tokens=explain)
+    conditions = parse_where(where or ())
+    found = open_index(index, task=task)
+    hits = found.search(asked.searched_text, top_k, with_tokens=explain, where=conditions)
     call.answer(hits, hits_summary(hits, explain))
 
 
@@ -250,13 +263,18 @@ def ask(
     rewrite: Annotated[str, typer.Option(help="lanes more: keywords, multi-query, hyde, with commas between")] = "",
     feedback: Annotated[str | None, typer.Option(help="JSONL of what people found helpful, to rewrite by")] = None,
     cache: Annotated[bool, typer.Option(help="answer again what was asked before")] = True,
+    where: Annotated[list[str] | None, typer.Option(help=WHERE)] = None,
 ) -> None:
     """An answer from the documents with numbered citations, or that they hold none."""
     from bessemer.recipes.ask import ask as run
     from bessemer.recipes.summary import answer_summary
+    from bessemer.search.stores.filters import parse_where
 
     ways = [way.strip() for way in rewrite.split(",") if way.strip()]
-    result = run(call.config, index, question, top_k=top_k, ways=ways, feedback=feedback, use_cache=cache)
+    conditions = parse_where(where or ())
+    result = run(
+        call.config, index, question, top_k=top_k, ways=ways, feedback=feedback, use_cache=cache, where=conditions
+    )
     call.answer(result, answer_summary(result))
 
 

@@ -204,7 +204,7 @@ def test_foreign_metadata_is_counted_not_believed(tmp_path: Path) -> None:
         test=HEADER + "q\tp\t1\n",
     )
     loaded = read_beir(tmp_path)
-    assert loaded.collection.passages == (Passage("p", "p", "abc", end=3),)
+    assert loaded.collection.passages == (Passage("p", "p", "abc", end=3, metadata=metadata),)
     assert loaded.collection.splits["test"].queries == (Query("q", "q"),)
     assert loaded.counts == {"foreign_metadata": 1, "foreign_answers": 1}
 

@@ -24,10 +24,6 @@ PASSAGES = [
 ]
 
 
-def snapshot(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
 def test_build_open_and_search(tmp_path: Path) -> None:
     encoder = HashedWords()
     assert build_index(tmp_path / "index", PASSAGES, encoder, "some-model") == IndexStats(4, 3, 0, 0)
@@ -57,14 +53,14 @@ def test_building_again_encodes_only_what_changed(tmp_path: Path) -> None:
     build_index(tmp_path, PASSAGES, encoder, "m")
     changed = [*PASSAGES[:2], Passage("p3", "d2", "A new text."), Passage("p5", "d5", "One more.")]
     encoder.n_encoded = 0
-    assert build_index(tmp_path, changed, encoder, "m") == IndexStats(4, 2, 2, 1)
+    assert build_index(tmp_path, changed, encoder, "m") == IndexStats(4, 2, 2, 1, 2)
     assert encoder.n_encoded == 2
     fresh = tmp_path / "fresh"
     build_index(tmp_path / "again", changed, HashedWords(), "m")
     for query in ("new text", "dependencies", "one more"):
         assert open_index(tmp_path, encoder).search(query) == open_index(tmp_path / "again", encoder).search(query)
     assert not fresh.exists()
-    assert len(list(tmp_path.glob("generation-*"))) == 1  # the old one is gone
+    assert len(list(tmp_path.glob("generation-*"))) == 1
 
 
 def test_another_model_or_dtype_encodes_anew(tmp_path: Path) -> None:
@@ -119,22 +115,30 @@ def test_a_killed_build_leaves_the_old_index(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_the_old_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build_index(tmp_path, PASSAGES, HashedWords(), "m")
-    before = snapshot(tmp_path)
+    before = open_index(tmp_path, HashedWords())
+    found = before.search("dependencies")
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(ConfigError, match="No space left on device"):
-        build_index(tmp_path, PASSAGES[:1], HashedWords(), "m")
-    assert snapshot(tmp_path) == before
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "savez", full)
+        with pytest.raises(ConfigError, match="No space left on device"):
+            build_index(tmp_path, [*PASSAGES, Passage("p5", "d5", "More dependencies.")], HashedWords(), "m")
+        with pytest.raises(ConfigError, match="No space left on device"):  # a second generation
+            build_index(tmp_path, PASSAGES, HashedWords("other"), "m")
+    assert before.search("dependencies") == found
+    assert [hit["passage_id"] for hit in open_index(tmp_path, HashedWords()).search("dependencies")] == [
+        hit["passage_id"] for hit in found
+    ]
+    assert build_index(tmp_path, PASSAGES[:1], HashedWords(), "m") == IndexStats(1, 0, 1, 3, 1)
 
 
-@pytest.mark.parametrize("name", ["vectors.npy", "passages.jsonl", "bm25.npz", "bm25.json"])
+@pytest.mark.parametrize("name", ["vectors.npy", "passages.jsonl", "bm25.npz", "rows.json"])
 @pytest.mark.parametrize("fault", ["missing", "cut", "garbage"])
 def test_damage_is_noticed(tmp_path: Path, name: str, fault: str) -> None:
     build_index(tmp_path, PASSAGES, HashedWords(), "m")
-    [path] = tmp_path.glob(f"generation-*/{name}")
+    [path] = tmp_path.glob(f"generation-*/*/{name}")
     content = path.read_bytes()
     if fault == "missing":
         path.unlink()

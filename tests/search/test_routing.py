@@ -64,7 +64,7 @@ def indexes(encoder: DenseEncoder, tmp_path: Path) -> list[Index]:
 def test_what_the_model_names_and_all_where_it_names_none(
     answer: str | None, names: list[str], indexes: list[Index]
 ) -> None:
-    assert [index.folder.name for index in route("why?", indexes, Says(answer), 1.0)] == names
+    assert [index.name for index in route("why?", indexes, Says(answer), 1.0)] == names
 
 
 def test_one_index_needs_no_model(indexes: list[Index]) -> None:

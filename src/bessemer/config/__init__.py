@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from bessemer.config.documents import ChunkingConfig, ColumnsConfig, SplitConfig
 from bessemer.config.finetune import FinetuneConfig
+from bessemer.config.index import IndexConfig
 from bessemer.config.llm import LLMConfig
 from bessemer.config.negatives import NegativesConfig
 from bessemer.config.questions import QuestionsConfig
@@ -31,6 +32,7 @@ __all__ = [
     "Config",
     "EvaluationConfig",
     "FinetuneConfig",
+    "IndexConfig",
     "LLMConfig",
     "NegativesConfig",
     "PromptsConfig",
@@ -85,6 +87,7 @@ class Config(Section):
     teacher: TeacherConfig = TeacherConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    index: IndexConfig = IndexConfig()
 
     @property
     def workspace_folder(self) -> Path:

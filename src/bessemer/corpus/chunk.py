@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from bessemer.config import ChunkingConfig
 from bessemer.corpus.outline import Part, joined, outline
@@ -29,7 +30,8 @@ def to_passages(
     they fit, then sentences and lines of code. Passages do not overlap and ``document.text[start:end] == text`` holds.
 
     ``passage_id`` is the document's id, ``#``, and a hash of headings and text: a change elsewhere, even in the same
-    document, leaves it as it is. ``count_tokens`` is called with long lists; equal text may be counted twice.
+    document, leaves it as it is. Its metadata is the document's, with the name of the file as ``source``.
+    ``count_tokens`` is called with long lists; equal text may be counted twice.
     """
     dropped: list[Dropped] = []
     parts = _count([part for document in documents for part in outline(document)], count_tokens)
@@ -188,6 +190,7 @@ def _passages(
     seen: dict[str, int] = {}
     for part, part_spans in zip(parts, spans, strict=True):
         document, header = part.document, _header(part, headers)
+        metadata = {**document.metadata, **({"source": Path(document.source).name} if document.source else {})}
         if part_spans and (header.headings, header.title) != (part.headings, document.title):
             where = f"{document.doc_id}@{part_spans[0][0]}"
             lost = " > ".join(part.headings) or document.title
@@ -197,7 +200,9 @@ def _passages(
             base = passage_id(document.doc_id, header.headings, text)
             seen[base] = seen.get(base, 0) + 1
             identity = base if seen[base] == 1 else f"{base}-{seen[base]}"
-            passages.append(Passage(identity, document.doc_id, text, header.title, start, end, header.headings))
+            passages.append(
+                Passage(identity, document.doc_id, text, header.title, start, end, header.headings, (), metadata)
+            )
     return tuple(passages)
 
 

@@ -15,6 +15,7 @@ from bessemer.types import Collection, Judged, Passage, Qrels, Query
 
 ORIGINS = ("user", "mined", "paraphrased", "extracted")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,9}")
+_OURS = frozenset({"doc_id", "start", "end", "headings", "withheld"})
 _LINE = "write query-id, corpus-id, score, separated by tabs"
 
 
@@ -132,7 +133,8 @@ def _metadata(fields: Fields) -> Mapping[str, Any]:
 
 
 def _passage(key: str, title: str, text: str, metadata: Mapping[str, Any], notes: Notes) -> Passage:
-    """Our own metadata restores document, offsets and withheld spans; without it a passage is its own document."""
+    """Our own metadata restores document, offsets and withheld spans; without it a passage is its own document. What
+    else there is stays with the passage."""
     doc_id = metadata.get("doc_id")
     start, end = metadata.get("start", 0), metadata.get("end", len(text))
     headings, withheld = metadata.get("headings", []), metadata.get("withheld", [])
@@ -149,7 +151,8 @@ def _passage(key: str, title: str, text: str, metadata: Mapping[str, Any], notes
         notes.add("foreign_metadata", "{n} passages have start, end, headings or withheld of another kind: ignored")
         start, end, headings, withheld = 0, len(text), [], []
     spans = tuple((span[0], span[1]) for span in withheld)
-    return Passage(key, doc_id, text, title, start, end, tuple(headings), spans)
+    kept = metadata if not ours else {name: value for name, value in metadata.items() if name not in _OURS}
+    return Passage(key, doc_id, text, title, start, end, tuple(headings), spans, kept)
 
 
 def _is_span(value: object, length: int) -> bool:
@@ -244,7 +247,7 @@ def _is_number(text: str) -> bool:
 
 
 def _passage_row(passage: Passage) -> dict[str, Any]:
-    metadata: dict[str, Any] = {}
+    metadata = dict(passage.metadata)
     if passage.doc_id != passage.passage_id:
         metadata["doc_id"] = passage.doc_id
     if (passage.start, passage.end) != (0, len(passage.text)):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,12 @@ from bessemer.search.retriever import unit_length
 from bessemer.search.rewrite import Example, Rewritten, rewrite
 from bessemer.search.rewriting_examples import examples_near
 from bessemer.search.routing import route, search_all
+from bessemer.search.stores.store import Filter
 
 log = logging.getLogger("bessemer")
+
+Search = Callable[..., list[dict[str, Any]]]
+"""`search_all`, for one depth and one filter."""
 
 REWRITE_SECONDS = 4.0
 """What people will wait for a better query."""
@@ -49,7 +54,7 @@ class Rewriting:
     def _examples(self, question: str, index: Index) -> Sequence[Example]:
         if self.feedback is None:
             return ()
-        passages = list(index.passages.values())
+        passages = list(index.passages())
         try:
             helped = own_questions(self.feedback, [], passages, {passage.doc_id: "train" for passage in passages})
         except DataError as error:  # somebody is waiting for an answer
@@ -70,10 +75,12 @@ def ask(
     ways: Sequence[str] = (),
     feedback: str | None = None,
     use_cache: bool = True,
+    where: Filter = (),
 ) -> Mapping[str, Any]:
     """Answer ``question`` from the ``top_k`` best passages of the indexes in ``folders``; of several, the language
     model first says which may hold the answer. ``ways``: how it rewrites the question for further lanes, shown
-    questions of the file ``feedback`` that are near, with words of the passages that people found helpful.
+    questions of the file ``feedback`` that are near, with words of the passages that people found helpful. ``where``:
+    only passages that meet it.
 
     Returns ``{"question", "found", "answer", "reason", "citations", "passages", "indexes", "cached", "rewritten",
     "llm"}``; ``citations`` holds ``{"n", "passage_id", "doc_id", "text", "index"}`` for each number in the answer. A
@@ -87,17 +94,23 @@ def ask(
             raise ConfigError("ask needs a language model; give --llm URL and --llm-model NAME, or use search")
         indexes = [open_index(folder, task=config.task or None) for folder in dict.fromkeys(folders)]
         of_indexes = [(index.manifest["fingerprint"], index.manifest.get("task", "")) for index in indexes]
-        context = f"{of_indexes} {llm.fingerprint} {top_k}"
+        context = f"{of_indexes} {llm.fingerprint} {top_k}{f' {where}' if where else ''}"
         with AnswerCache(config.workspace_folder / "llm" / "answers.sqlite", context) as cache:
             rewriting = Rewriting(tuple(ways), feedback, config.workspace_folder / "embeddings")
-            return _asked(indexes, llm, cache if use_cache else None, question, top_k, rewriting)
+            search = partial(search_all, top_k=top_k, where=where)
+            return _asked(indexes, llm, cache if use_cache else None, question, search, rewriting)
 
 
 def _asked(
-    indexes: Sequence[Index], llm: Client, cache: AnswerCache | None, question: str, top_k: int, rewriting: Rewriting
+    indexes: Sequence[Index],
+    llm: Client,
+    cache: AnswerCache | None,
+    question: str,
+    search: Search,
+    rewriting: Rewriting,
 ) -> Mapping[str, Any]:
     def evidence(asked: str) -> Evidence:
-        return _evidence(search_all(route(asked, indexes, llm, REWRITE_SECONDS), asked, top_k))
+        return _evidence(search(route(asked, indexes, llm, REWRITE_SECONDS), asked))
 
     vectors = indexes[0].encoder.encode_queries([question]).dense
     assert vectors is not None  # an index has them
@@ -107,7 +120,7 @@ def _asked(
         return {**known[1], "question": question, "cached": known[0], "llm": llm.ledger.account()}
     chosen = route(question, indexes, llm, REWRITE_SECONDS)
     rewritten = rewriting.of(question, chosen[0], llm)
-    hits = search_all(chosen, question, top_k, rewritten)
+    hits = search(chosen, question, rewritten=rewritten)
     answer = _answer(llm, question, hits)
     result = {
         "question": question,
@@ -116,7 +129,7 @@ def _asked(
         "reason": answer.reason,
         "citations": [{"n": n, **_shown(hits[place])} for n, place in enumerate(answer.cited, start=1)],
         "passages": [hit["passage_id"] for hit in hits],
-        "indexes": [str(index.folder) for index in chosen],
+        "indexes": [index.location for index in chosen],
         "cached": None,
         "rewritten": {
             "keywords": list(rewritten.keywords),
@@ -125,7 +138,7 @@ def _asked(
         },
     }
     if cache:
-        plain = hits if rewritten == Rewritten() else search_all(chosen, question, top_k)
+        plain = hits if rewritten == Rewritten() else search(chosen, question)
         cache.keep(question, np.asarray(vector), result, _evidence(plain))
     return {**result, "llm": llm.ledger.account()}
 

@@ -13,6 +13,8 @@ from bessemer.recipes.data import open_collection, open_encoder, passage_tokens,
 from bessemer.recipes.output import plain
 from bessemer.recipes.prepare import prepare_corpus
 from bessemer.search.index_build import build_index
+from bessemer.search.index_manifest import rollback
+from bessemer.search.stores.engines import open_engine
 from bessemer.types import Passage
 
 
@@ -32,5 +34,11 @@ def index(config: Config) -> Mapping[str, Any]:
         passages, n_dropped = corpus.kept, len(corpus.dropped)
     is_unified = isinstance(encoder, UnifiedEncoder)  # the cache keeps dense vectors alone
     used = encoder if is_unified else CachedEncoder(encoder, config.workspace_folder / "embeddings")
-    stats = build_index(config.out, passages, used, config.model, config.task)
+    stats = build_index(config.out, passages, used, config.model, config.task, config.index.engine)
     return {"out": config.out, **plain(stats), "dropped": n_dropped, "truncated": used.n_truncated["passage"]}
+
+
+def rollback_index(config: Config) -> Mapping[str, Any]:
+    """Search the generation that the last change of the model left behind, in the index at ``config.out``."""
+    restored = rollback(open_engine(config.out))
+    return {"out": config.out, **{key: restored[key] for key in ("model", "task", "created", "n_passages")}}

@@ -179,8 +179,16 @@ def calls_made(llm: Mapping[str, Any]) -> str:
 def index_summary(result: Mapping[str, Any]) -> str:
     return (
         f"{result['n_passages']:,} passages: {result['n_encoded']:,} encoded, {result['n_reused']:,} taken over, "
-        f"{result['n_removed']:,} removed; {result['dropped']:,} dropped, {result['truncated']:,} cut to the model's "
+        f"{result['n_removed']:,} removed, {result['n_reweighed']:,} with new word weights alone;"
+        f" {result['dropped']:,} dropped, {result['truncated']:,} cut to the model's "
         f"length\nindex   {result['out']}"
+    )
+
+
+def rollback_summary(result: Mapping[str, Any]) -> str:
+    return (
+        f"the generation of {result['model']} is searched again: {result['n_passages']:,} passages, built "
+        f"{result['created']}\nindex   {result['out']}"
     )
 
 

@@ -1,169 +1,248 @@
-"""The hybrid index: exact lanes, fused by rank, stamped with the model's fingerprint."""
+"""The hybrid index: lanes of one store, fused by rank, stamped with the model's fingerprint."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from bessemer.encoders.encoder import Encoded, Encoder
+from bessemer.encoders.encoder import OUTPUTS, Encoded, Encoder, Output
 from bessemer.errors import ArtifactError, ConfigError
-from bessemer.search.bm25 import BM25
-from bessemer.search.encoded_texts import texts_of, unified_in
+from bessemer.search.encoded_texts import unified_in
 from bessemer.search.explain import NO_TOKENS, explain
 from bessemer.search.fusion import reciprocal_rank_fusion
-from bessemer.search.index_files import Stored, generation_folder, read_generation, read_manifest
-from bessemer.search.index_lanes import DENSE_LANES
-from bessemer.search.retriever import LANE_DEPTH, DenseRetriever
+from bessemer.search.index_manifest import MANIFEST, parsed_manifest, read_lexicon, read_manifest
+from bessemer.search.ranking import sort_hits
+from bessemer.search.retriever import LANE_DEPTH, unit_length
 from bessemer.search.rewrite import Rewritten
-from bessemer.types import Hits
+from bessemer.search.stores.engines import open_engine
+from bessemer.search.stores.store import Engine, Filter
+from bessemer.types import Hits, Passage
 
-if TYPE_CHECKING:
-    from bessemer.search.unified import UnifiedRetriever
 
-
-def open_index(folder: str | Path, encoder: Encoder | None = None, task: str | None = None) -> Index:
-    """Open an index for searching.
+def open_index(location: str | Path | Engine, encoder: Encoder | None = None, task: str | None = None) -> Index:
+    """Open an index for searching: a folder, or what else one of our engines calls its location.
 
     Without ``encoder``, the model that the index names is loaded at the first search. Raises ArtifactError when the
     index is not finished, damaged, made by another model than ``encoder`` or for another task than ``task``.
     """
-    folder = Path(folder)
-    manifest = read_manifest(folder)
-    if task is not None and task != manifest.get("task", ""):
+    engine = open_engine(location) if isinstance(location, str | Path) else location
+    manifest = read_manifest(engine)
+    if task is not None and task != manifest["task"]:
         raise ArtifactError(
-            f"{folder}: built for the task {manifest.get('task') or '(none)'}, not for {task}, whose passages have "
-            f"other prompts; build one with `bessemer index --task {task}`"
+            f"{engine.location}: built for the task {manifest['task'] or '(none)'}, not for {task}, whose passages "
+            f"have other prompts; build one with `bessemer index --task {task}`"
         )
-    if encoder is not None:
-        _check_fingerprint(folder, manifest, encoder)
-    stored = read_generation(folder, manifest)
-    lexical = BM25.load(generation_folder(folder, manifest))
-    if lexical.passage_ids != [passage.passage_id for passage in stored.passages]:
-        raise ArtifactError(f"{folder}: the index is damaged (passages and BM25 do not fit); build it again")
-    if "multi_vector" in manifest.get("lanes", DENSE_LANES) and encoder is not None and unified_in(encoder) is None:
-        raise ConfigError(f"{folder}: has sparse and multi-vectors; open it with the unified model itself")
-    return Index(folder, manifest, stored, lexical, encoder)
+    return Index(engine, encoder)
 
 
 class Index:
-    """An open index. ``passages`` by id, ``manifest`` as written."""
+    """An open index. ``manifest`` as written; what was opened is searched until `refresh`."""
 
-    def __init__(
-        self, folder: Path, manifest: Mapping[str, Any], stored: Stored, lexical: BM25, encoder: Encoder | None
-    ) -> None:
-        self.folder = folder
-        self.manifest = manifest
-        self.passages = {passage.passage_id: passage for passage in stored.passages}
-        self._stored = stored.encoded
-        self._lexical = lexical
-        self._encoder = encoder
+    def __init__(self, engine: Engine, encoder: Encoder | None = None) -> None:
+        """``encoder``: its model, where it is open already. Raises ArtifactError and ConfigError as `open_index`."""
+        self.engine = engine
+        self.location = engine.location
+        self._given = encoder
+        self._open()
+
+    @property
+    def name(self) -> str:
+        """The last part of the location."""
+        return Path(self.location).name
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """What of a query this index is searched by."""
+        return OUTPUTS if "multi_vector" in self.manifest["lanes"] else ("dense",)
 
     @cached_property
     def encoder(self) -> Encoder:
         """The model of the index. Raises ArtifactError when the one found is another."""
-        if self._encoder is not None:
-            return self._encoder
+        if self._given is not None:
+            return self._given
         from bessemer.encoders.load import load_encoder  # torch: only where a query must be encoded
 
         name = self.manifest["model"]
-        beside = self.folder / name
+        beside = Path(self.location) / name
         lengths = {key: self.manifest["encoding"][key] for key in ("max_length", "query_max_length")}
         encoder = load_encoder(str(beside.resolve()) if beside.is_dir() else name, **lengths)
-        encoder = encoder.for_task(self.manifest.get("task", ""))
-        _check_fingerprint(self.folder, self.manifest, encoder)
+        encoder = encoder.for_task(self.manifest["task"])
+        _check_fingerprint(self.location, self.manifest, encoder)
         return encoder
 
-    @cached_property
-    def _dense(self) -> DenseRetriever:
-        assert self._stored.dense is not None
-        return DenseRetriever(self.encoder, list(self.passages), self._stored.dense)
-
-    @cached_property
-    def _unified(self) -> UnifiedRetriever | None:
-        """All representations, where the index holds them."""
-        if self._stored.sparse is None or self._stored.multi_vector is None:
-            return None
-        from bessemer.search.unified import UnifiedRetriever  # torch, as the encoder
-
-        encoder = unified_in(self.encoder)
-        assert encoder is not None
-        return UnifiedRetriever(encoder, list(self.passages), self._stored)
+    def refresh(self) -> bool:
+        """Open what was built since, if anything was, and say so; upon an error all stays as it was. A build with
+        another model changes ``encoder``, too. For between searches, not during one."""
+        content = self.engine.read_fact(MANIFEST)
+        if content == self._content:
+            return False
+        self._open()
+        return True
 
     def search(
-        self, query: str, top_k: int = 10, rewritten: Rewritten | None = None, *, with_tokens: bool = False
+        self,
+        query: str,
+        top_k: int = 10,
+        rewritten: Rewritten | None = None,
+        *,
+        with_tokens: bool = False,
+        where: Filter = (),
     ) -> list[dict[str, Any]]:
         """The best passages for ``query`` by reciprocal rank fusion of the lanes: dense, BM25, and of a unified model
         sparse; what a language model made of the query is searched in lanes of its own beside them. Of a unified
         model the ``LANE_DEPTH`` best of that are ranked by their multi-vectors, and this ranking is fused as one more
-        lane, `multi_vector`.
+        lane, `multi_vector`. ``where``: every lane finds passages that meet it, and no others.
 
-        Each is ``{"passage_id", "doc_id", "score", "text", "lanes"}``; ``lanes`` says at which rank and with which
-        score of its own each lane found the passage, up to rank 100. With ``with_tokens`` each has ``explain``: see
-        `bessemer.search.explain`. Raises ConfigError for an empty query and for ``top_k`` below 1.
+        Each is ``{"passage_id", "doc_id", "score", "text", "metadata", "lanes"}``; ``lanes`` says at which rank and
+        with which score of its own each lane found the passage, up to rank 100. With ``with_tokens`` each has
+        ``explain``: see `bessemer.search.explain`. Raises ConfigError for an empty query and for ``top_k`` below 1.
         """
-        if not query.strip():
-            raise ConfigError("the query is empty; give some words")
-        if top_k < 1:
-            raise ConfigError(f"top_k must be at least 1, not {top_k}")
+        _refuse_unsearchable(query, top_k)
+        unified = unified_in(self.encoder) if len(self.outputs) > 1 else None
+        encoded = unified.encode_queries([query], outputs=OUTPUTS) if unified else self.encoder.encode_queries([query])
+        return self.search_encoded(query, encoded, top_k, rewritten, with_tokens=with_tokens, where=where)
+
+    def search_encoded(
+        self,
+        query: str,
+        encoded: Encoded,
+        top_k: int = 10,
+        rewritten: Rewritten | None = None,
+        *,
+        with_tokens: bool = False,
+        where: Filter = (),
+    ) -> list[dict[str, Any]]:
+        """As ``search``, for a query encoded elsewhere, with the ``outputs``."""
+        _refuse_unsearchable(query, top_k)
         depth = max(top_k, LANE_DEPTH)
-        encoded = self._unified.encode([query]) if self._unified else self.encoder.encode_queries([query])
-        lanes = {
-            "dense": self._dense.search_encoded(encoded, depth)[0],
-            **({"sparse": self._unified.sparse.search_encoded(encoded, depth)[0]} if self._unified else {}),
-            "bm25": self._lexical.search([query], depth)[0],
-            **self._further_lanes(rewritten or Rewritten(), depth),
-        }
-        if self._unified:
+        lanes = self._lanes(query, encoded, depth, where) | self._further_lanes(rewritten or Rewritten(), depth, where)
+        if encoded.multi_vector is not None and "multi_vector" in self.manifest["lanes"]:
             best = reciprocal_rank_fusion(list(lanes.values()))[:depth]
-            lanes["multi_vector"] = self._unified.multi.rerank(encoded, [best])[0]
+            lanes["multi_vector"] = self._reranked(encoded, best)
         found: dict[str, dict[str, dict[str, float]]] = {}
         for lane, hits in lanes.items():
             for rank, (passage_id, score) in enumerate(hits, start=1):
                 found.setdefault(passage_id, {})[lane] = {"rank": rank, "score": score}
+        fused = reciprocal_rank_fusion(list(lanes.values()))[:top_k]
+        passages = self._store.passages([passage_id for passage_id, _ in fused])
         return [
             {
                 "passage_id": passage_id,
-                "doc_id": self.passages[passage_id].doc_id,
+                "doc_id": passage.doc_id,
                 "score": score,
-                "text": self.passages[passage_id].indexed_text,
+                "text": passage.indexed_text,
+                **({"metadata": dict(passage.metadata)} if passage.metadata else {}),
                 "lanes": found[passage_id],
                 **({"explain": self._explain(encoded, passage_id)} if with_tokens else {}),
             }
-            for passage_id, score in reciprocal_rank_fusion(list(lanes.values()))[:top_k]
+            for (passage_id, score), passage in zip(fused, passages, strict=True)
         ]
 
+    def passages(self) -> Iterator[Passage]:
+        """All of them, in any order."""
+        return chain.from_iterable(self._store.all_passages())
+
+    @cached_property
+    def passage_ids(self) -> frozenset[str]:
+        return frozenset(self._store.text_hashes())
+
+    @cached_property
+    def headings(self) -> tuple[str, ...]:
+        """The outermost heading of every passage, or else its title, each once."""
+        names = (passage.headings[0] if passage.headings else passage.title for passage in self.passages())
+        return tuple(dict.fromkeys(name for name in names if name.strip()))
+
     def telling_words(self, passage_id: str, n: int) -> list[str]:
-        """The ``n`` words that weigh most in a passage in the lexical lane."""
-        return self._lexical.telling_words(passage_id, n)
+        """The ``n`` words that weigh most in a passage in the lexical lane. Raises KeyError for one that is not
+        here."""
+        [passage] = self._store.passages([passage_id])
+        return self._lexicon.telling_words(passage.indexed_text, n)
 
-    def _explain(self, query: Encoded, passage_id: str) -> dict[str, Any]:
-        if self._unified is None:
-            return {"note": NO_TOKENS}
-        row = np.array([self._unified.multi.row_of[passage_id]], dtype=np.int64)
-        return explain(query, texts_of(self._stored, row), self._unified.encoder)
+    def _open(self) -> None:
+        """The generation that the manifest names. All is checked before anything is changed."""
+        while True:
+            content = self.engine.read_fact(MANIFEST) or b""
+            try:
+                manifest = parsed_manifest(content, self.location) if content else read_manifest(self.engine)
+                if self._given is not None:
+                    self._check_given(manifest)
+                store = self.engine.open(manifest["generation"])
+                lexicon = read_lexicon(self.engine, manifest["generation"])
+                break
+            except ArtifactError:
+                if (self.engine.read_fact(MANIFEST) or b"") == content:  # else it was dropped while we opened it
+                    raise
+        for name in ("encoder", "passage_ids", "headings"):
+            self.__dict__.pop(name, None)  # cached properties
+        self._content: bytes = content
+        self.manifest: Mapping[str, Any] = manifest
+        self._store, self._lexicon = store, lexicon
 
-    def _further_lanes(self, rewritten: Rewritten, depth: int) -> dict[str, Hits]:
+    def _check_given(self, manifest: Mapping[str, Any]) -> None:
+        assert self._given is not None
+        _check_fingerprint(self.location, manifest, self._given)
+        if "multi_vector" in manifest["lanes"] and unified_in(self._given) is None:
+            raise ConfigError(f"{self.location}: has sparse and multi-vectors; open it with the unified model itself")
+
+    def _lanes(self, query: str, encoded: Encoded, depth: int, where: Filter) -> dict[str, Hits]:
+        lanes = {"dense": self._dense(encoded, depth, where)[0]}
+        if encoded.sparse is not None and "sparse" in self.manifest["lanes"]:
+            lanes["sparse"] = self._store.search_sparse("sparse", encoded.sparse, depth, where)[0]
+        return lanes | {"bm25": self._words(query, depth, where)}
+
+    def _further_lanes(self, rewritten: Rewritten, depth: int, where: Filter) -> dict[str, Hits]:
         """Keywords go to the lexical lane alone; a passage that might be the answer is encoded as a passage."""
         lanes = {}
         if rewritten.keywords:
-            lanes["keywords"] = self._lexical.search([" ".join(rewritten.keywords)], depth)[0]
+            lanes["keywords"] = self._words(" ".join(rewritten.keywords), depth, where)
         if rewritten.variants:
-            found = self._dense.search(rewritten.variants, depth)
+            found = self._dense(self.encoder.encode_queries(rewritten.variants), depth, where)
             lanes |= {f"variant {n}": hits for n, hits in enumerate(found, start=1)}
         if rewritten.hypothetical:
-            lanes["hyde"] = self._dense.search_like([rewritten.hypothetical], depth)[0]
+            lanes["hyde"] = self._dense(self.encoder.encode_passages([rewritten.hypothetical]), depth, where)[0]
         return lanes
 
+    def _dense(self, encoded: Encoded, depth: int, where: Filter) -> list[Hits]:
+        if encoded.dense is None:
+            raise ValueError("the encoder gives no dense vectors")
+        is_cosine = self.manifest["similarity"] == "cosine"
+        return self._store.search_dense(unit_length(encoded.dense) if is_cosine else encoded.dense, depth, where)
 
-def _check_fingerprint(folder: Path, manifest: Mapping[str, Any], encoder: Encoder) -> None:
+    def _words(self, text: str, depth: int, where: Filter) -> Hits:
+        return self._store.search_sparse("bm25", self._lexicon.queries([text]), depth, where)[0]
+
+    def _reranked(self, encoded: Encoded, best: Hits) -> Hits:
+        from bessemer.search.max_sim import MaxSim, token_vectors  # torch, as the encoder
+
+        passage_ids = [passage_id for passage_id, _ in best]
+        max_sim = MaxSim(self._store.token_vectors(passage_ids))
+        [scores] = max_sim.of_candidates(token_vectors(encoded), [np.arange(len(passage_ids))])
+        return sort_hits(zip(passage_ids, scores.tolist(), strict=True))
+
+    def _explain(self, query: Encoded, passage_id: str) -> dict[str, Any]:
+        unified = unified_in(self.encoder)
+        if unified is None or len(self.outputs) == 1:
+            return {"note": NO_TOKENS}
+        return explain(query, self._store.vectors([passage_id]), unified)
+
+
+def _refuse_unsearchable(query: str, top_k: int) -> None:
+    if not query.strip():
+        raise ConfigError("the query is empty; give some words")
+    if top_k < 1:
+        raise ConfigError(f"top_k must be at least 1, not {top_k}")
+
+
+def _check_fingerprint(location: str, manifest: Mapping[str, Any], encoder: Encoder) -> None:
     given = encoder.fingerprint_of("passage")
     if given != manifest["fingerprint"]:
         raise ArtifactError(
-            f"{folder}: built with the model {manifest['model']} (fingerprint {manifest['fingerprint'][:16]}), but the "
-            f"model given has fingerprint {given[:16]}: vectors of two models cannot be compared. "
+            f"{location}: built with the model {manifest['model']} (fingerprint {manifest['fingerprint'][:16]}), but "
+            f"the model given has fingerprint {given[:16]}: vectors of two models cannot be compared. "
             f"Search with {manifest['model']}, or build the index again with `bessemer index --model ...`"
         )

@@ -1,23 +1,37 @@
-"""Building the hybrid index, or bringing it up to date: only what changed goes through the model."""
+"""Building the hybrid index, or bringing it up to date: only what changed goes through the model.
+
+A build with the model and the settings of the generation that is searched changes that one, in batches; each is on disk
+when the engine has taken it, so that a build that was stopped goes on where it was. Another model, or other settings,
+build a second generation beside it, which is searched once it is whole; the one before is kept for `rollback`.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from bessemer.encoders.encoder import OUTPUTS, Encoded, Encoder
+from bessemer.encoders.encoder import Encoder
 from bessemer.errors import ArtifactError, ConfigError, DataError, Problem
-from bessemer.search.bm25 import BM25
-from bessemer.search.encoded_texts import join_texts, texts_of, unified_in
-from bessemer.search.index_files import Stored, locked, read_generation, read_manifest, write_generation
-from bessemer.search.index_lanes import DENSE_LANES, UNIFIED_LANES
+from bessemer.search.encoded_texts import unified_in
+from bessemer.search.index_manifest import (
+    DENSE_LANES,
+    FORMAT,
+    MANIFEST,
+    UNIFIED_LANES,
+    drop_generation,
+    read_manifest,
+    write_manifest,
+)
+from bessemer.search.index_update import Update, stamp_of
+from bessemer.search.stores.engines import open_engine
+from bessemer.search.stores.store import Engine, VectorStore
 from bessemer.types import Passage
 
 _ENCODING = ("max_length", "query_max_length", "bf16")  # what changes vectors and is no part of the fingerprint
@@ -26,62 +40,84 @@ _OF_HEADS = ("top_weights", "multi_vector_precision")
 
 @dataclass(frozen=True)
 class IndexStats:
-    """``n_encoded`` distinct texts went through the model, ``n_reused`` were taken over, ``n_removed`` ids are gone."""
+    """``n_encoded`` distinct texts went through the model, ``n_reused`` were taken over, ``n_removed`` ids are gone.
+    ``n_reweighed`` passages got other BM25 weights alone, as the mean length of all has moved."""
 
     n_passages: int
     n_encoded: int
     n_reused: int
     n_removed: int
+    n_reweighed: int = 0
 
 
 def build_index(
-    folder: str | Path, passages: Sequence[Passage], encoder: Encoder, model_path: str | Path, task: str = ""
+    location: str | Path | Engine,
+    passages: Sequence[Passage],
+    encoder: Encoder,
+    model_path: str | Path,
+    task: str = "",
+    engine: str = "files",
 ) -> IndexStats:
-    """Write the index of ``passages`` into ``folder``, or bring the one there up to date.
+    """Write the index of ``passages`` at ``location``, or bring the one there up to date.
 
-    Dense vectors and BM25, and of a unified model its sparse and multi-vectors, too.
-    Passages are indexed with their whole text: spans withheld for evaluation return. Vectors of texts that the old
-    index holds are taken over when fingerprint, dtype and maximum length are the same. ``model_path``: the model's
-    folder (kept relative where it lies beside the index) or its name; ``task``: whose prompts ``encoder`` uses, if
-    any. Raises DataError without passages or with repeated ids, ConfigError when ``folder`` cannot be written, is in
-    use by another build, or holds other things.
+    Dense vectors and BM25, and of a unified model its sparse and multi-vectors, too. ``location``: where an engine of
+    the name ``engine`` keeps it, such as a folder; or an engine itself.
+    Passages are indexed with their whole text: spans withheld for evaluation return. Vectors of texts that the
+    generation holds are taken over when fingerprint, dtype and maximum length are the same. ``model_path``: the
+    model's folder (kept relative where it lies beside the index) or its name; ``task``: whose prompts ``encoder``
+    uses, if any. Raises DataError without passages or with repeated ids, ConfigError when ``location`` cannot be
+    written, is in use by another build, or holds other things.
     """
-    folder = Path(folder)
+    opened = open_engine(location, engine) if isinstance(location, str | Path) else location
     served = [replace(passage, withheld=()) for passage in passages]
     _check(served)
-    with locked(folder):
-        manifest, stored = _old(folder)
-        old_ids = {passage.passage_id for passage in stored.passages} if stored else set()
-        lanes = UNIFIED_LANES if unified_in(encoder) else DENSE_LANES
-        encoding, stamp = _encoding(encoder), encoder.fingerprint_of("passage")
-        same_model = manifest.get("fingerprint") == stamp and manifest.get("encoding") == encoding
-        same_lanes = tuple(manifest.get("lanes", DENSE_LANES)) == lanes
-        stored, n_encoded = _encode(served, encoder, stored if same_model and same_lanes else None)
-        assert stored.encoded.dense is not None
-        vectors = stored.encoded.multi_vector
-        manifest = {
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "model": _model_reference(folder, model_path),
+    with opened.lock():
+        return _build(opened, served, encoder, model_path, task)
+
+
+def _build(
+    engine: Engine, passages: Sequence[Passage], encoder: Encoder, model_path: str | Path, task: str
+) -> IndexStats:
+    before = _manifest(engine)
+    lanes = UNIFIED_LANES if unified_in(encoder) else DENSE_LANES
+    identity = {
+        "fingerprint": encoder.fingerprint_of("passage"),
+        "similarity": encoder.similarity,
+        "encoding": _encoding(encoder),
+        "lanes": lanes,
+    }
+    generation = _generation(identity)
+    store = _store(engine, generation, live=before.get("generation") == generation)
+    previous = before.get("previous") if before.get("generation") == generation else before
+    old_ids = _ids(engine, before, store if before.get("generation") == generation else None)
+    update = Update(engine, generation, store, encoder, passages)
+    n_encoded = update.run()
+    layout = update.layout
+    write_manifest(
+        engine,
+        {
+            "format": FORMAT,
+            "created": datetime.now(UTC).isoformat(timespec="microseconds"),
+            "engine": engine.name,
+            "generation": generation,
+            "model": _model_reference(Path(engine.location), model_path),
             "task": task,
-            "fingerprint": stamp,
-            "similarity": encoder.similarity,
-            "encoding": encoding,
-            "n_passages": len(served),
-            "dimension": stored.encoded.dense.shape[1],
-            "lanes": lanes,
-            "precision": {"dense": "float32"} | ({"multi_vector": vectors.precision} if vectors else {}),
-        }
-        passage_ids = [passage.passage_id for passage in served]
-        lexical = BM25.build(passage_ids, [passage.indexed_text for passage in served])
-        try:
-            write_generation(folder, stored, manifest, lexical.save)
-        except OSError as error:
-            raise ConfigError(
-                f"{folder}: the index cannot be written ({error.strerror or error}); free space or choose another "
-                "folder. An index that was there is unchanged"
-            ) from error
-    n_removed = len(old_ids - set(passage_ids))
-    return IndexStats(len(served), n_encoded, len(set(stored.text_hashes)) - n_encoded, n_removed)
+            **identity,
+            "n_passages": len(passages),
+            "dimension": layout.dimension,
+            "precision": {"dense": "float32"}
+            | ({"multi_vector": layout.token_precision} if layout.token_dimension is not None else {}),
+            "previous": {key: value for key, value in previous.items() if key != "previous"} if previous else None,
+        },
+    )
+    kept = {generation, *([previous["generation"]] if previous else [])}
+    for other in engine.generations():
+        if other not in kept:
+            drop_generation(engine, other)
+    update.close()
+    n_distinct = len({stamp.split(":")[0] for stamp in map(stamp_of, passages)})
+    n_removed = len(old_ids - {passage.passage_id for passage in passages})
+    return IndexStats(len(passages), n_encoded, n_distinct - n_encoded, n_removed, update.n_reweighed)
 
 
 def _check(passages: Sequence[Passage]) -> None:
@@ -98,51 +134,62 @@ def _check(passages: Sequence[Passage]) -> None:
         raise DataError(problems)
 
 
+def _manifest(engine: Engine) -> Mapping[str, Any]:
+    """Nothing where there is none, or a damaged one: everything is built anew. Raises ConfigError where another engine
+    keeps the index there."""
+    try:
+        manifest = read_manifest(engine)
+    except ArtifactError:
+        return {}
+    if manifest["engine"] != engine.name:
+        raise ConfigError(
+            f"{engine.location}: holds an index of the engine {manifest['engine']}, not {engine.name}; "
+            f"give --engine {manifest['engine']}, or another place"
+        )
+    return manifest
+
+
+def _generation(identity: Mapping[str, Any]) -> str:
+    """Named by what makes its vectors: an unfinished one, or one of before, is found again by its name."""
+    return f"generation-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]}"
+
+
+def _store(engine: Engine, generation: str, live: bool) -> VectorStore | None:
+    """What is there of the generation already; a damaged one is removed."""
+    if generation not in engine.generations():
+        return None
+    try:
+        return engine.open(generation)
+    except ArtifactError:
+        if live:  # it is searched by nobody: it does not open
+            engine.write_fact(MANIFEST, b"")
+        drop_generation(engine, generation)
+        return None
+
+
+def _ids(engine: Engine, manifest: Mapping[str, Any], store: VectorStore | None) -> set[str]:
+    """Of the passages that were searched so far."""
+    if store is not None:
+        return set(store.text_hashes())
+    if not manifest:
+        return set()
+    try:
+        with closing(engine.open(manifest["generation"])) as searched:
+            return set(searched.text_hashes())
+    except ArtifactError:
+        return set()
+
+
 def _encoding(encoder: Encoder) -> dict[str, Any]:
     unified = unified_in(encoder)
     of_heads = {name: getattr(unified.settings, name) for name in _OF_HEADS} if unified else {}
     return {**{name: getattr(encoder, name, None) for name in _ENCODING}, **of_heads}
 
 
-def _old(folder: Path) -> tuple[Mapping[str, Any], Stored | None]:
-    """Manifest and content; nothing where there is none or a damaged one: everything is built anew."""
-    try:
-        manifest = read_manifest(folder)
-        return manifest, read_generation(folder, manifest)
-    except ArtifactError:
-        return {}, None
-
-
-def _encode(passages: list[Passage], encoder: Encoder, known: Stored | None) -> tuple[Stored, int]:
-    """Every text that is not ``known`` encoded once; and the number of those."""
-    text_hashes = [_text_hash(passage) for passage in passages]
-    row_of = {text_hash: row for row, text_hash in enumerate(known.text_hashes)} if known else {}
-    missing = {h: p.indexed_text for h, p in zip(text_hashes, passages, strict=True) if h not in row_of}
-    parts = [known.encoded] if known else []
-    if missing:
-        fresh = _encode_all(encoder, list(missing.values()))
-        if fresh.dense is None:
-            raise ValueError("the encoder gives no dense vectors")
-        parts.append(fresh)
-        start = len(known.text_hashes) if known else 0
-        row_of |= {text_hash: row for row, text_hash in enumerate(missing, start=start)}
-    rows = np.array([row_of[text_hash] for text_hash in text_hashes], dtype=np.int64)
-    return Stored(passages, text_hashes, texts_of(join_texts(parts), rows)), len(missing)
-
-
-def _encode_all(encoder: Encoder, texts: Sequence[str]) -> Encoded:
-    unified = unified_in(encoder)
-    return unified.encode_passages(texts, outputs=OUTPUTS) if unified else encoder.encode_passages(texts)
-
-
-def _text_hash(passage: Passage) -> str:
-    return hashlib.sha256(passage.indexed_text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _model_reference(folder: Path, model_path: str | Path) -> str:
+def _model_reference(place: Path, model_path: str | Path) -> str:
     """Relative where model and index lie in one folder, so that it can be moved; else absolute, or a hub name."""
     path = Path(model_path)
     if not path.is_dir():
         return str(model_path)
     path = path.resolve()
-    return os.path.join("..", path.name) if path.parent == folder.resolve().parent else str(path)
+    return os.path.join("..", path.name) if path.parent == place.resolve().parent else str(path)

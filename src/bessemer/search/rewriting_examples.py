@@ -22,7 +22,9 @@ def examples_near(question: str, helped: Judged, index: Index, encoder: Encoder)
     ``encoder``: the index's own, or a cache of it. Questions whose passages the index does not hold, or that
     have all their words, are no examples.
     """
-    queries = [query for query in helped.queries if any(p in index.passages for p in _helpful(helped, query.query_id))]
+    queries = [
+        query for query in helped.queries if any(p in index.passage_ids for p in _helpful(helped, query.query_id))
+    ]
     if not queries:
         return []
     asked, known = (

@@ -13,6 +13,7 @@ from bessemer.llm.marks import between_marks
 from bessemer.llm.request import LLM, Request
 from bessemer.search.index import Index
 from bessemer.search.rewrite import Rewritten
+from bessemer.search.stores.store import Filter
 
 logger = logging.getLogger("bessemer")
 
@@ -35,20 +36,20 @@ def route(question: str, indexes: Sequence[Index], llm: LLM, deadline: float) ->
 
 def described(index: Index) -> str:
     """Name, task and a spread of headings, for somebody who has never seen it."""
-    names = (passage.headings[0] if passage.headings else passage.title for passage in index.passages.values())
-    headings = list(dict.fromkeys(" ".join(name.split())[:HEADING_CHARACTERS] for name in names if name.strip()))
+    headings = list(dict.fromkeys(" ".join(name.split())[:HEADING_CHARACTERS] for name in index.headings))
     shown = headings[:: -(-len(headings) // N_HEADINGS)] if headings else []
     task = index.manifest.get("task", "")
-    return "\n".join([index.folder.name, *([f"for: {task}"] if task else []), *(f"- {heading}" for heading in shown)])
+    return "\n".join([index.name, *([f"for: {task}"] if task else []), *(f"- {heading}" for heading in shown)])
 
 
 def search_all(
-    indexes: Sequence[Index], query: str, top_k: int, rewritten: Rewritten | None = None
+    indexes: Sequence[Index], query: str, top_k: int, rewritten: Rewritten | None = None, where: Filter = ()
 ) -> list[dict[str, Any]]:
     """The best passages of all, as `Index.search` gives them, each with the ``index`` that it is from: rank by rank,
     within a rank in the order of the indexes, as reciprocal rank fusion has it where no passage is in two lists."""
     found = [
-        [{**hit, "index": str(index.folder)} for hit in index.search(query, top_k, rewritten)] for index in indexes
+        [{**hit, "index": index.location} for hit in index.search(query, top_k, rewritten, where=where)]
+        for index in indexes
     ]
     return [hit for hit in chain.from_iterable(zip_longest(*found)) if hit is not None][:top_k]
 

@@ -66,8 +66,12 @@ def check_equal(store: FilesStore, known: Known, layout: Layout, seed: int) -> N
     for where in ((), (Condition("year", ">=", (2022,)),), (Condition("source", "=", ("b",)),)):
         kept = {key: parts for key, (passage, *parts) in known.items() if matches(passage, where)}
         assert store.count(where) == len(kept)
-        found = [(store.search_dense(dense, 5, where), {k: float(v[0].dense[0] @ dense[0]) for k, v in kept.items()}, False),
-                 (store.search_sparse("bm25", bm25, 5, where), {k: product(v[1], bm25) for k, v in kept.items()}, True)]  # fmt: skip
+        by_dense = {key: float(parts[0].dense[0] @ dense[0]) for key, parts in kept.items()}
+        by_terms = {key: product(parts[1], bm25) for key, parts in kept.items()}
+        found = [
+            (store.search_dense(dense, 5, where), by_dense, False),
+            (store.search_sparse("bm25", bm25, 5, where), by_terms, True),
+        ]
         if layout.has_sparse:
             by_hand = {k: product(v[0].sparse, sparse) for k, v in kept.items()}
             found.append((store.search_sparse("sparse", sparse, 5, where), by_hand, True))

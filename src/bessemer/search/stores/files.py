@@ -107,7 +107,10 @@ class FilesEngine:
     def write_fact(self, name: str, content: bytes) -> None:
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            replace_file(self._fact(name), content)
+            if content:
+                replace_file(self._fact(name), content)
+            else:
+                self._fact(name).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Nothing is held open."""
