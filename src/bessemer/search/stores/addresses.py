@@ -1,4 +1,4 @@
-"""Addresses of indexes in a server: ``milvus://host:port/NAME``, ``qdrant+tls://host:port/NAME``."""
+"""Where indexes are: addresses in a server, ``milvus://host:port/NAME``, ``qdrant+tls://host:port/NAME``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from bessemer.errors import ConfigError
 
 KEY_VARIABLE = "BESSEMER_STORE_KEY"
+MILVUS_FILE = "milvus.db"  # of Milvus Lite, in a folder
 _NAME = re.compile(r"[A-Za-z](?:_?[A-Za-z0-9])*")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bessemer.errors import ConfigError, ServiceError
-from bessemer.search.stores.addresses import KEY_VARIABLE, parse_address
+from bessemer.search.stores.addresses import KEY_VARIABLE, MILVUS_FILE, parse_address
 from bessemer.search.stores.cluster import ClusterEngine
 from bessemer.search.stores.contents import Records
 from bessemer.search.stores.failures import asking, package
@@ -24,7 +24,7 @@ from bessemer.search.stores.passage_fields import point_id
 from bessemer.search.stores.store import Layout
 
 NAME, PORT = "milvus", 19530
-FILE, INDEX = "milvus.db", "bessemer"
+INDEX = "bessemer"
 _TOKENS = "__tokens"
 
 
@@ -39,7 +39,7 @@ def open_milvus(location: str) -> ClusterEngine:
 def open_milvus_lite(folder: str | Path) -> ClusterEngine:
     """In ``folder``/milvus.db. Milvus Lite serves one process at a time; its server is for more."""
     files = FilesEngine(folder)
-    file = files.folder.resolve() / FILE
+    file = files.folder.resolve() / MILVUS_FILE
     lite = package("milvus_lite.server_manager", NAME).server_manager_instance
     if not file.exists():
         with files.lock():  # refuses a folder that holds something else
