@@ -98,7 +98,11 @@ class ClusterEngine:
         return self._read(f"fact {checked_name(name, self.location)}")
 
     def write_fact(self, name: str, content: bytes) -> None:
-        write_contents(self._facts, {f"fact {checked_name(name, self.location)}": content})
+        key = f"fact {checked_name(name, self.location)}"
+        if content:
+            write_contents(self._facts, {key: content})
+        else:
+            remove_contents(self._facts, [key])
 
     def close(self) -> None:
         self._cluster.close()
