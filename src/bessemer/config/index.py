@@ -10,4 +10,8 @@ from bessemer.config.section import Section
 class IndexConfig(Section):
     """Where passages and vectors are kept."""
 
-    engine: str = Field("files", description="what keeps the index; files: a folder, searched exactly")
+    engine: str = Field(
+        "",
+        description="what keeps the index: files, qdrant-edge or milvus in a folder; empty: what the address says "
+        "(milvus://host:port/NAME, qdrant://...), what the index there has, or files",
+    )

@@ -14,7 +14,7 @@ from bessemer.types import Passage
 Value = str | int | float | bool
 
 DOC_ID = "doc_id"
-_ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {
+ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt,
 }  # fmt: skip
 _CONDITION = re.compile(r"\s*([^=!<>]*[^=!<>\s])\s*(!=|>=|<=|=|>|<)\s*(?![=!<>])(.*\S)\s*", re.DOTALL)
@@ -40,7 +40,7 @@ def _meets(found: Any, condition: Condition) -> bool:
     comparable = [value for value in condition.values if _kind(found) is not None and _kind(found) == _kind(value)]
     if condition.operator in ("=", "!="):
         return (found in comparable) == (condition.operator == "=")
-    return any(_ORDERS[condition.operator](found, value) for value in comparable)
+    return any(ORDERS[condition.operator](found, value) for value in comparable)
 
 
 def _kind(value: Any) -> str | None:
