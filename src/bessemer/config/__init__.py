@@ -21,6 +21,7 @@ from bessemer.config.llm import LLMConfig
 from bessemer.config.negatives import NegativesConfig
 from bessemer.config.questions import QuestionsConfig
 from bessemer.config.section import Section
+from bessemer.config.serve import ServeConfig
 from bessemer.config.tasks import PromptsConfig, TaskConfig
 from bessemer.config.teacher import TeacherConfig
 from bessemer.errors import ConfigError
@@ -36,6 +37,7 @@ __all__ = [
     "PromptsConfig",
     "QuestionsConfig",
     "Section",
+    "ServeConfig",
     "SplitConfig",
     "TaskConfig",
     "TeacherConfig",
@@ -85,6 +87,7 @@ class Config(Section):
     teacher: TeacherConfig = TeacherConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    serve: ServeConfig = ServeConfig()
 
     @property
     def workspace_folder(self) -> Path:

@@ -86,11 +86,38 @@ def ask(
         if llm is None:
             raise ConfigError("ask needs a language model; give --llm URL and --llm-model NAME, or use search")
         indexes = [open_index(folder, task=config.task or None) for folder in dict.fromkeys(folders)]
-        of_indexes = [(index.manifest["fingerprint"], index.manifest.get("task", "")) for index in indexes]
-        context = f"{of_indexes} {llm.fingerprint} {top_k}"
-        with AnswerCache(config.workspace_folder / "llm" / "answers.sqlite", context) as cache:
-            rewriting = Rewriting(tuple(ways), feedback, config.workspace_folder / "embeddings")
-            return _asked(indexes, llm, cache if use_cache else None, question, top_k, rewriting)
+        rewriting = Rewriting(tuple(ways), feedback, config.workspace_folder / "embeddings")
+        return _with_cache(config, indexes, llm, question, top_k, rewriting, use_cache=use_cache)
+
+
+def _with_cache(
+    config: Config,
+    indexes: Sequence[Index],
+    llm: Client,
+    question: str,
+    top_k: int,
+    rewriting: Rewriting | None = None,
+    *,
+    use_cache: bool = True,
+) -> Mapping[str, Any]:
+    of_indexes = [(index.manifest["fingerprint"], index.manifest.get("task", "")) for index in indexes]
+    context = f"{of_indexes} {llm.fingerprint} {top_k}"
+    rewriting = rewriting or Rewriting((), None, config.workspace_folder / "embeddings")
+    with AnswerCache(config.workspace_folder / "llm" / "answers.sqlite", context) as cache:
+        return _asked(indexes, llm, cache if use_cache else None, question, top_k, rewriting)
+
+
+class Asker:
+    """Questions to indexes that stay open, as the service asks them: (names, question, top_k) -> as ``ask``. May be
+    called from several threads; the budget of the configuration holds for each question."""
+
+    def __init__(self, config: Config, indexes: Mapping[str, Index]) -> None:
+        self._config, self._indexes = config, indexes
+
+    def __call__(self, names: Sequence[str], question: str, top_k: int) -> Mapping[str, Any]:
+        with open_llm(self._config) as llm:
+            assert llm is not None
+            return _with_cache(self._config, [self._indexes[name] for name in names], llm, question, top_k)
 
 
 def _asked(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bessemer.encoders.encoder import Encoded, Encoder
+from bessemer.encoders.encoder import OUTPUTS, Encoded, Encoder, Output
 from bessemer.errors import ArtifactError, ConfigError
 from bessemer.search.bm25 import BM25
 from bessemer.search.encoded_texts import texts_of, unified_in
@@ -77,6 +77,11 @@ class Index:
         _check_fingerprint(self.folder, self.manifest, encoder)
         return encoder
 
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """What of a query this index is searched by."""
+        return OUTPUTS if self._unified else ("dense",)
+
     @cached_property
     def _dense(self) -> DenseRetriever:
         assert self._stored.dense is not None
@@ -105,12 +110,22 @@ class Index:
         score of its own each lane found the passage, up to rank 100. With ``with_tokens`` each has ``explain``: see
         `bessemer.search.explain`. Raises ConfigError for an empty query and for ``top_k`` below 1.
         """
-        if not query.strip():
-            raise ConfigError("the query is empty; give some words")
-        if top_k < 1:
-            raise ConfigError(f"top_k must be at least 1, not {top_k}")
-        depth = max(top_k, LANE_DEPTH)
+        _refuse_unsearchable(query, top_k)
         encoded = self._unified.encode([query]) if self._unified else self.encoder.encode_queries([query])
+        return self.search_encoded(query, encoded, top_k, rewritten, with_tokens=with_tokens)
+
+    def search_encoded(
+        self,
+        query: str,
+        encoded: Encoded,
+        top_k: int = 10,
+        rewritten: Rewritten | None = None,
+        *,
+        with_tokens: bool = False,
+    ) -> list[dict[str, Any]]:
+        """As ``search``, for a query encoded elsewhere, with the ``outputs``."""
+        _refuse_unsearchable(query, top_k)
+        depth = max(top_k, LANE_DEPTH)
         lanes = {
             "dense": self._dense.search_encoded(encoded, depth)[0],
             **({"sparse": self._unified.sparse.search_encoded(encoded, depth)[0]} if self._unified else {}),
@@ -157,6 +172,13 @@ class Index:
         if rewritten.hypothetical:
             lanes["hyde"] = self._dense.search_like([rewritten.hypothetical], depth)[0]
         return lanes
+
+
+def _refuse_unsearchable(query: str, top_k: int) -> None:
+    if not query.strip():
+        raise ConfigError("the query is empty; give some words")
+    if top_k < 1:
+        raise ConfigError(f"top_k must be at least 1, not {top_k}")
 
 
 def _check_fingerprint(folder: Path, manifest: Mapping[str, Any], encoder: Encoder) -> None:
