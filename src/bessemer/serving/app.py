@@ -29,9 +29,18 @@ from bessemer.serving.service import Service
 
 logger = logging.getLogger("bessemer.serve")
 
-_FAULTS = {400: "Cannot be done here", 401: "No key, or a wrong one", 408: "The body came too slowly",
-           413: "The body is too large", 422: "The request is wrong", 429: "Too much is waiting; see Retry-After",
-           500: "A fault of the service", 501: "Not set up", 503: "Not at the moment", 504: "It took too long"}  # fmt: skip
+_FAULTS = {
+    400: "Cannot be done here",
+    401: "No key, or a wrong one",
+    408: "The body came too slowly",
+    413: "The body is too large",
+    422: "The request is wrong",
+    429: "Too much is waiting; see Retry-After",
+    500: "A fault of the service",
+    501: "Not set up",
+    503: "Not at the moment",
+    504: "It took too long",
+}
 
 
 def create_app(service: Service, keys: Keys | None) -> ASGIApp:

@@ -19,7 +19,7 @@ def information(service: Service) -> dict[str, Any]:
     return {
         "model": {
             "name": served.name,
-            "fingerprint": encoder.fingerprint_of("passage"),
+            "fingerprint": service.fingerprint,
             "outputs": list(served.outputs),
             "similarity": encoder.similarity,
             "dimension": encoder.dimension,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +14,6 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from bessemer.config import ServeConfig
 from bessemer.errors import ConfigError
 from bessemer.serving.app import create_app
 from bessemer.serving.keys import Keys
@@ -24,7 +24,15 @@ DRAIN_SECONDS = 5.0
 
 
 class Server(uvicorn.Server):
-    """SIGTERM and SIGINT end it in order: nothing new is taken, what is in flight is answered, and then it returns."""
+    """SIGTERM and SIGINT end it in order: nothing new is taken, what is in flight is answered, and then it returns.
+    ``on_start`` is called once requests are taken."""
+
+    on_start: Callable[[], None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and self.on_start:
+            self.on_start()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -64,30 +72,27 @@ def server_of(service: Service, keys: Keys | None) -> Server:
     )
 
 
-def run(service: Service, keys: Keys | None, started: Any = None) -> None:
-    """Serve until a signal; ``started`` is called with (host, port) once requests are taken. Raises ConfigError where
-    the address cannot be had."""
+def run(service: Service, keys: Keys | None, on_start: Callable[[str, int], None]) -> None:
+    """Serve until a signal; ``on_start`` is told host and port. Raises ConfigError where they cannot be had."""
     config = service.config
     try:
-        sockets = [_listening(config)]
+        listening = _listening(config.host, config.port)
     except OSError as error:
         told = f"--host {config.host} --port {config.port}: cannot be listened on ({error.strerror})"
-        raise ConfigError(f"{told}; choose another port") from None
-    if started:
-        started(*sockets[0].getsockname()[:2])
-    server_of(service, keys).run(sockets)
+        raise ConfigError(f"{told}; choose another") from None
+    server = server_of(service, keys)
+    host, port = listening.getsockname()[:2]
+    server.on_start = lambda: on_start(host, port)
+    server.run([listening])
 
 
-def _listening(config: ServeConfig) -> Any:
-    import socket
-
-    (family, kind, *_, address), *_rest = socket.getaddrinfo(
-        config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    found = socket.socket(family, kind)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    found.bind(address)
-    return found
+def _listening(host: str, port: int) -> socket.socket:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, _, _, address = found[0]
+    listening = socket.socket(family, kind)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(address)
+    return listening
 
 
 class _TimedHeaders(H11Protocol):

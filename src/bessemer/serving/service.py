@@ -54,6 +54,7 @@ class Service:
     def __init__(self, served: Served, config: ServeConfig) -> None:
         self.served, self.config = served, config
         self.metrics = Metrics()
+        self.fingerprint = served.encoder.fingerprint_of("passage")  # read once: it hashes all weights
         self.limits = Limits(config.max_items, config.max_request_tokens)
         usual = CPU_TURN_TOKENS if served.encoder.device == "cpu" else GPU_TURN_TOKENS
         turn_tokens = config.batch_tokens or usual
