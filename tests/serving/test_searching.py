@@ -19,6 +19,7 @@ from bessemer.types import Passage
 from lane_models import unified_minilm
 from scripted_llm import chat, fault, serving
 
+DOCS = Path(__file__).parents[2].joinpath("docs", "serving.md").read_text(encoding="utf-8")
 QUESTION = "How often may the pump start?"
 
 
@@ -62,12 +63,12 @@ def test_what_cannot_be_searched(client: httpx.Client, body: dict[str, object], 
 def test_without_an_index(static: Served) -> None:
     with running(static) as client:
         assert client.post("/search", json={"query": "w1"}).status_code == 400
-        assert client.post("/ask", json={"question": "w1"}).status_code == 501
+        assert client.post("/ask", json={"question": "w1"}).status_code == 400
 
 
 def test_a_unified_index_with_reasons(tmp_path: Path) -> None:
     encoder = unified_minilm()
-    passages = [Passage(name, name, "", text, 0, len(text)) for name, text in DOCUMENTS.items()]
+    passages = [Passage(name, name, text) for name, text in DOCUMENTS.items()]
     build_index(tmp_path / "unified", passages, encoder, "minilm")
     opened = open_index(tmp_path / "unified", encoder)
     with running(Served("unified", encoder, OUTPUTS, indexes={"unified": opened})) as client:
@@ -92,7 +93,7 @@ def test_a_change_on_disk_is_seen(
     monkeypatch.setattr("bessemer.serving.service.REFRESH_SECONDS", 0.0)
 
     def built(*texts: str) -> None:
-        passages = [Passage(text, text, "", text, 0, len(text)) for text in texts]
+        passages = [Passage(text, text, text) for text in texts]
         build_index(tmp_path, passages, static.encoder, str(tiny_static_model))
 
     built("w1 w2", "w3 w4")
@@ -129,3 +130,10 @@ def test_an_answer_with_citations(manuals: Path, searchable: Served, tmp_path: P
     assert again["cached"] == QUESTION
     assert (down.status_code, error_of(down)["code"]) == (503, "language_model")
     assert unknown.status_code == 422
+
+
+@pytest.mark.parametrize("example", re.findall(r"curl -s http://[^/]+(/\S+) .*?-d '(.*?)'", DOCS, re.DOTALL))
+def test_the_examples_of_the_docs(client: httpx.Client, example: tuple[str, str]) -> None:
+    path, body = example
+    found = client.post(path, content=body.encode(), headers={"Content-Type": "application/json"})
+    assert found.status_code == 200, found.text

@@ -30,14 +30,13 @@ from bessemer.serving.service import Service
 logger = logging.getLogger("bessemer.serve")
 
 _FAULTS = {
-    400: "Cannot be done here",
+    400: "This service cannot do it",
     401: "No key, or a wrong one",
     408: "The body came too slowly",
     413: "The body is too large",
     422: "The request is wrong",
     429: "Too much is waiting; see Retry-After",
     500: "A fault of the service",
-    501: "Not set up",
     503: "Not at the moment",
     504: "It took too long",
 }
@@ -45,14 +44,14 @@ _FAULTS = {
 
 def create_app(service: Service, keys: Keys | None) -> ASGIApp:
     """All of the service as one ASGI application. Nothing is read of a request whose key is not known."""
-    app = _routes(service)
+    app = _routes(service, with_keys=keys is not None)
     config = service.config
     limited = Limited(app, config.max_body_bytes, config.read_seconds, config.request_seconds)
     paths = {getattr(route, "path", "") for route in app.routes}
     return Logged(Keyed(limited, keys), paths, service.metrics.request)
 
 
-def _routes(service: Service) -> FastAPI:
+def _routes(service: Service, *, with_keys: bool) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await service.warm_up()
@@ -67,7 +66,7 @@ def _routes(service: Service) -> FastAPI:
         lifespan=lifespan,
         responses={status: {"model": shapes.ErrorAnswer, "description": told} for status, told in _FAULTS.items()},
     )
-    keyed = [Depends(HTTPBearer(auto_error=False))]  # for the schema; `Keyed` is what checks
+    keyed = [Depends(HTTPBearer(auto_error=False))] if with_keys else []  # for the schema; `Keyed` is what checks
 
     @app.post("/v1/embeddings", response_model=shapes.EmbeddingsAnswer, dependencies=keyed)
     async def post_embeddings(request: Request, body: shapes.EmbeddingsRequest) -> Response:

@@ -18,6 +18,9 @@ from bessemer.serving.batching import Batcher, Lane
 from bessemer.serving.logs import Facts
 from bessemer.serving.refusal import Refusal
 
+AT_ONCE = 4_000
+"""Characters whose tokens are counted sooner than a thread is begun."""
+
 
 class ServedEncoder(Encoder, Protocol):
     """An encoder that can say beforehand how much of a text it will read."""
@@ -87,7 +90,10 @@ class Model:
     async def read(self, texts: Sequence[str], side: Side, limits: Limits, facts: Facts) -> Read:
         """Raises Refusal for more than ``limits`` allow. ``facts`` are told."""
         limits.check_items(facts.items + len(texts))
-        lengths = await off_loop(self._executor, self.encoder.lengths, texts, side)
+        if sum(map(len, texts)) <= AT_ONCE:
+            lengths = self.encoder.lengths(texts, side)
+        else:
+            lengths = await off_loop(self._executor, self.encoder.lengths, texts, side)
         limit = self.encoder.query_max_length if side == "query" else self.encoder.max_length
         read = Read(
             [n if limit is None else min(n, limit) for n in lengths], [bool(limit and n > limit) for n in lengths]

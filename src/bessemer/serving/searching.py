@@ -35,7 +35,7 @@ async def ask(service: Service, body: AskRequest, facts: Facts) -> Mapping[str, 
     """What `bessemer ask` gives. Raises Refusal."""
     if service.served.ask is None:
         told = "no language model answers here; start with `bessemer serve --llm URL`, or use /search"
-        raise Refusal(501, told, "no_language_model")
+        raise Refusal(400, told, "no_language_model")
     names = list(dict.fromkeys(body.index or service.served.indexes))
     for name in names:
         await service.index(name)
