@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := embedded,documents,lora,llm,dev
+EXTRAS := embedded,documents,lora,llm,serve,dev
 
 .PHONY: demo test test-all lint install clean
 
