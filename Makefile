@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := embedded,documents,lora,llm,langchain,llamaindex,mteb,dev
+EXTRAS := embedded,documents,lora,llm,serve,qdrant,milvus,cpu,openvino,langchain,llamaindex,mteb,dev
 
 .PHONY: demo test test-all lint install clean
 

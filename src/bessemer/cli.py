@@ -293,6 +293,20 @@ def ask(
     call.answer(result, answer_summary(result))
 
 
+@verb("serve", "task", "serve.*", *LLM)
+def serve(
+    call: Call,
+    index: Annotated[
+        list[str] | None, typer.Option(help="index to search, whose model is served; again for more")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="model to serve without an index")] = None,
+) -> None:
+    """HTTP service: OpenAI's embeddings, search, rerank and answers, until SIGTERM."""
+    from bessemer.recipes.serve import serve as run
+
+    run(call.config, index or [], model)
+
+
 def _check_require(require: str | None) -> None:
     if require not in (None, "ship"):
         raise ConfigError(f"--require {require}: the one verdict that can be asked for is ship")

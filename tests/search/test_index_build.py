@@ -164,17 +164,18 @@ def test_two_writers(tmp_path: Path) -> None:
 def test_an_open_index_sees_what_was_built_since(tmp_path: Path) -> None:
     build_index(tmp_path, PASSAGES, HashedWords(), "m")
     index = open_index(tmp_path, HashedWords())
-    assert not index.refresh()
+    assert index.refreshed() is index
     assert index.headings == ()
     build_index(tmp_path, [*PASSAGES, Passage("new", "d", "a zebra", title="Animals")], HashedWords(), "m")
     assert "new" not in index.passage_ids
-    assert index.refresh()
-    assert index.search("zebra")[0]["passage_id"] == "new"
-    assert ("new" in index.passage_ids, index.headings) == (True, ("Animals",))
+    fresh = index.refreshed()
+    assert fresh.search("zebra")[0]["passage_id"] == "new"
+    assert ("new" in fresh.passage_ids, fresh.headings) == (True, ("Animals",))
+    assert "new" not in index.passage_ids  # a search under way is not disturbed
     build_index(tmp_path, PASSAGES, HashedWords("other"), "m")
     with pytest.raises(ArtifactError, match="fingerprint"):
-        index.refresh()
-    assert index.search("zebra")[0]["passage_id"] == "new"  # goes on as it was
+        fresh.refreshed()
+    assert fresh.search("zebra")[0]["passage_id"] == "new"  # goes on as it was
 
 
 def test_an_index_of_the_version_before_is_built_again(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from bessemer.config.llm import LLMConfig
 from bessemer.config.negatives import NegativesConfig
 from bessemer.config.questions import QuestionsConfig
 from bessemer.config.section import Section
+from bessemer.config.serve import ServeConfig
 from bessemer.config.tasks import PromptsConfig, TaskConfig
 from bessemer.config.teacher import TeacherConfig
 from bessemer.errors import ConfigError
@@ -40,6 +41,7 @@ __all__ = [
     "PromptsConfig",
     "QuestionsConfig",
     "Section",
+    "ServeConfig",
     "SplitConfig",
     "TaskConfig",
     "TeacherConfig",
@@ -91,6 +93,7 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     index: IndexConfig = IndexConfig()
     export: ExportConfig = ExportConfig()
+    serve: ServeConfig = ServeConfig()
 
     @property
     def workspace_folder(self) -> Path:

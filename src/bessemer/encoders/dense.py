@@ -197,6 +197,10 @@ class DenseEncoder:
         """Tokens per text, without prompt and special tokens, never truncated."""
         return self.tokenizer.count(texts)
 
+    def lengths(self, texts: Sequence[str], side: Side) -> list[int]:
+        """Tokens per text as ``side`` has them, with prompt and special tokens, never truncated."""
+        return self.tokenizer.lengths([self._prompt(side) + text for text in texts])
+
     def tokenize(self, texts: Sequence[str], side: Side) -> list[list[int]]:
         """Token ids per text: prompt and special tokens in, cut to the side's length. Does not count truncations."""
         return self._tokenize(texts, side)[0]

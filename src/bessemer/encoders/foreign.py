@@ -148,12 +148,19 @@ class ForeignEncoder:
                 yield encode, some
                 progress.update(len(some))
 
+    def lengths(self, texts: Sequence[str], side: Side) -> list[int]:
+        """Tokens per text as ``side`` has them, with prompt and special tokens, never truncated; words, where queries
+        are looked up word by word."""
+        tokenizer, prompt = self._tokenizers[side], self._prompt(side)
+        if tokenizer is None:
+            return [len(text.split()) for text in texts]
+        return tokenizer.lengths([prompt + text for text in texts])
+
     def _n_cut(self, texts: Sequence[str], side: Side) -> int:
-        tokenizer, length = self._tokenizers[side], self._lengths[side]
-        if tokenizer is None or length is None:
+        length = self._lengths[side]
+        if self._tokenizers[side] is None or length is None:
             return 0
-        prompt = self._prompt(side)
-        return sum(n + tokenizer.n_special > length for n in tokenizer.count([prompt + text for text in texts]))
+        return sum(n > length for n in self.lengths(texts, side))
 
 
 @contextmanager

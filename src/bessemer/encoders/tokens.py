@@ -55,6 +55,10 @@ class TextTokenizer:
         """Tokens per text, special ones left out."""
         return [len(encoding) for encoding in self._encode(texts)]
 
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Tokens per text, special ones included."""
+        return [n + self.n_special for n in self.count(texts)]
+
     def encode(self, texts: Sequence[str], length: int | None) -> tuple[list[list[int]], int]:
         """Token ids per text, special ones included, cut to ``length``; and how many texts were cut."""
         room = None if length is None else length - self.n_special

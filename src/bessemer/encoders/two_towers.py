@@ -49,6 +49,9 @@ class TwoTowerEncoder(DenseEncoder):
             return self._query_tower.encode(texts, side, progress)
         return super().encode(texts, side, progress)
 
+    def lengths(self, texts: Sequence[str], side: Side) -> list[int]:
+        return self._query_tower.lengths(texts, side) if side == "query" else super().lengths(texts, side)
+
     def settle_precision(self, texts: Sequence[str], side: Side) -> None:
         if side == "query":
             self._query_tower.settle_precision(texts, side)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from bessemer.search.stores.store import Filter
 
 log = logging.getLogger("bessemer")
 
-Search = Callable[..., list[dict[str, Any]]]
+Search = partial[list[dict[str, Any]]]
 """`search_all`, for one depth and one filter."""
 
 REWRITE_SECONDS = 4.0
@@ -93,12 +93,41 @@ def ask(
         if llm is None:
             raise ConfigError("ask needs a language model; give --llm URL and --llm-model NAME, or use search")
         indexes = [open_index(folder, task=config.task or None) for folder in dict.fromkeys(folders)]
-        of_indexes = [(index.manifest["fingerprint"], index.manifest.get("task", "")) for index in indexes]
-        context = f"{of_indexes} {llm.fingerprint} {top_k}{f' {where}' if where else ''}"
-        with AnswerCache(config.workspace_folder / "llm" / "answers.sqlite", context) as cache:
-            rewriting = Rewriting(tuple(ways), feedback, config.workspace_folder / "embeddings")
-            search = partial(search_all, top_k=top_k, where=where)
-            return _asked(indexes, llm, cache if use_cache else None, question, search, rewriting)
+        rewriting = Rewriting(tuple(ways), feedback, config.workspace_folder / "embeddings")
+        search = partial(search_all, top_k=top_k, where=where)
+        return _with_cache(config, indexes, llm, question, search, rewriting, use_cache=use_cache)
+
+
+def _with_cache(
+    config: Config,
+    indexes: Sequence[Index],
+    llm: Client,
+    question: str,
+    search: Search,
+    rewriting: Rewriting,
+    *,
+    use_cache: bool = True,
+) -> Mapping[str, Any]:
+    of_indexes = [(index.manifest["fingerprint"], index.manifest["task"]) for index in indexes]
+    context = f"{of_indexes} {llm.fingerprint} {search.keywords}"
+    with AnswerCache(config.workspace_folder / "llm" / "answers.sqlite", context) as cache:
+        return _asked(indexes, llm, cache if use_cache else None, question, search, rewriting)
+
+
+class Asker:
+    """Questions to open indexes, as the service asks them: (names, question, top_k) -> as ``ask``. ``indexes`` may
+    change between questions. May be called from several threads; the budget of the configuration holds for each
+    question."""
+
+    def __init__(self, config: Config, indexes: Mapping[str, Index]) -> None:
+        self._config, self._indexes = config, indexes
+
+    def __call__(self, names: Sequence[str], question: str, top_k: int) -> Mapping[str, Any]:
+        search = partial(search_all, top_k=top_k)
+        asked = [self._indexes[name] for name in names]
+        with open_llm(self._config) as llm:
+            assert llm is not None
+            return _with_cache(self._config, asked, llm, question, search, Rewriting((), None, Path()))
 
 
 def _asked(

@@ -23,6 +23,8 @@ from bessemer.search.stores.engines import open_engine
 from bessemer.search.stores.store import Engine, Filter
 from bessemer.types import Hits, Passage
 
+_OF_THE_MODEL = ("model", "fingerprint", "task", "encoding")
+
 
 def open_index(location: str | Path | Engine, encoder: Encoder | None = None, task: str | None = None) -> Index:
     """Open an index for searching: a folder, or what else one of our engines calls its location.
@@ -41,7 +43,7 @@ def open_index(location: str | Path | Engine, encoder: Encoder | None = None, ta
 
 
 class Index:
-    """An open index. ``manifest`` as written; what was opened is searched until `refresh`."""
+    """An open index: what was built when it was opened. ``manifest`` as written."""
 
     def __init__(self, engine: Engine, encoder: Encoder | None = None) -> None:
         """``encoder``: its model, where it is open already. Raises ArtifactError and ConfigError as `open_index`."""
@@ -75,14 +77,15 @@ class Index:
         _check_fingerprint(self.location, self.manifest, encoder)
         return encoder
 
-    def refresh(self) -> bool:
-        """Open what was built since, if anything was, and say so; upon an error all stays as it was. A build with
-        another model changes ``encoder``, too. For between searches, not during one."""
-        content = self.engine.read_fact(MANIFEST)
-        if content == self._content:
-            return False
-        self._open()
-        return True
+    def refreshed(self) -> Index:
+        """What was built since, opened; this index itself where nothing was. It goes on as it is, for searches that
+        are under way. Raises ArtifactError where what was built since cannot be opened."""
+        if self.engine.read_fact(MANIFEST) == self._content:
+            return self
+        fresh = Index(self.engine, self._given)
+        if "encoder" in self.__dict__ and all(fresh.manifest[key] == self.manifest[key] for key in _OF_THE_MODEL):
+            fresh.__dict__["encoder"] = self.encoder  # loaded already
+        return fresh
 
     def search(
         self,
@@ -164,7 +167,7 @@ class Index:
         return self._lexicon.telling_words(passage.indexed_text, n)
 
     def _open(self) -> None:
-        """The generation that the manifest names. All is checked before anything is changed."""
+        """The generation that the manifest names."""
         while True:
             content = self.engine.read_fact(MANIFEST) or b""
             try:
@@ -177,8 +180,6 @@ class Index:
             except ArtifactError:
                 if (self.engine.read_fact(MANIFEST) or b"") == content:  # else it was dropped while we opened it
                     raise
-        for name in ("encoder", "passage_ids", "headings"):
-            self.__dict__.pop(name, None)  # cached properties
         self._content: bytes = content
         self.manifest: Mapping[str, Any] = manifest
         self._store, self._lexicon = store, lexicon

@@ -17,6 +17,7 @@ from bessemer.encoders.trainable import Trainable
 from bessemer.encoders.two_towers import TwoTowerEncoder, join_towers, untrainable
 from bessemer.encoders.unified import UnifiedEncoder
 from bessemer.encoders.unified_settings import LaneWeights
+from bessemer.encoders.widths import write_widths
 from bessemer.processes import Processes
 from bessemer.training.adore import FrozenPool
 from bessemer.training.batches import TrainingData
@@ -152,10 +153,15 @@ def finetune(
         lane_weights = None
         if pool and config.head == "unified" and isinstance(encoder, UnifiedEncoder):
             lane_weights = processes.from_first(lambda: tuned_lanes(encoder, pool).to_dict())
-        processes.from_first(lambda: _whole(encoder, frozen, lane_weights).save(folder / "model"))
+        processes.from_first(lambda: _save(_whole(encoder, frozen, lane_weights), folder / "model", config))
     finally:
         encoder.load_weights(base)
     return Tuned(folder / "model", replace(_report(trainer, selection, interpolation), lane_weights=lane_weights))
+
+
+def _save(whole: Trainable, folder: Path, config: FinetuneConfig) -> None:
+    whole.save(folder)
+    write_widths(folder, config.matryoshka_dims)
 
 
 def _whole(encoder: Trainable, frozen: DenseEncoder | None, lane_weights: Mapping[str, float] | None) -> Trainable:

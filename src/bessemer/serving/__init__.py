@@ -1,0 +1,1 @@
+"""The HTTP service: models and indexes behind OpenAI-like endpoints."""

@@ -1,0 +1,45 @@
+"""What the service tells of itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bessemer.search.index import Index
+from bessemer.serving.service import Service
+
+LIMITS = (
+    "max_body_bytes", "max_items", "max_request_tokens", "queue_requests", "queue_tokens", "read_seconds",
+    "request_seconds",
+)  # fmt: skip
+
+
+def information(service: Service) -> dict[str, Any]:
+    """Model, indexes, limits and versions. No paths: names alone."""
+    served, encoder = service.served, service.served.encoder
+    return {
+        "model": {
+            "name": served.name,
+            "fingerprint": service.fingerprint,
+            "outputs": list(served.outputs),
+            "similarity": encoder.similarity,
+            "dimension": encoder.dimension,
+            "dimensions": list(served.widths),
+            "max_length": encoder.max_length,
+            "query_max_length": encoder.query_max_length,
+        },
+        "indexes": [_of_index(name, index) for name, index in served.indexes.items()],
+        "reranker": served.reranker.name if served.reranker else None,
+        "ask": served.ask is not None,
+        "limits": {name: getattr(service.config, name) for name in LIMITS},
+        "versions": dict(served.versions),
+    }
+
+
+def model_cards(service: Service) -> dict[str, Any]:
+    card = {"id": service.served.name, "object": "model", "created": 0, "owned_by": "bessemer"}
+    return {"object": "list", "data": [card]}
+
+
+def _of_index(name: str, index: Index) -> dict[str, Any]:
+    kept = ("fingerprint", "n_passages", "dimension", "lanes", "task", "engine")
+    return {"name": name, **{key: index.manifest[key] for key in kept if key in index.manifest}}

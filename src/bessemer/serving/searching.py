@@ -1,0 +1,42 @@
+"""Passages and answers from the indexes: /search and /ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bessemer.search.stores.store import Condition
+from bessemer.serving.logs import Facts
+from bessemer.serving.model import off_loop
+from bessemer.serving.refusal import Refusal
+from bessemer.serving.service import Service
+from bessemer.serving.shapes import AskRequest, SearchRequest
+from bessemer.types import Query
+
+
+async def search(service: Service, body: SearchRequest, facts: Facts) -> dict[str, Any]:
+    """The rows of `bessemer search`. The query is encoded with those of other requests. Raises Refusal."""
+    name, index, model = await service.index(body.index)
+    if body.task is not None and body.task != index.manifest.get("task", ""):
+        raise Refusal(422, "the index was built for another task; /info names it", "task")
+    where = tuple(Condition(one.field, one.operator, tuple(one.values)) for one in body.where)
+    text = Query("", body.query, history=tuple(body.history)).searched_text
+    read = await model.read([text], "query", service.limits, facts)
+    encoded = await model.encode([text], "query", index.outputs, read)
+    hits = await off_loop(
+        service.executor, index.search_encoded, text, encoded, body.top_k, with_tokens=body.explain, where=where
+    )
+    return {"hits": hits, "index": name, "truncated": read.truncated[0]}
+
+
+async def ask(service: Service, body: AskRequest, facts: Facts) -> Mapping[str, Any]:
+    """What `bessemer ask` gives. Raises Refusal."""
+    if service.served.ask is None:
+        told = "no language model answers here; start with `bessemer serve --llm URL`, or use /search"
+        raise Refusal(400, told, "no_language_model")
+    names = list(dict.fromkeys(body.index or service.served.indexes))
+    for name in names:
+        await service.index(name)
+    facts.items = 1
+    found: Mapping[str, Any] = await off_loop(service.asking, service.served.ask, names, body.question, body.top_k)
+    return found

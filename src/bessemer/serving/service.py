@@ -1,0 +1,119 @@
+"""What the endpoints stand on: the model, the indexes, and the threads that they share."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from bessemer.config import ServeConfig
+from bessemer.encoders.encoder import Output
+from bessemer.errors import BessemerError
+from bessemer.search.encoded_texts import unified_in
+from bessemer.search.index import Index
+from bessemer.serving.batching import Batcher, Lane
+from bessemer.serving.metrics import Metrics
+from bessemer.serving.model import Limits, Model, Reranker, ServedEncoder, off_loop, pair_lane
+from bessemer.serving.refusal import Refusal
+
+logger = logging.getLogger("bessemer.serve")
+
+Ask = Callable[[Sequence[str], str, int], Mapping[str, Any]]
+"""(names of indexes, question, top_k) -> what `bessemer ask --json` gives."""
+
+CPU_TURN_TOKENS, GPU_TURN_TOKENS = 4_096, 65_536
+REFRESH_SECONDS = 1.0
+"""How often an index may be asked whether it has changed on disk."""
+ASKS_AT_ONCE = 16
+WARM_UP = "How is the first request to be as fast as the second?"
+
+
+@dataclass(frozen=True)
+class Served:
+    """What is served, opened by the recipe. ``outputs``: of the encoder; ``widths``: at which its dense vectors may be
+    cut. ``indexes``: an index that was built anew takes the place of what it was. ``ask``: None without a language
+    model. ``versions``: of packages, to be told."""
+
+    name: str
+    encoder: ServedEncoder
+    outputs: tuple[Output, ...]
+    widths: tuple[int, ...] = ()
+    indexes: dict[str, Index] = field(default_factory=dict)
+    reranker: Reranker | None = None
+    ask: Ask | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+class Service:
+    """The served things with their batcher, metrics and limits."""
+
+    def __init__(self, served: Served, config: ServeConfig) -> None:
+        self.served, self.config = served, config
+        self.metrics = Metrics()
+        self.fingerprint = served.encoder.fingerprint_of("passage")  # read once: it hashes all weights
+        self.limits = Limits(config.max_items, config.max_request_tokens)
+        usual = CPU_TURN_TOKENS if served.encoder.device == "cpu" else GPU_TURN_TOKENS
+        turn_tokens = config.batch_tokens or usual
+        self.batcher = Batcher(turn_tokens, config.queue_requests, config.queue_tokens, self.metrics.turn)
+        self.metrics.watch_queue(self.batcher.waiting)
+        self.executor = ThreadPoolExecutor(thread_name_prefix="bessemer-search")
+        self.asking = ThreadPoolExecutor(ASKS_AT_ONCE, thread_name_prefix="bessemer-ask")
+        self.model = Model(served.name, served.encoder, served.outputs, self.batcher, self.executor)
+        self._models = [self.model]
+        self._model_of = {name: self._shared_model(index) for name, index in served.indexes.items()}
+        self.pairs: Lane | None = pair_lane(served.reranker) if served.reranker else None
+        self._refreshed: dict[str, float] = {}
+        self._refreshing = asyncio.Lock()
+
+    async def warm_up(self) -> None:
+        """Pay before the first request for what is settled at the first encoding and the first search."""
+        encoder = self.served.encoder
+        for encode in (encoder.encode_queries, encoder.encode_passages):
+            await off_loop(self.executor, encode, [WARM_UP])
+        for index in self.served.indexes.values():
+            await off_loop(self.executor, index.search, WARM_UP, 1)
+
+    def close(self) -> None:
+        self.batcher.close()
+        self.executor.shutdown(cancel_futures=True)
+        self.asking.shutdown(wait=False, cancel_futures=True)
+
+    async def index(self, name: str | None) -> tuple[str, Index, Model]:
+        """An index as it is on disk now, and the model of its queries. Raises Refusal where there is none."""
+        indexes = self.served.indexes
+        if not indexes:
+            raise Refusal(400, "no index is served here; start with `bessemer serve --index I`", "no_index")
+        name = next(iter(indexes)) if name is None else name
+        if name not in indexes:
+            raise Refusal(422, "no such index; /info names those that there are", "unknown_index")
+        await self._refresh(name, indexes[name])
+        return name, indexes[name], self._model_of[name]
+
+    async def _refresh(self, name: str, index: Index) -> None:
+        if time.monotonic() - self._refreshed.get(name, float("-inf")) < REFRESH_SECONDS:
+            return
+        async with self._refreshing:
+            self._refreshed[name] = time.monotonic()
+            try:
+                fresh = await off_loop(self.executor, index.refreshed)
+                if fresh is not index:
+                    await off_loop(self.executor, fresh.search, WARM_UP, 1)  # loads its model, where that is another
+                    self._model_of[name] = self._shared_model(fresh)
+                    self.served.indexes[name] = fresh
+            except (BessemerError, OSError) as error:  # what was opened goes on serving
+                logger.error(json.dumps({"index": name, "error": f"cannot be refreshed: {type(error).__name__}"}))
+
+    def _shared_model(self, index: Index) -> Model:
+        """One for all indexes that are searched by the same encoder."""
+        encoder: Any = index.encoder
+        for model in self._models:
+            if model.encoder is encoder:
+                return model
+        outputs: tuple[Output, ...] = index.outputs if unified_in(encoder) else ("dense",)
+        self._models.append(Model(str(index.manifest["model"]), encoder, outputs, self.batcher, self.executor))
+        return self._models[-1]

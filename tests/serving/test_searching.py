@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+from served import DOCUMENTS, error_of, running
+
+from bessemer.config import Config
+from bessemer.encoders.encoder import OUTPUTS
+from bessemer.recipes.ask import Asker
+from bessemer.recipes.serve import open_indexes
+from bessemer.search.index import open_index
+from bessemer.search.index_build import build_index
+from bessemer.serving.service import Served
+from bessemer.types import Passage
+from lane_models import unified_minilm
+from scripted_llm import chat, fault, serving
+
+DOCS = Path(__file__).parents[2].joinpath("docs", "serving.md").read_text(encoding="utf-8")
+QUESTION = "How often may the pump start?"
+
+
+def test_the_rows_of_search(client: httpx.Client, manuals: Path) -> None:
+    found = client.post("/search", json={"query": QUESTION, "top_k": 3}).json()
+    own = open_index(manuals).search(QUESTION, 3)
+    assert (found["index"], found["truncated"]) == ("manuals", False)
+    assert [hit["passage_id"] for hit in found["hits"]] == [hit["passage_id"] for hit in own]
+    assert found["hits"][0].keys() == own[0].keys()
+    assert found["hits"][0]["score"] == pytest.approx(own[0]["score"], rel=1e-6)
+    explained = client.post("/search", json={"query": QUESTION, "explain": True, "index": "manuals"}).json()
+    assert "unified models only" in explained["hits"][0]["explain"]["note"]
+
+
+def test_history_stands_before_the_query(client: httpx.Client) -> None:
+    turns = {"history": ["We talk about the filter and clear water."], "query": "and how often?"}
+    found = client.post("/search", json={**turns, "top_k": 1}).json()["hits"]
+    assert found[0]["doc_id"] == "filter.md"
+
+
+def test_chinese(client: httpx.Client) -> None:
+    assert client.post("/search", json={"query": "怎样冲洗过滤器？"}).json()["hits"][0]["doc_id"] == "中文.md"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"query": QUESTION, "index": "elsewhere"}, "unknown_index"),
+        ({"query": QUESTION, "task": "qa"}, "task"),
+        ({"query": "  \n"}, "invalid_request"),
+        ({"query": QUESTION, "top_k": 0}, "invalid_request"),
+        ({"query": QUESTION, "top_k": 1001}, "invalid_request"),
+        ({"query": QUESTION, "topk": 3}, "invalid_request"),
+    ],
+)
+def test_what_cannot_be_searched(client: httpx.Client, body: dict[str, object], code: str) -> None:
+    refused = client.post("/search", json=body)
+    assert (refused.status_code, error_of(refused)["code"]) == (422, code)
+
+
+def test_without_an_index(static: Served) -> None:
+    with running(static) as client:
+        assert client.post("/search", json={"query": "w1"}).status_code == 400
+        assert client.post("/ask", json={"question": "w1"}).status_code == 400
+
+
+def test_a_unified_index_with_reasons(tmp_path: Path) -> None:
+    encoder = unified_minilm()
+    passages = [Passage(name, name, text) for name, text in DOCUMENTS.items()]
+    build_index(tmp_path / "unified", passages, encoder, "minilm")
+    opened = open_index(tmp_path / "unified", encoder)
+    with running(Served("unified", encoder, OUTPUTS, indexes={"unified": opened})) as client:
+        found = client.post("/search", json={"query": QUESTION, "explain": True, "top_k": 2}).json()["hits"]
+    own = opened.search(QUESTION, 2, with_tokens=True)
+    assert [hit["passage_id"] for hit in found] == [hit["passage_id"] for hit in own]
+    assert {"dense", "sparse", "bm25", "multi_vector"} >= found[0]["lanes"].keys() >= {"multi_vector"}
+    assert found[0]["explain"]["sparse"][0]["token"] == own[0]["explain"]["sparse"][0]["token"]
+
+
+def test_a_change_on_disk_is_seen(
+    static: Served, tiny_static_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bessemer.serving.service.REFRESH_SECONDS", 0.0)
+
+    def built(*texts: str) -> None:
+        passages = [Passage(text, text, text) for text in texts]
+        build_index(tmp_path, passages, static.encoder, str(tiny_static_model))
+
+    built("w1 w2", "w3 w4")
+    opened = open_index(tmp_path, static.encoder)
+    with running(Served("tiny", static.encoder, ("dense",), indexes={"i": opened})) as client:
+        body = {"query": "w9", "top_k": 1}
+        assert client.post("/search", json=body).json()["hits"][0]["text"] != "w9 w10"
+        built("w1 w2", "w3 w4", "w9 w10")
+        assert client.post("/search", json=body).json()["hits"][0]["text"] == "w9 w10"
+        (tmp_path / "manifest.json").write_text("{")  # what is open goes on
+        assert client.post("/search", json=body).json()["hits"][0]["text"] == "w9 w10"
+
+
+def test_an_answer_with_citations(manuals: Path, searchable: Served, tmp_path: Path) -> None:
+    replies = [chat("Twelve times an hour [1]."), fault(500)]
+
+    def script(request: dict[str, object], number: int) -> object:
+        return replies[min(number, 1)]
+
+    with serving(script) as server:  # type: ignore[arg-type]
+        llm = {"url": server.url, "model": "m", "max_retries": 0}
+        config = Config(workspace=str(tmp_path / "workspace"), llm=llm)
+        indexes = open_indexes([str(manuals)], None)
+        asker = Asker(config, indexes)
+        served = Served("minilm", searchable.encoder, ("dense",), indexes=indexes, ask=asker)
+        with running(served) as client:
+            found = client.post("/ask", json={"question": QUESTION, "top_k": 2}).json()
+            again = client.post("/ask", json={"question": QUESTION, "top_k": 2}).json()
+            down = client.post("/ask", json={"question": "Which colour has the invoice paper?"})
+            unknown = client.post("/ask", json={"question": QUESTION, "index": ["nowhere"]})
+    assert (found["found"], found["answer"], found["cached"]) == (True, "Twelve times an hour [1].", None)
+    assert re.fullmatch(r"(pump|codes)\.md", found["citations"][0]["doc_id"])
+    assert again["cached"] == QUESTION
+    assert (down.status_code, error_of(down)["code"]) == (503, "language_model")
+    assert unknown.status_code == 422
+
+
+@pytest.mark.parametrize("example", re.findall(r"curl -s http://[^/]+(/\S+) .*?-d '(.*?)'", DOCS, re.DOTALL))
+def test_the_examples_of_the_docs(client: httpx.Client, example: tuple[str, str]) -> None:
+    path, body = example
+    found = client.post(path, content=body.encode(), headers={"Content-Type": "application/json"})
+    assert found.status_code == 200, found.text
