@@ -3,9 +3,9 @@
     python benchmarks/quality.py --data $BESSEMER_DATA --out out/quality [--write-docs]
 
 - "bessemer": `bessemer adapt` with its defaults but for the epochs below: four negatives per query mined with a margin
-  of 0.95, one of them drawn per epoch, judged and same-text passages masked in the batch, the best checkpoint by dev,
-  weights mixed with the base's so that dev gains and the general set does not lose ("interpolation"). What it gives
-  before mixing is measured, too.
+  of 0.95, one of them at a time, the nearest first, judged and same-text passages masked in the batch, the best
+  checkpoint by dev, weights mixed with the base's so that dev gains and the general set does not lose
+  ("interpolation"). What it gives before mixing is measured, too.
 - "sentence-transformers": SentenceTransformerTrainer with MultipleNegativesRankingLoss and one negative per pair from
   its own mine_hard_negatives over the whole corpus, with the setting that its documentation calls the strongest
   (relative_margin=0.05, nearest first; pairs for which it finds none it leaves out), and the batch sampler that the

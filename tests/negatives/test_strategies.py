@@ -130,6 +130,7 @@ def test_mixed_shares_are_kept_filled_up_and_never_repeat() -> None:
     row = mined(world, strategy="mixed", shares={"top_k": 0.5, "same_document": 0.5}, n_negatives=4)
     # top_k: p5, p4; same_document has p1 alone; top_k goes on with p3
     assert row.passage_ids == ("p5", "p4", "p1", "p3")
+    assert row.probabilities == (0.25,) * 4  # training draws: the first part goes no sooner than the others
     row = mined(world, strategy="mixed", shares={"top_k": 1, "bm25": 1}, n_negatives=4)
     assert len(set(row.passage_ids)) == 4
 

@@ -84,28 +84,34 @@ def draws(examples: TrainingSet, n_epochs: int) -> list[tuple[int, ...]]:
     return found
 
 
-def test_draws_follow_seed_epoch_and_example() -> None:
-    first = draws(many(20, 3, seed=1), 8)
-    assert draws(many(20, 3, seed=1), 8) == first
-    assert draws(many(20, 3, seed=2), 8) != first
-    assert len(set(first)) > 1
-    examples = training_set([mined(q, "p1", "p3", "p5") for q in "abcd"])
-    rows = [[examples[i].negatives for i in range(5)] for examples.epoch in range(10)]
-    assert any(len(set(row)) > 1 for row in rows)  # an epoch does not give every example the same place
+def test_negatives_are_taken_nearest_first_and_go_on_with_the_next_example_and_epoch() -> None:
+    judged = Judged((Query("q", "query"), Query("r", "another")), {"q": {"p0": 1, "p5": 1}, "r": {"p1": 1}})
+    passages = [Passage(f"p{i}", "d", f"text {i}") for i in range(6)]
+    mined = [
+        HardNegatives(q, ids, (0.5,) * len(ids), {}, "top_k")
+        for q, ids in (("q", ("p3", "p1", "p4")), ("r", ("p2", "p4", "p0")))
+    ]
+    taken = []
+    examples = TrainingSet(judged, passages, mined, 1, seed=1)
+    for examples.epoch in range(3):
+        taken.append([examples[i].negatives for i in range(3)])
+    assert taken == [[(3,), (1,), (2,)], [(4,), (3,), (4,)], [(1,), (4,), (0,)]]
+    two = TrainingSet(judged, passages, mined, 2, seed=1)
+    assert [two[i].negatives for i in range(3)] == [(3, 1), (4, 3), (2, 4)]
 
 
 @settings(max_examples=80, deadline=None)
 @given(st.integers(0, 9), st.integers(0, 6), st.integers(0, 5), st.integers(0, 1000))
-def test_draws_are_distinct_candidates(n_candidates: int, n_negatives: int, epoch: int, seed: int) -> None:
+def test_negatives_are_distinct_candidates(n_candidates: int, n_negatives: int, epoch: int, seed: int) -> None:
     examples = many(n_candidates, n_negatives, seed)
     examples.epoch = epoch
-    drawn = examples[0].negatives
-    assert len(drawn) == len(set(drawn)) == min(n_candidates, n_negatives)
-    assert set(drawn) <= set(range(1, n_candidates + 1))
+    taken = examples[0].negatives
+    assert len(taken) == len(set(taken)) == min(n_candidates, n_negatives)
+    assert set(taken) <= set(range(1, n_candidates + 1))
 
 
-def test_every_candidate_is_drawn_in_time() -> None:
-    assert {p for drawn in draws(many(5, 1, seed=0), 100) for p in drawn} == {1, 2, 3, 4, 5}
+def test_every_candidate_has_its_turn() -> None:
+    assert [p for taken in draws(many(5, 1, seed=0), 5) for p in taken] == [1, 2, 3, 4, 5]
 
 
 def test_draws_by_probability_are_anew_in_each_epoch_and_skip_what_the_corpus_lacks() -> None:

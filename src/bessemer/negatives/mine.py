@@ -63,7 +63,8 @@ def mine_hard_negatives(
 ) -> Mined:
     """Hard negatives of every judged query that has a positive, ``config.n_negatives`` at most for each.
 
-    ``simans`` keeps all candidates with the probability of each: training draws from them anew in every epoch.
+    ``simans`` keeps all candidates with the probability of each, ``mixed`` its shares with the same for all: training
+    draws from them anew in every epoch. The others are in the order in which they were proposed, the nearest first.
     Positives of a query are excluded across all rows, as are passages and queries of the same text. Scores are the
     encoder's own similarity (dot of its vectors: the cosine where it normalises), whichever strategy proposed.
     Raises ConfigError for an unknown strategy.
@@ -125,7 +126,8 @@ def _choose(
         found, probabilities, dropped = _all_with_probabilities(screened[0])
     else:
         picked, dropped = _first_of_each(screened, seed, query_id)
-        found, probabilities = np.array(picked, dtype=np.int64), None
+        found = np.array(picked, dtype=np.int64)
+        probabilities = (1 / len(found),) * len(found) if len(screened) > 1 else None  # no part goes before the others
     negatives = HardNegatives(
         query_id=query_id,
         passage_ids=tuple(pool.passages[p].passage_id for p in found),

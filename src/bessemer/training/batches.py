@@ -54,7 +54,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Row:
-    """One training example by position: query, its positive, and the negatives drawn for this epoch."""
+    """One training example by position: query, its positive, and this epoch's negatives."""
 
     query: int
     positive: int
@@ -75,9 +75,12 @@ class Examples(torch.utils.data.Dataset[int]):
 
 
 class TrainingSet(torch.utils.data.Dataset[Row]):
-    """One example per (query, relevant passage). Negatives are drawn anew each epoch from the query's mined ones.
+    """One example per (query, relevant passage), with other ones of the query's mined negatives in each epoch.
 
-    Drawing depends on (seed, epoch, example) alone, so a resumed run draws what the interrupted one would have drawn.
+    They are taken in their order, which mining makes the nearest first: the first example of a query takes the first
+    ``n_negatives``, its next example, or its next epoch, those after them, and after the last comes the first again.
+    A strategy with probabilities draws. Either depends on (seed, epoch, example) alone, so a resumed run has what the
+    interrupted one would have had.
     """
 
     def __init__(
@@ -103,9 +106,10 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
         ]
         self.never_negative = self._relevant_to_the_text()
         self.pairs = [(query, passage) for query, ids in enumerate(self.relevant) for passage in sorted(ids)]
+        self._turn = [turn for ids in self.relevant for turn in range(len(ids))]
 
     def take(self, negatives: Sequence[HardNegatives]) -> None:
-        """Draw from these from now on."""
+        """These from now on."""
         self.negatives = negatives
         mined = {row.query_id: _known(row, self._position) for row in negatives}
         found = [mined.get(query.query_id, ([], None)) for query in self.queries]
@@ -150,7 +154,7 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
         return tuple(notes)
 
     def candidates(self, index: int) -> list[int]:
-        """What an example's negatives are drawn from: the query's, which a positive may be among for another of its
+        """What an example's negatives are taken from: the query's, which a positive may be among for another of its
         positives."""
         query, positive = self.pairs[index]
         return [p for p in self.mined[query] if p != positive]
@@ -160,13 +164,15 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
         candidates = self.candidates(index)
         if len(candidates) <= self.n_negatives:
             return Row(query, positive, tuple(candidates))
-        random, probabilities = generator(self.seed, f"{self.epoch}:{index}"), self._probabilities[query]
+        probabilities = self._probabilities[query]
         if probabilities is None:
-            drawn = [candidates[i] for i in random.choice(len(candidates), size=self.n_negatives, replace=False)]
+            start = (self.epoch * len(self.relevant[query]) + self._turn[index]) * self.n_negatives
+            taken = [candidates[(start + i) % len(candidates)] for i in range(self.n_negatives)]
         else:
+            random = generator(self.seed, f"{self.epoch}:{index}")
             by_wait = [self.mined[query][i] for i in weighted_order(probabilities, random)]
-            drawn = [p for p in by_wait if p != positive][: self.n_negatives]
-        return Row(query, positive, tuple(drawn))
+            taken = [p for p in by_wait if p != positive][: self.n_negatives]
+        return Row(query, positive, tuple(taken))
 
 
 def require_examples(training_set: TrainingSet, name: str) -> None:

@@ -86,7 +86,8 @@ def teacher_scores(data: TrainingData, loss: str) -> TeacherScores:
             continue
         if query_id in given:
             n_unscored += len(set(given[query_id].passage_ids) - known.keys())
-        negatives[query_id] = HardNegatives(query_id, tuple(known), tuple(known.values()), {}, "teacher")
+        alike = (1 / len(known),) * len(known)  # any of them: the teacher's scores say how hard it is
+        negatives[query_id] = HardNegatives(query_id, tuple(known), tuple(known.values()), {}, "teacher", alike)
         if not any(grade > 0 and p in position for p, grade in qrels.get(query_id, {}).items()):
             best = max(known, key=lambda p: (known[p], -position[p]))
             qrels[query_id] = {**qrels.get(query_id, {}), best: 1}
