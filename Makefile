@@ -10,12 +10,15 @@ EXTRAS := embedded,documents,lora,llm,serve,qdrant,milvus,cpu,openvino,langchain
 demo: $(STAMP)
 	$(BIN)/bessemer demo --out out/demo
 
-# Unit and recipe tests, offline, on the CPU. BESSEMER_DATA=DIR adds those on real collections.
+# Unit and recipe tests, offline, on the CPU, a process per core and one thread in each: threads of several processes
+# would wait for each other. BESSEMER_DATA=DIR adds those on real collections.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
