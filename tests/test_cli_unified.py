@@ -61,7 +61,7 @@ def test_index_search_and_explain(
     ):
         assert part in " ".join(found.stdout.split())
     hits = json.loads(run("search", "--index", "index", "--explain", "--json", "-", "list folder").stdout)
-    assert {"passage_id", "doc_id", "score", "text", "lanes", "explain"} == hits[0].keys()
+    assert {"passage_id", "doc_id", "score", "text", "metadata", "lanes", "explain"} == hits[0].keys()
     assert "folder" in {token["token"] for token in hits[0]["explain"]["sparse"]}
     assert [match["token"] for match in hits[0]["explain"]["multi_vector"]][:2] == ["list", "folder"]
     plain = json.loads(run("search", "--index", "index", "--json", "-", "list folder").stdout)

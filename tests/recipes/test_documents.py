@@ -52,7 +52,7 @@ def test_extracted_questions_never_ship(configure: Configure, english_documents:
     # Questions were taken out of what is trained and measured on, never out of what people search.
     prepared = prepare_folder(config.model_copy(update={"out": str(tmp_path / "prepared")}))
     whole = {p.passage_id: p.indexed_text for p in load_collection(prepared["out"]).collection.passages}
-    assert {p.passage_id: p.indexed_text for p in open_index(tmp_path / "out" / "index").passages.values()} == whole
+    assert {p.passage_id: p.indexed_text for p in open_index(tmp_path / "out" / "index").passages()} == whole
 
 
 def test_own_questions_judge_and_what_cannot_be_resolved_is_listed(

@@ -26,6 +26,7 @@ def negatives(n_candidates: int = 6) -> tuple[HardNegatives, ...]:
             (0.5,) * n_candidates,
             {},
             "given",
+            (1 / n_candidates,) * n_candidates,
         )
         for i in range(N_PAIRS)
     )
