@@ -25,7 +25,7 @@ from lane_models import unified_minilm
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = api.expect
-CHROMIUM = os.environ.get("BESSEMER_CHROMIUM") or shutil.which("chromium")
+CHROMIUM = os.environ.get("BESSEMER_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (scripts/install_chromium.sh)")
 
 QUESTION = "How often may the pump start?"
@@ -86,7 +86,9 @@ def visit(browser: Any) -> Iterator[Visit]:
     yield opened
     for context in contexts:
         context.close()
-    refused = re.compile("Failed to load resource: (the server responded with a status of (401|422|429|503)|net::ERR_CON)")
+    refused = re.compile(
+        "Failed to load resource: (the server responded with a status of (401|422|429|503)|net::ERR_CON)"
+    )
     assert [fault for fault in faults if not refused.match(fault)] == []
 
 
@@ -140,16 +142,18 @@ def test_two_indexes_side_by_side(service: httpx.Client, visit: Visit) -> None:
             rank = ranked[other].index(passage_id) + 1
             higher = rank - (place + 1)
             places = f"{abs(higher)} place{'s' * (abs(higher) > 1)} {'higher' if higher > 0 else 'lower'} than"
-            assert told[place] == (f"{places} in {other} ({rank}.)" if higher else f"same place as in {other} ({rank}.)")
+            assert told[place] == (
+                f"{places} in {other} (#{rank})" if higher else f"same place as in {other} (#{rank})"
+            )
     first = columns.nth(0).locator(".hit").first
     assert first.locator("h3").inner_text() == "Pump"
     assert re.fullmatch(r"score 0\.03\d+", first.locator(".score").inner_text())
-    assert re.fullmatch(r"dense 1. \(0\.\d+\)", first.locator(".lane").first.inner_text())
+    assert re.fullmatch(r"dense #1 \(0\.\d+\)", first.locator(".lane").first.inner_text())
 
     page.fill("#top-k", "1")
-    page.get_by_label("tuned").uncheck()
+    page.get_by_role("checkbox", name="tuned").uncheck()
     assert searched(page).locator(".hit").count() == 1
-    page.get_by_label("base").uncheck()
+    page.get_by_role("checkbox", name="base").uncheck()
     searched(page)
     expect(page.locator("#alert")).to_have_text("Choose at least one index.")
 

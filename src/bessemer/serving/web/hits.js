@@ -1,6 +1,6 @@
 // One column of results for each index that was searched. A search is { query, topK, where, columns }, and a column is
 // { index, hits, truncated, seconds } or { index, failure }. What was unfolded, explained and judged is kept with a hit.
-const LONG = { characters: 500, lines: 5 };
+const LONG = { characters: 500, lines: 5, title: 200 };
 
 function columnElement(search, column) {
   const section = made("section", { "aria-label": column.index }, made("h2", {}, column.index, " ", countOf(column)));
@@ -19,16 +19,16 @@ function countOf(column) {
 
 function hitElement(search, column, place) {
   const hit = column.hits[place];
-  const cut = hit.text.indexOf("\n"); // indexed text: title or headings, then the text itself
-  const title = cut > 0 ? hit.text.slice(0, cut) : hit.doc_id;
+  const cut = hit.text.indexOf("\n"); // indexed text: title or headings, where there are any, then the text itself
+  const isTitled = cut > 0 && cut <= LONG.title;
   return made(
     "article", { class: "hit", tabindex: "0" },
     made("div", { class: "head" },
       made("span", { class: "rank" }, `${place + 1}`),
-      made("h3", { dir: "auto" }, title),
+      made("h3", { dir: "auto" }, isTitled ? hit.text.slice(0, cut) : hit.doc_id),
       made("span", { class: "score" }, say("score"), " ", number(hit.score))),
     made("div", { class: "inset" },
-      ...textElements(hit, hit.text.slice(cut > 0 ? cut + 1 : 0)),
+      ...textElements(hit, isTitled ? hit.text.slice(cut + 1) : hit.text),
       factsElement(hit), elsewhereElement(search, column, place), actionsElement(search, column, hit)),
   );
 }

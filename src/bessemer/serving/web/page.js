@@ -39,7 +39,7 @@ async function loadInfo() {
   tell(() => (info.indexes.length ? "" : say("noIndex")));
   $("key-form").hidden = true;
   $("forget").hidden = key === null;
-  $("search").hidden = info.indexes.length === 0;
+  $("search").hidden = $("keys").hidden = info.indexes.length === 0;
   offerIndexes();
   label();
   $("query").focus();
@@ -134,7 +134,7 @@ function indexTable() {
   const names = ["index", "model", "fingerprint", "passages", "dimension", "lanes", "engine", "task", "built"];
   const rows = info.indexes.map((one) => [
     one.name, one.model, one.fingerprint.slice(0, 16), characters(one.n_passages), one.dimension, one.lanes.join(", "),
-    one.engine, one.task || "–", new Date(one.created).toLocaleString(document.documentElement.lang),
+    one.engine, one.task || "–", `${one.created.slice(0, 16).replace("T", " ")} UTC`,
   ]);
   return made("table", {},
     made("tr", {}, ...names.map((name) => made("th", { scope: "col" }, say(name)))),
