@@ -37,7 +37,8 @@ PASSAGES = (
     Passage("filter", "filter.md", "Filter\n" + "Rinse the filter with clear water every month. " * 30,
             metadata={"year": 2024, "site": "north"}),
     Passage("中文", "中文.md", "过滤器\n每个月用清水冲洗过滤器，晾干以后再装回去，不要使用热水。"),
-    Passage(f"id {ATTACK[:20]}", "attack.md", f"Attack {ATTACK}\nInvoices {ATTACK}", metadata={ATTACK: LINK, "url": LINK}),
+    Passage(f"id {ATTACK[:20]}", "attack.md", f"Attack {ATTACK}\nInvoices {ATTACK}",
+            metadata={ATTACK: LINK, "url": LINK}),
 )  # fmt: skip
 
 Visit = Callable[..., Any]
@@ -79,7 +80,7 @@ def visit(browser: Any) -> Iterator[Visit]:
         page = contexts[-1].new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)
-        page.on("request", lambda asked: None if asked.url.startswith((origin, "data:")) else faults.append(asked.url))
+        page.on("request", lambda asked: None if is_own(asked.url, origin) else faults.append(asked.url))
         page.goto(origin)
         return page
 
@@ -90,6 +91,11 @@ def visit(browser: Any) -> Iterator[Visit]:
         "Failed to load resource: (the server responded with a status of (401|422|429|503)|net::ERR_CON)"
     )
     assert [fault for fault in faults if not refused.match(fault)] == []
+
+
+def is_own(url: str, origin: str) -> bool:
+    """Without a query string, too: nothing of a search or a key goes into an address."""
+    return url == "data:," or (url.startswith(f"{origin}/") and "?" not in url)
 
 
 def searched(page: Any, query: str = QUESTION) -> Any:
@@ -142,9 +148,7 @@ def test_two_indexes_side_by_side(service: httpx.Client, visit: Visit) -> None:
             rank = ranked[other].index(passage_id) + 1
             higher = rank - (place + 1)
             places = f"{abs(higher)} place{'s' * (abs(higher) > 1)} {'higher' if higher > 0 else 'lower'} than"
-            assert told[place] == (
-                f"{places} in {other} (#{rank})" if higher else f"same place as in {other} (#{rank})"
-            )
+            assert told[place] == f"{places if higher else 'same place as'} in {other} (#{rank})"
     first = columns.nth(0).locator(".hit").first
     assert first.locator("h3").inner_text() == "Pump"
     assert re.fullmatch(r"score 0\.03\d+", first.locator(".score").inner_text())
@@ -304,6 +308,18 @@ def test_keys_and_a_service_in_trouble(minilm: DenseEncoder, tmp_path: Path, vis
             other.join()
         searched(page)
         expect(column.locator(".hit")).to_have_count(5)
+
+        gated.gate.clear()
+        gated.turns.clear()
+        page.fill("#query", "overtaken")
+        page.keyboard.press("Enter")
+        soon(lambda: gated.turns)
+        expect(page.locator("#status")).to_have_text("Searching…")
+        page.fill("#query", "rinse the filter")
+        page.keyboard.press("Enter")
+        gated.gate.set()
+        expect(column.locator("h3").first).to_have_text("Filter")
+        expect(page.locator("#status")).to_have_text("")
 
         page.reload()  # the key is known to this tab still
         expect(page.locator("#search")).to_be_visible()
