@@ -100,6 +100,15 @@ def test_what_is_no_feedback(keeping: httpx.Client, file: Path, change: dict[str
     assert keeping.post("/feedback", content=surrogate).status_code == 422
 
 
+@pytest.mark.parametrize("headers", [{"Content-Type": "text/plain"}, {}])
+def test_what_another_site_could_send_unasked(keeping: httpx.Client, file: Path, headers: dict[str, str]) -> None:
+    """A browser posts JSON to a foreign origin only after asking, which nobody here allows."""
+    before = file.read_bytes()
+    assert keeping.post("/feedback", content=json.dumps(GOOD), headers=headers).status_code == 422
+    assert "access-control-allow-origin" not in keeping.options("/feedback", headers={"Origin": "http://x"}).headers
+    assert file.read_bytes() == before
+
+
 def test_where_none_is_kept_and_who_may_give_it(indexed: Served, tmp_path: Path) -> None:
     with running(indexed) as client:
         refused = client.post("/feedback", json=GOOD)
