@@ -38,7 +38,7 @@ def running(served: Served, keys: Sequence[str] = (), **settings: Any) -> Iterat
     """A client of the service. ``settings`` are those of the section `serve`."""
     service = Service(served, ServeConfig(**settings))
     server = server_of(service, Keys(keys) if keys else None)
-    listening = socket.socket()
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # as `run` has it
     listening.bind(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()

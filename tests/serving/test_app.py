@@ -18,12 +18,13 @@ from served import error_of, running
 
 from bessemer.serving.service import Served
 
-PATHS = ("/v1/embeddings", "/rerank", "/embed_sparse", "/search", "/ask")
+PATHS = ("/v1/embeddings", "/rerank", "/embed_sparse", "/search", "/ask", "/feedback")
 SEEDS: tuple[Any, ...] = (
     {"input": ["w1", "w2"], "encoding_format": "float"},
     {"query": "w1", "passages": ["w1", "w2"], "top_n": 1},
     {"query": "w1", "where": [{"field": "f", "operator": "=", "values": [1]}]},
     {"question": "w1"},
+    {"query": "w1", "passage_id": "w1", "helpful": True},
 )
 VALUES: tuple[Any, ...] = (
     None, True, 0, -1, 10**30, 1e400, "", " ", "w1", "\x00", "\u202e", [], {}, [[]], [[1]], ["w1", None], {"a": "w1"},
@@ -102,7 +103,7 @@ def test_information(tiny: httpx.Client) -> None:
     assert (found["model"]["dimension"], found["model"]["outputs"]) == (16, ["dense"])
     assert (found["indexes"], found["ask"], found["reranker"]) == ([], False, None)
     assert found["limits"]["max_items"] == 2_048
-    assert "tiny" in tiny.get("/").text
+    assert "tiny" not in tiny.get("/").text  # it is open to all
 
 
 def test_the_log_has_a_line_for_each_request_without_its_text(

@@ -33,6 +33,15 @@ def test_the_rows_of_search(client: httpx.Client, manuals: Path) -> None:
     assert "unified models only" in explained["hits"][0]["explain"]["note"]
 
 
+def test_conditions_as_text_and_as_objects(client: httpx.Client) -> None:
+    where = ["doc_id=filter.md", "doc_id = pump.md", {"field": "doc_id", "operator": "!=", "values": ["pump.md"]}]
+    found = client.post("/search", json={"query": QUESTION, "where": where}).json()["hits"]
+    assert {hit["doc_id"] for hit in found} == {"filter.md"}
+    refused = client.post("/search", json={"query": QUESTION, "where": ["my secret"]})
+    assert (refused.status_code, error_of(refused)["code"]) == (422, "invalid_request")
+    assert error_of(refused)["message"].startswith("where: write FIELD=VALUE")
+
+
 def test_history_stands_before_the_query(client: httpx.Client) -> None:
     turns = {"history": ["We talk about the filter and clear water."], "query": "and how often?"}
     found = client.post("/search", json={**turns, "top_k": 1}).json()["hits"]

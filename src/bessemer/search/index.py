@@ -154,6 +154,13 @@ class Index:
     def passage_ids(self) -> frozenset[str]:
         return frozenset(self._store.text_hashes())
 
+    def holds(self, passage_id: str) -> bool:
+        try:
+            self._store.passages([passage_id])
+        except KeyError:
+            return False
+        return True
+
     @cached_property
     def headings(self) -> tuple[str, ...]:
         """The outermost heading of every passage, or else its title, each once."""

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from bessemer.errors import ArtifactError, BessemerError, BudgetError, ConfigError, DataError, ServiceError
 from bessemer.serving import shapes
 from bessemer.serving.embedding import embed_sparse, embeddings, not_finite, rerank
+from bessemer.serving.feedback import feedback
 from bessemer.serving.information import information, model_cards
 from bessemer.serving.keys import Keyed, Keys
 from bessemer.serving.limits import Limited
@@ -98,6 +99,11 @@ def _routes(service: Service, *, with_keys: bool) -> FastAPI:
         """An answer from the passages, with citations."""
         return _json(await ask(service, body, facts_of(request.scope)))
 
+    @app.post("/feedback", response_model=shapes.Kept, dependencies=keyed)
+    async def post_feedback(request: Request, body: shapes.FeedbackRequest) -> Response:
+        """Whether a passage helped, into the file of `--feedback`."""
+        return _json(await feedback(service, body, facts_of(request.scope)))
+
     @app.get("/health", response_model=shapes.Health)
     async def get_health() -> Response:
         """Whether the service takes requests."""
@@ -118,7 +124,7 @@ def _routes(service: Service, *, with_keys: bool) -> FastAPI:
     @app.get("/", response_class=HTMLResponse)
     async def get_page() -> Response:
         """A page for people."""
-        return HTMLResponse(page(service.served))
+        return HTMLResponse(*page())
 
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from bessemer.search.index import Index
@@ -30,6 +31,7 @@ def information(service: Service) -> dict[str, Any]:
         "indexes": [_of_index(name, index) for name, index in served.indexes.items()],
         "reranker": served.reranker.name if served.reranker else None,
         "ask": served.ask is not None,
+        "feedback": service.feedback is not None,
         "limits": {name: getattr(service.config, name) for name in LIMITS},
         "versions": dict(served.versions),
     }
@@ -41,5 +43,6 @@ def model_cards(service: Service) -> dict[str, Any]:
 
 
 def _of_index(name: str, index: Index) -> dict[str, Any]:
-    kept = ("fingerprint", "n_passages", "dimension", "lanes", "task", "engine")
-    return {"name": name, **{key: index.manifest[key] for key in kept if key in index.manifest}}
+    kept = ("fingerprint", "n_passages", "dimension", "lanes", "task", "engine", "created")
+    facts = {key: index.manifest[key] for key in kept if key in index.manifest}
+    return {"name": name, "model": Path(index.manifest["model"]).name, **facts}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bessemer.search.stores.store import Condition
+from bessemer.errors import ConfigError
+from bessemer.search.stores.filters import parse_where
+from bessemer.search.stores.store import Condition, Filter
 from bessemer.serving.logs import Facts
 from bessemer.serving.model import off_loop
 from bessemer.serving.refusal import Refusal
 from bessemer.serving.service import Service
-from bessemer.serving.shapes import AskRequest, SearchRequest
+from bessemer.serving.shapes import AskRequest, ConditionBody, SearchRequest
 from bessemer.types import Query
 
 
@@ -19,7 +21,7 @@ async def search(service: Service, body: SearchRequest, facts: Facts) -> dict[st
     name, index, model = await service.index(body.index)
     if body.task is not None and body.task != index.manifest.get("task", ""):
         raise Refusal(422, "the index was built for another task; /info names it", "task")
-    where = tuple(Condition(one.field, one.operator, tuple(one.values)) for one in body.where)
+    where = _conditions(body.where)
     text = Query("", body.query, history=tuple(body.history)).searched_text
     read = await model.read([text], "query", service.limits, facts)
     encoded = await model.encode([text], "query", index.outputs, read)
@@ -27,6 +29,16 @@ async def search(service: Service, body: SearchRequest, facts: Facts) -> dict[st
         service.executor, index.search_encoded, text, encoded, body.top_k, with_tokens=body.explain, where=where
     )
     return {"hits": hits, "index": name, "truncated": read.truncated[0]}
+
+
+def _conditions(where: Sequence[ConditionBody | str]) -> Filter:
+    bodies = [one for one in where if isinstance(one, ConditionBody)]
+    try:
+        written = parse_where([one for one in where if isinstance(one, str)])
+    except ConfigError:  # its message holds the text
+        told = "where: write FIELD=VALUE, or !=, >=, <=, > or < in place of ="
+        raise Refusal(422, told, "invalid_request") from None
+    return (*(Condition(one.field, one.operator, tuple(one.values)) for one in bodies), *written)
 
 
 async def ask(service: Service, body: AskRequest, facts: Facts) -> Mapping[str, Any]:

@@ -88,8 +88,8 @@ def run(service: Service, keys: Keys | None, on_start: Callable[[str, int], None
 
 def _listening(host: str, port: int) -> socket.socket:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, _, _, address = found[0]
-    listening = socket.socket(family, kind)
+    family, kind, protocol, _, address = found[0]
+    listening = socket.socket(family, kind, protocol)  # asyncio turns delays off for what is said to be TCP alone
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind(address)
     return listening

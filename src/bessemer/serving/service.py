@@ -17,6 +17,7 @@ from bessemer.errors import BessemerError
 from bessemer.search.encoded_texts import unified_in
 from bessemer.search.index import Index
 from bessemer.serving.batching import Batcher, Lane
+from bessemer.serving.feedback_log import FeedbackLog
 from bessemer.serving.metrics import Metrics
 from bessemer.serving.model import Limits, Model, Reranker, ServedEncoder, off_loop, pair_lane
 from bessemer.serving.refusal import Refusal
@@ -53,8 +54,10 @@ class Service:
     """The served things with their batcher, metrics and limits."""
 
     def __init__(self, served: Served, config: ServeConfig) -> None:
+        """Raises ConfigError where feedback cannot be written."""
         self.served, self.config = served, config
         self.metrics = Metrics()
+        self.feedback = FeedbackLog(config.feedback) if config.feedback else None
         self.fingerprint = served.encoder.fingerprint_of("passage")  # read once: it hashes all weights
         self.limits = Limits(config.max_items, config.max_request_tokens)
         usual = CPU_TURN_TOKENS if served.encoder.device == "cpu" else GPU_TURN_TOKENS

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
+from bessemer.printing import printable
 from bessemer.serving.refusal import Refusal
 
 MAX_TOP_K = 1_000
+MAX_JUDGED, MAX_ID = 2_000, 1_000
+"""Characters of a query that feedback is kept of, and of an id."""
 TOKEN_IDS = (
     "token ids cannot be read, as they are of another model's tokenizer; send texts "
     "(LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))"
@@ -24,11 +27,18 @@ def _no_token_ids(value: Any) -> Any:
     return value
 
 
+def _printed(value: str) -> str:
+    if printable(value) != value or "\n" in value or "\t" in value:
+        raise ValueError("holds control characters")
+    return value
+
+
 Texts = Annotated[
     str | Annotated[list[str], Field(min_length=1)], BeforeValidator(_no_token_ids), Field(description="one or several")
 ]
 InputType = Literal["query", "passage"]
 Searched = Annotated[str, Field(pattern=r"\S", description="what to look for")]
+Printed = Annotated[str, AfterValidator(_printed), Field(pattern=r"\S")]
 ModelName = Annotated[str, Field(description="any name is taken: there is one model")]
 
 
@@ -69,9 +79,16 @@ class SearchRequest(Body):
     top_k: int = Field(10, ge=1, le=MAX_TOP_K)
     index: str | None = Field(None, description="one of those in /info; unset: the first")
     task: str | None = Field(None, description="must be the task that the index was built for")
-    where: list[ConditionBody] = Field([], description="all must hold")
+    where: list[ConditionBody | str] = Field([], description="all must hold; as text: `year>=2024`")
     explain: bool = Field(False, description="tokens that matched, of unified models")
     history: list[str] = Field([], description="turns before it, the oldest first")
+
+
+class FeedbackRequest(Body):
+    query: Printed = Field(max_length=MAX_JUDGED)
+    passage_id: Printed = Field(max_length=MAX_ID)
+    helpful: bool
+    index: str | None = Field(None, description="where it was found; unset: the first of /info")
 
 
 class AskRequest(Body):
@@ -155,6 +172,10 @@ class AskAnswer(BaseModel):
     citations: list[dict[str, Any]]
 
 
+class Kept(Answer):
+    status: Literal["ok"] = Field(description="it is on disk")
+
+
 class ModelCard(Answer):
     id: str
     object: Literal["model"]
@@ -176,6 +197,7 @@ class Info(BaseModel):
     indexes: list[dict[str, Any]]
     reranker: str | None
     ask: bool
+    feedback: bool
     limits: dict[str, float]
     versions: dict[str, str]
 
