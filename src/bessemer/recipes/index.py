@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from bessemer.config import Config
 from bessemer.encoders.cache import CachedEncoder
 from bessemer.errors import ConfigError
 from bessemer.recipes.data import open_collection, open_search_encoder, passage_tokens, require_one_input
+from bessemer.recipes.index_questions import questions_for_index
 from bessemer.recipes.output import plain
-from bessemer.recipes.prepare import prepare_corpus
+from bessemer.recipes.prepare import Chunked, prepare_corpus
 from bessemer.search.encoded_texts import unified_in
 from bessemer.search.index_build import build_index
 from bessemer.search.index_manifest import rollback
 from bessemer.search.stores.engines import open_engine
-from bessemer.types import Passage
 
 
 def index(config: Config) -> Mapping[str, Any]:
@@ -25,17 +26,24 @@ def index(config: Config) -> Mapping[str, Any]:
     if config.task and config.task not in encoder.task_prompts:
         known = ", ".join(encoder.task_prompts) or "none"
         raise ConfigError(f"--task {config.task}: {config.model} was not trained with prompts for it; it has: {known}")
-    passages: Sequence[Passage]
-    n_dropped = 0
-    if config.data:
-        passages = open_collection(config).collection.passages
+    collection = open_collection(config).collection if config.data else None
+    if collection:
+        corpus = Chunked((), collection.passages, ())
     else:
         corpus = prepare_corpus(config, encoder.count_tokens, passage_tokens(config, encoder))
-        passages, n_dropped = corpus.kept, len(corpus.dropped)
+    questions = questions_for_index(config, corpus.documents, corpus.passages, collection)
     is_unified = unified_in(encoder) is not None  # the cache keeps dense vectors alone
     used = encoder if is_unified else CachedEncoder(encoder, config.workspace_folder / "embeddings")
-    stats = build_index(config.out, passages, used, config.model, config.task, config.index.engine)
-    return {"out": config.out, **plain(stats), "dropped": n_dropped, "truncated": used.n_truncated["passage"]}
+    to = (config.out, corpus.passages, used, config.model, config.task, config.index.engine)
+    stats = build_index(*to, questions=questions.kept)
+    return {
+        "out": config.out,
+        **plain(stats),
+        "dropped": len(corpus.dropped),
+        "truncated": used.n_truncated["passage"],
+        "questions_dropped": dict(Counter(item.reason for item in questions.dropped)),
+        "questions_truncated": used.n_truncated["query"],
+    }
 
 
 def rollback_index(config: Config) -> Mapping[str, Any]:
