@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixed_vectors import FixedVectors
 from hashed_words import HashedWords
 
 from bessemer.encoders.encoder import Encoded
@@ -20,6 +19,7 @@ from bessemer.search.question_index import Pointer
 from bessemer.search.stores.files import FilesEngine
 from bessemer.search.stores.filters import parse_where
 from bessemer.types import Passage, Query
+from fixed_vectors import FixedVectors
 
 PASSAGES = [Passage(f"p{i}", f"d{i}", text, metadata={"year": 2020 + i}) for i, text in enumerate(("ab", "cd", "ef"))]
 
@@ -94,9 +94,10 @@ def test_a_build_stopped_before_the_questions_shows_no_passage_that_is_gone(
         raise KeyboardInterrupt
 
     changed = [Passage("p1", "d1", "cd", metadata={"year": 1999}), PASSAGES[2]]
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr("bessemer.search.index_build._put_questions", stop)
-        build_index(tmp_path, changed, encoder(), "m", questions=questions)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(tmp_path, changed, encoder(), "m", questions=questions)
     index = open_index(tmp_path, encoder())
     assert [hit["passage_id"] for hit in index.search("asked", 3) if "questions" in hit["lanes"]] == ["p1"]
     assert [hit["passage_id"] for hit in index.search("asked", 3, where=parse_where(["year>=2020"]))] == ["p2"]
