@@ -14,8 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from two_indexes import compared, keep, table, write_results
-
 from bessemer.config import Config
 from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.load import load_encoder
@@ -23,6 +21,7 @@ from bessemer.formats import read_beir
 from bessemer.recipes.index_questions import questions_for_index
 from bessemer.search.index import open_index
 from bessemer.search.index_build import build_index
+from two_indexes import compared, keep, table, write_results
 
 SECTION = "question_index"
 SETS = ("toollens", "or_sharc", "pubmedqa")
@@ -52,7 +51,9 @@ def main() -> None:
     if arguments.write_docs:
         told = "Written by `python benchmarks/question_index.py --data $BESSEMER_DATA/beir --write-docs`."
         counts = [f"{name}: {found['n_questions']:,} questions point at passages" for name, found in everything.items()]
-        write_results(SECTION, ["## The question index", "", told, f"{'; '.join(counts)}.", "", *table(everything, NAMES)])
+        write_results(
+            SECTION, ["## The question index", "", told, f"{'; '.join(counts)}.", "", *table(everything, NAMES)]
+        )
 
 
 def measured(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -7,15 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from machine import machine
-from results import ROOT, with_section
-
 from bessemer.config import EvaluationConfig
 from bessemer.encoders.encoder import Encoder
 from bessemer.evaluation.compare import evaluation_report
 from bessemer.search.index import Index
 from bessemer.search.question_index import LANE
 from bessemer.types import Judged, Passage, Run
+from machine import machine
+from results import ROOT, with_section
 
 SHOWN = ("nDCG@10", "R@10", "RR@10")
 TOP_K = 100
@@ -43,7 +42,10 @@ def compared(plain: Index, treated: Index, encoder: Encoder, judged: Judged, pas
 
 def table(measured: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> list[str]:
     """``measured``: by set; ``names``: of the systems, as a reader knows them."""
-    lines = [f"| set | queries | system | {' | '.join(SHOWN)} | nDCG@10, to plain [95%] |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        f"| set | queries | system | {' | '.join(SHOWN)} | nDCG@10, to plain [95%] |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for dataset, found in measured.items():
         to_plain = {
             row["treatment"]: f"{row['difference']:+.4f} [{row['ci_low']:+.4f}, {row['ci_high']:+.4f}]"

@@ -22,6 +22,9 @@ class IndexConfig(Section):
         description="questions that point at their passages: BEIR folders, of which those of train are taken, and "
         "JSONL files of people's questions or feedback",
     )
+    late_chunking: bool = Field(
+        False, description="passages are read in their documents (--source, models with mean pooling)"
+    )
 
     @field_validator("questions", mode="before")
     @classmethod

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bessemer.config import Config
 from bessemer.encoders.cache import CachedEncoder
+from bessemer.encoders.cpu.encoder import CpuEncoder
+from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.late_chunking import LateChunkedEncoder
 from bessemer.errors import ConfigError
 from bessemer.recipes.data import open_collection, open_search_encoder, passage_tokens, require_one_input
 from bessemer.recipes.index_questions import questions_for_index
@@ -17,6 +20,7 @@ from bessemer.search.encoded_texts import unified_in
 from bessemer.search.index_build import build_index
 from bessemer.search.index_manifest import rollback
 from bessemer.search.stores.engines import open_engine
+from bessemer.types import Document
 
 
 def index(config: Config) -> Mapping[str, Any]:
@@ -32,18 +36,31 @@ def index(config: Config) -> Mapping[str, Any]:
     else:
         corpus = prepare_corpus(config, encoder.count_tokens, passage_tokens(config, encoder))
     questions = questions_for_index(config, corpus.documents, corpus.passages, collection)
-    is_unified = unified_in(encoder) is not None  # the cache keeps dense vectors alone
-    used = encoder if is_unified else CachedEncoder(encoder, config.workspace_folder / "embeddings")
+    used = _encoder_of_passages(config, encoder, corpus.documents)
     to = (config.out, corpus.passages, used, config.model, config.task, config.index.engine)
     stats = build_index(*to, questions=questions.kept)
     return {
         "out": config.out,
         **plain(stats),
         "dropped": len(corpus.dropped),
+        "over_windows": used.n_over_windows if isinstance(used, LateChunkedEncoder) else 0,
         "truncated": used.n_truncated["passage"],
         "questions_dropped": dict(Counter(item.reason for item in questions.dropped)),
         "questions_truncated": used.n_truncated["query"],
     }
+
+
+def _encoder_of_passages(
+    config: Config, encoder: DenseEncoder | CpuEncoder, documents: Sequence[Document]
+) -> CachedEncoder | DenseEncoder | CpuEncoder | LateChunkedEncoder:
+    if config.index.late_chunking:
+        if config.source is None:
+            raise ConfigError("--late-chunking reads passages in their documents; give --source, or leave it out")
+        if isinstance(encoder, CpuEncoder):
+            raise ConfigError(f"--late-chunking: {config.model} is a CPU build; give the model that it was made from")
+        return LateChunkedEncoder(encoder, documents)
+    is_unified = unified_in(encoder) is not None  # the cache keeps dense vectors alone
+    return encoder if is_unified else CachedEncoder(encoder, config.workspace_folder / "embeddings")
 
 
 def rollback_index(config: Config) -> Mapping[str, Any]:

@@ -182,6 +182,8 @@ def index_summary(result: Mapping[str, Any]) -> str:
         f"{result['n_removed']:,} removed, {result['n_reweighed']:,} with new word weights alone;"
         f" {result['dropped']:,} dropped, {result['truncated']:,} cut to the model's length"
     ]
+    if result["over_windows"]:
+        lines.append(f"{result['over_windows']:,} passages are longer than the model reads: averaged over its windows")
     if result["n_questions"] or result["questions_dropped"]:
         left_out = "".join(f"; {n:,} left out: {reason}" for reason, n in result["questions_dropped"].items())
         lines.append(

@@ -30,7 +30,7 @@ from bessemer.search.index_manifest import (
     read_manifest,
     write_manifest,
 )
-from bessemer.search.index_update import Update, stamp_of
+from bessemer.search.index_update import Update
 from bessemer.search.question_index import Pointer, QuestionEncoder, question_generation, question_records
 from bessemer.search.stores.engines import open_engine
 from bessemer.search.stores.store import Engine, VectorStore
@@ -131,10 +131,11 @@ def _build(
         if other not in kept:
             drop_generation(engine, other)
     update.close()
-    n_distinct = len({stamp.split(":")[0] for stamp in map(stamp_of, passages)})
     n_removed = len(old_ids - {passage.passage_id for passage in passages})
     of_questions = (len(questions), n_questions_encoded)
-    return IndexStats(len(passages), n_encoded, n_distinct - n_encoded, n_removed, update.n_reweighed, *of_questions)
+    return IndexStats(
+        len(passages), n_encoded, update.n_texts - n_encoded, n_removed, update.n_reweighed, *of_questions
+    )
 
 
 def _put_questions(
@@ -212,7 +213,8 @@ def _ids(engine: Engine, manifest: Mapping[str, Any], store: VectorStore | None)
 def _encoding(encoder: Encoder) -> dict[str, Any]:
     unified = unified_in(encoder)
     of_heads = {name: getattr(unified.settings, name) for name in _OF_HEADS} if unified else {}
-    return {**{name: getattr(encoder, name, None) for name in _ENCODING}, **of_heads}
+    late = {"late_chunking": True} if hasattr(encoder, "encode_in_context") else {}
+    return {**{name: getattr(encoder, name, None) for name in _ENCODING}, **of_heads, **late}
 
 
 def _model_reference(place: Path, model_path: str | Path) -> str:
