@@ -80,11 +80,12 @@ def test_late_chunking_reads_passages_in_their_documents(configure: Configure, t
     passages = list(open_index(config.out).passages())
     longest = max({passage.doc_id for passage in passages}, key=lambda name: sum(p.doc_id == name for p in passages))
     file = tmp_path / "source" / longest
-    file.write_text(file.read_text(encoding="utf-8") + "\n## Something new\n\nA paragraph that is new here.\n", "utf-8")
+    added = f"\n## Something new\n\nA new paragraph, {'much longer than most, ' * 6}ends.\n"
+    file.write_text(file.read_text(encoding="utf-8") + added, encoding="utf-8")
     again = index(config)
     n_of_document = sum(passage.doc_id == longest for passage in passages)
     assert again["n_encoded"] == n_of_document + 1  # the whole document, and no other
-    assert open_index(config.out).search("a new paragraph", 1)[0]["doc_id"] == longest
+    assert open_index(config.out).search("a new paragraph, much longer", 1)[0]["doc_id"] == longest
     rolled = rollback_index(config)
     assert "late_chunking" not in open_index(config.out).manifest["encoding"]
     assert rolled["n_passages"] == plain["n_passages"]
