@@ -4,13 +4,16 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 import english_world
 from bessemer import open_index
 from bessemer.cli import app
 from bessemer.config import Config
-from bessemer.recipes.index import index
+from bessemer.errors import ConfigError
+from bessemer.recipes.index import index, rollback_index
+from bessemer.search.stores.files import FilesEngine
 
 Configure = Callable[..., Config]
 
@@ -61,3 +64,37 @@ def test_filters_engine_and_rollback_from_the_command_line(tmp_path: Path, engli
     assert f"the generation of {english_model} is searched again: 2 passages" in run(
         "index", "--out", out, "--rollback"
     )
+
+
+def test_late_chunking_reads_passages_in_their_documents(configure: Configure, tmp_path: Path) -> None:
+    english_world.write_documents(tmp_path / "source")
+    changes = {"source": str(tmp_path / "source"), "model": "minilm", "chunking": {"max_tokens": 60}}
+    late = {**changes, "index": {"late_chunking": True}}
+    plain = index(configure(tmp_path, **changes))
+    first = index(configure(tmp_path, **late))
+    assert first["n_encoded"] == first["n_passages"] == plain["n_passages"]  # another generation: nothing mixes
+    assert (first["over_windows"], index(configure(tmp_path, **late))["n_encoded"]) == (0, 0)
+    config = configure(tmp_path, **late)
+    assert open_index(config.out).manifest["encoding"]["late_chunking"] is True
+    assert len(FilesEngine(config.out).generations()) == 2
+    passages = list(open_index(config.out).passages())
+    longest = max({passage.doc_id for passage in passages}, key=lambda name: sum(p.doc_id == name for p in passages))
+    file = tmp_path / "source" / longest
+    added = f"\n## Something new\n\nA new paragraph, {'much longer than most, ' * 6}ends.\n"
+    file.write_text(file.read_text(encoding="utf-8") + added, encoding="utf-8")
+    again = index(config)
+    n_of_document = sum(passage.doc_id == longest for passage in passages)
+    assert again["n_encoded"] == n_of_document + 1  # the whole document, and no other
+    assert open_index(config.out).search("a new paragraph, much longer", 1)[0]["doc_id"] == longest
+    rolled = rollback_index(config)
+    assert "late_chunking" not in open_index(config.out).manifest["encoding"]
+    assert rolled["n_passages"] == plain["n_passages"]
+
+
+def test_late_chunking_needs_documents_and_mean_pooling(configure: Configure, tmp_path: Path) -> None:
+    beir = english_world.write_beir(tmp_path / "beir")
+    with pytest.raises(ConfigError, match="give --source"):
+        index(configure(tmp_path, data=str(beir), model="minilm", index={"late_chunking": True}))
+    english_world.write_documents(tmp_path / "source")
+    with pytest.raises(ConfigError, match="dense models with mean pooling"):
+        index(configure(tmp_path, source=str(tmp_path / "source"), index={"late_chunking": True}))

@@ -70,6 +70,17 @@ class TextTokenizer:
             token_ids.append(encoding.ids if self.is_static else self._backend.post_process(encoding).ids)
         return token_ids, n_cut
 
+    def with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids without special ones, never cut, and the characters of ``text`` that each stands for."""
+        encoding = self._backend.encode(_encodable(text), add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
+    def marks(self) -> tuple[list[int], list[int]]:
+        """Ids of the special tokens before a text, and of those after it."""
+        encoding = self._backend.post_process(self._backend.encode("a", add_special_tokens=False))
+        first = encoding.special_tokens_mask.index(0)
+        return encoding.ids[:first], encoding.ids[first + encoding.special_tokens_mask.count(0) :]
+
     def strings(self, token_ids: Sequence[int]) -> list[str]:
         """The text of each token, without the blanks around it; the tokenizer's own name for one that is none."""
         texts = [self._backend.decode([token_id], skip_special_tokens=False).strip() for token_id in token_ids]

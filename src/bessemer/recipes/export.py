@@ -115,7 +115,7 @@ def _texts(config: Config, source: DenseEncoder, index: str | None) -> tuple[lis
         material = load_judged(config, require=("dev",))
         passages = list(material.collection.passages)
     elif config.source:
-        passages = list(prepare_corpus(config, source.count_tokens, passage_tokens(config, source)).kept)
+        passages = list(prepare_corpus(config, source.count_tokens, passage_tokens(config, source)).passages)
     else:
         from bessemer.search.index import open_index
 

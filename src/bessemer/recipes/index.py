@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bessemer.config import Config
 from bessemer.encoders.cache import CachedEncoder
+from bessemer.encoders.cpu.encoder import CpuEncoder
+from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.late_chunking import LateChunkedEncoder
 from bessemer.errors import ConfigError
 from bessemer.recipes.data import open_collection, open_search_encoder, passage_tokens, require_one_input
+from bessemer.recipes.index_questions import questions_for_index
 from bessemer.recipes.output import plain
-from bessemer.recipes.prepare import prepare_corpus
+from bessemer.recipes.prepare import Chunked, prepare_corpus
 from bessemer.search.encoded_texts import unified_in
 from bessemer.search.index_build import build_index
 from bessemer.search.index_manifest import rollback
 from bessemer.search.stores.engines import open_engine
-from bessemer.types import Passage
+from bessemer.types import Document
 
 
 def index(config: Config) -> Mapping[str, Any]:
@@ -25,17 +30,37 @@ def index(config: Config) -> Mapping[str, Any]:
     if config.task and config.task not in encoder.task_prompts:
         known = ", ".join(encoder.task_prompts) or "none"
         raise ConfigError(f"--task {config.task}: {config.model} was not trained with prompts for it; it has: {known}")
-    passages: Sequence[Passage]
-    n_dropped = 0
-    if config.data:
-        passages = open_collection(config).collection.passages
+    collection = open_collection(config).collection if config.data else None
+    if collection:
+        corpus = Chunked((), collection.passages, ())
     else:
         corpus = prepare_corpus(config, encoder.count_tokens, passage_tokens(config, encoder))
-        passages, n_dropped = corpus.kept, len(corpus.dropped)
+    questions = questions_for_index(config, corpus.documents, corpus.passages, collection)
+    used = _encoder_of_passages(config, encoder, corpus.documents)
+    to = (config.out, corpus.passages, used, config.model, config.task, config.index.engine)
+    stats = build_index(*to, questions=questions.kept)
+    return {
+        "out": config.out,
+        **plain(stats),
+        "dropped": len(corpus.dropped),
+        "over_windows": used.n_over_windows if isinstance(used, LateChunkedEncoder) else 0,
+        "truncated": used.n_truncated["passage"],
+        "questions_dropped": dict(Counter(item.reason for item in questions.dropped)),
+        "questions_truncated": used.n_truncated["query"],
+    }
+
+
+def _encoder_of_passages(
+    config: Config, encoder: DenseEncoder | CpuEncoder, documents: Sequence[Document]
+) -> CachedEncoder | DenseEncoder | CpuEncoder | LateChunkedEncoder:
+    if config.index.late_chunking:
+        if config.source is None:
+            raise ConfigError("--late-chunking reads passages in their documents; give --source, or leave it out")
+        if isinstance(encoder, CpuEncoder):
+            raise ConfigError(f"--late-chunking: {config.model} is a CPU build; give the model that it was made from")
+        return LateChunkedEncoder(encoder, documents)
     is_unified = unified_in(encoder) is not None  # the cache keeps dense vectors alone
-    used = encoder if is_unified else CachedEncoder(encoder, config.workspace_folder / "embeddings")
-    stats = build_index(config.out, passages, used, config.model, config.task, config.index.engine)
-    return {"out": config.out, **plain(stats), "dropped": n_dropped, "truncated": used.n_truncated["passage"]}
+    return encoder if is_unified else CachedEncoder(encoder, config.workspace_folder / "embeddings")
 
 
 def rollback_index(config: Config) -> Mapping[str, Any]:

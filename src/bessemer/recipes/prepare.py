@@ -38,6 +38,15 @@ class Prepared:
     funnel: tuple[Mapping[str, Any], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Chunked:
+    """A corpus without splits, with the documents that it is of, and everything left out."""
+
+    documents: tuple[Document, ...]
+    passages: tuple[Passage, ...]
+    dropped: tuple[Dropped, ...]
+
+
 def prepare(config: Config, count_tokens: CountTokens, max_tokens: int) -> Prepared:
     """Read ``config.source`` and make passages of at most ``max_tokens`` tokens, as ``count_tokens`` counts them.
 
@@ -76,10 +85,10 @@ def prepare_folder(config: Config) -> Mapping[str, Any]:
     return {"out": str(out), "funnel": list(prepared.funnel), "splits": splits, "notes": []}
 
 
-def prepare_corpus(config: Config, count_tokens: CountTokens, max_tokens: int) -> Filtered[Passage]:
+def prepare_corpus(config: Config, count_tokens: CountTokens, max_tokens: int) -> Chunked:
     """The passages of ``config.source`` without splits, for an index: one document is enough."""
     read, chunked, unique = _passages(config, count_tokens, max_tokens)
-    return Filtered(unique.kept, (*read.dropped, *chunked.dropped, *unique.dropped))
+    return Chunked(read.kept, unique.kept, (*read.dropped, *chunked.dropped, *unique.dropped))
 
 
 def _passages(

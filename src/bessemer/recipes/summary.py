@@ -177,12 +177,20 @@ def calls_made(llm: Mapping[str, Any]) -> str:
 
 
 def index_summary(result: Mapping[str, Any]) -> str:
-    return (
+    lines = [
         f"{result['n_passages']:,} passages: {result['n_encoded']:,} encoded, {result['n_reused']:,} taken over, "
         f"{result['n_removed']:,} removed, {result['n_reweighed']:,} with new word weights alone;"
-        f" {result['dropped']:,} dropped, {result['truncated']:,} cut to the model's "
-        f"length\nindex   {result['out']}"
-    )
+        f" {result['dropped']:,} dropped, {result['truncated']:,} cut to the model's length"
+    ]
+    if result["over_windows"]:
+        lines.append(f"{result['over_windows']:,} passages are longer than the model reads: averaged over its windows")
+    if result["n_questions"] or result["questions_dropped"]:
+        left_out = "".join(f"; {n:,} left out: {reason}" for reason, n in result["questions_dropped"].items())
+        lines.append(
+            f"{result['n_questions']:,} questions of passages: {result['n_questions_encoded']:,} encoded, "
+            f"{result['questions_truncated']:,} cut to the model's length{left_out}"
+        )
+    return "\n".join([*lines, f"index   {result['out']}"])
 
 
 def rollback_summary(result: Mapping[str, Any]) -> str:
@@ -200,6 +208,8 @@ def hits_summary(hits: Sequence[Mapping[str, Any]], explain: bool) -> str:
         if explain:
             lanes = (f"{name}: rank {lane['rank']}, score {lane['score']:.4f}" for name, lane in hit["lanes"].items())
             lines.append(fold(f"[{'; '.join(lanes)}]", WIDTH, indent="    "))
+            if "questions" in hit["lanes"]:
+                lines.append(fold(f"asked before: {hit['lanes']['questions']['question']}", WIDTH, indent="    "))
             lines += _tokens(hit["explain"])
         shown = fold(" ".join(hit["text"].split()), WIDTH, indent="    ").split("\n")
         lines += shown[:LINES_PER_HIT]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bessemer.encoders.encoder import OUTPUTS, Encoded, Encoder, Output, may_search
 from bessemer.errors import ArtifactError, ConfigError
@@ -16,10 +17,13 @@ from bessemer.search.encoded_texts import unified_in
 from bessemer.search.explain import NO_TOKENS, explain
 from bessemer.search.fusion import reciprocal_rank_fusion
 from bessemer.search.index_manifest import MANIFEST, parsed_manifest, read_lexicon, read_manifest
+from bessemer.search.question_index import LANE as QUESTIONS
+from bessemer.search.question_index import QuestionLane
 from bessemer.search.ranking import sort_hits
 from bessemer.search.retriever import LANE_DEPTH, unit_length
 from bessemer.search.rewrite import Rewritten
 from bessemer.search.stores.engines import open_engine
+from bessemer.search.stores.filters import matches
 from bessemer.search.stores.store import Engine, Filter
 from bessemer.types import Hits, Passage
 
@@ -99,10 +103,12 @@ class Index:
         """The best passages for ``query`` by reciprocal rank fusion of the lanes: dense, BM25, and of a unified model
         sparse; what a language model made of the query is searched in lanes of its own beside them. Of a unified
         model the ``LANE_DEPTH`` best of that are ranked by their multi-vectors, and this ranking is fused as one more
-        lane, `multi_vector`. ``where``: every lane finds passages that meet it, and no others.
+        lane, `multi_vector`. Where the index has questions, these are a lane, too: a passage stands in it by the
+        nearest of its questions. ``where``: every lane finds passages that meet it, and no others.
 
         Each is ``{"passage_id", "doc_id", "score", "text", "metadata", "lanes"}``; ``lanes`` says at which rank and
-        with which score of its own each lane found the passage, up to rank 100. With ``with_tokens`` each has
+        with which score of its own each lane found the passage, up to rank 100, and in the lane `questions` by which
+        ``question``. With ``with_tokens`` each has
         ``explain``: see `bessemer.search.explain`. Raises ConfigError for an empty query and for ``top_k`` below 1.
         """
         _refuse_unsearchable(query, top_k)
@@ -124,15 +130,21 @@ class Index:
         _refuse_unsearchable(query, top_k)
         depth = max(top_k, LANE_DEPTH)
         lanes = self._lanes(query, encoded, depth, where) | self._further_lanes(rewritten or Rewritten(), depth, where)
+        by_question, asked = self._questions(encoded, depth, where)
+        lanes |= {QUESTIONS: by_question} if by_question else {}
         if encoded.multi_vector is not None and "multi_vector" in self.manifest["lanes"]:
             best = reciprocal_rank_fusion(list(lanes.values()))[:depth]
             lanes["multi_vector"] = self._reranked(encoded, best)
-        found: dict[str, dict[str, dict[str, float]]] = {}
+        found: dict[str, dict[str, dict[str, Any]]] = {}
         for lane, hits in lanes.items():
             for rank, (passage_id, score) in enumerate(hits, start=1):
                 found.setdefault(passage_id, {})[lane] = {"rank": rank, "score": score}
         fused = reciprocal_rank_fusion(list(lanes.values()))[:top_k]
         passages = self._store.passages([passage_id for passage_id, _ in fused])
+        shown = {passage_id: asked[passage_id] for passage_id, _ in fused if passage_id in asked}
+        if self._asked is not None and shown:
+            for passage_id, question in zip(shown, self._asked.texts(list(shown.values())), strict=True):
+                found[passage_id][QUESTIONS]["question"] = question
         return [
             {
                 "passage_id": passage_id,
@@ -182,6 +194,8 @@ class Index:
                 if self._given is not None:
                     self._check_given(manifest)
                 store = self.engine.open(manifest["generation"])
+                asked = manifest.get("questions")
+                questions = QuestionLane(self.engine.open(asked["generation"])) if asked else None
                 lexicon = read_lexicon(self.engine, manifest["generation"])
                 break
             except ArtifactError:
@@ -189,7 +203,7 @@ class Index:
                     raise
         self._content: bytes = content
         self.manifest: Mapping[str, Any] = manifest
-        self._store, self._lexicon = store, lexicon
+        self._store, self._lexicon, self._asked = store, lexicon, questions
 
     def _check_given(self, manifest: Mapping[str, Any]) -> None:
         assert self._given is not None
@@ -216,10 +230,23 @@ class Index:
         return lanes
 
     def _dense(self, encoded: Encoded, depth: int, where: Filter) -> list[Hits]:
+        return self._store.search_dense(self._vectors(encoded), depth, where)
+
+    def _vectors(self, encoded: Encoded) -> NDArray[np.float32]:
         if encoded.dense is None:
             raise ValueError("the encoder gives no dense vectors")
-        is_cosine = self.manifest["similarity"] == "cosine"
-        return self._store.search_dense(unit_length(encoded.dense) if is_cosine else encoded.dense, depth, where)
+        return unit_length(encoded.dense) if self.manifest["similarity"] == "cosine" else encoded.dense
+
+    def _questions(self, encoded: Encoded, depth: int, where: Filter) -> tuple[Hits, Mapping[str, str]]:
+        """Passages by their nearest question, and which record of it that was. A build that was stopped may have
+        changed passages and not yet their questions: they are asked again whether they are there and meet ``where``."""
+        if self._asked is None:
+            return [], {}
+        hits, records = self._asked.search(self._vectors(encoded), depth, where)
+        there = {passage_id for passage_id, _ in hits if passage_id in self.passage_ids}
+        if where:
+            there = {found.passage_id for found in self._store.passages(list(there)) if matches(found, where)}
+        return [hit for hit in hits if hit[0] in there], {key: records[key] for key in there}
 
     def _words(self, text: str, depth: int, where: Filter) -> Hits:
         return self._store.search_sparse("bm25", self._lexicon.queries([text]), depth, where)[0]

@@ -26,10 +26,12 @@ from bessemer.search.index_manifest import (
     MANIFEST,
     UNIFIED_LANES,
     drop_generation,
+    generations_of,
     read_manifest,
     write_manifest,
 )
-from bessemer.search.index_update import Update, stamp_of
+from bessemer.search.index_update import Update
+from bessemer.search.question_index import Pointer, QuestionEncoder, question_generation, question_records
 from bessemer.search.stores.engines import open_engine
 from bessemer.search.stores.store import Engine, VectorStore
 from bessemer.types import Passage
@@ -41,13 +43,16 @@ _OF_HEADS = ("top_weights", "multi_vector_precision")
 @dataclass(frozen=True)
 class IndexStats:
     """``n_encoded`` distinct texts went through the model, ``n_reused`` were taken over, ``n_removed`` ids are gone.
-    ``n_reweighed`` passages got other BM25 weights alone, as the mean length of all has moved."""
+    ``n_reweighed`` passages got other BM25 weights alone, as the mean length of all has moved. ``n_questions`` point at
+    passages, a question of two passages twice; of them ``n_questions_encoded`` distinct ones went through the model."""
 
     n_passages: int
     n_encoded: int
     n_reused: int
     n_removed: int
     n_reweighed: int = 0
+    n_questions: int = 0
+    n_questions_encoded: int = 0
 
 
 def build_index(
@@ -57,6 +62,7 @@ def build_index(
     model_path: str | Path,
     task: str = "",
     engine: str = "files",
+    questions: Sequence[Pointer] = (),
 ) -> IndexStats:
     """Write the index of ``passages`` at ``location``, or bring the one there up to date.
 
@@ -65,18 +71,25 @@ def build_index(
     Passages are indexed with their whole text: spans withheld for evaluation return. Vectors of texts that the
     generation holds are taken over when fingerprint, dtype and maximum length are the same. ``model_path``: the
     model's folder (kept relative where it lies beside the index) or its name; ``task``: whose prompts ``encoder``
-    uses, if any. Raises DataError without passages or with repeated ids, ConfigError when ``location`` cannot be
-    written, is in use by another build, or holds other things.
+    uses, if any. ``questions``: of training data or of people, never of those that the index will be judged by, each
+    with the passage that answers it; they are a lane of their own (`bessemer.search.question_index`). Those whose
+    passage is not among ``passages`` are left out. Raises DataError without passages or with repeated ids, ConfigError
+    when ``location`` cannot be written, is in use by another build, or holds other things.
     """
     opened = open_engine(location, engine) if isinstance(location, str | Path) else location
     served = [replace(passage, withheld=()) for passage in passages]
     _check(served)
     with opened.lock():
-        return _build(opened, served, encoder, model_path, task)
+        return _build(opened, served, encoder, model_path, task, question_records(questions, served))
 
 
 def _build(
-    engine: Engine, passages: Sequence[Passage], encoder: Encoder, model_path: str | Path, task: str
+    engine: Engine,
+    passages: Sequence[Passage],
+    encoder: Encoder,
+    model_path: str | Path,
+    task: str,
+    questions: Sequence[Passage],
 ) -> IndexStats:
     before = _manifest(engine)
     lanes = UNIFIED_LANES if unified_in(encoder) else DENSE_LANES
@@ -93,6 +106,8 @@ def _build(
     update = Update(engine, generation, store, encoder, passages)
     n_encoded = update.run()
     layout = update.layout
+    asked = question_generation(generation, encoder) if questions else None
+    n_questions_encoded = _put_questions(engine, asked, asked in generations_of(before), encoder, questions)
     write_manifest(
         engine,
         {
@@ -104,20 +119,35 @@ def _build(
             "task": task,
             **identity,
             "n_passages": len(passages),
+            "questions": {"generation": asked, "n": len(questions)} if asked else None,
             "dimension": layout.dimension,
             "precision": {"dense": "float32"}
             | ({"multi_vector": layout.token_precision} if layout.token_dimension is not None else {}),
             "previous": {key: value for key, value in previous.items() if key != "previous"} if previous else None,
         },
     )
-    kept = {generation, *([previous["generation"]] if previous else [])}
+    kept = {generation, *([asked] if asked else []), *generations_of(previous or {})}
     for other in engine.generations():
         if other not in kept:
             drop_generation(engine, other)
     update.close()
-    n_distinct = len({stamp.split(":")[0] for stamp in map(stamp_of, passages)})
     n_removed = len(old_ids - {passage.passage_id for passage in passages})
-    return IndexStats(len(passages), n_encoded, n_distinct - n_encoded, n_removed, update.n_reweighed)
+    of_questions = (len(questions), n_questions_encoded)
+    return IndexStats(
+        len(passages), n_encoded, update.n_texts - n_encoded, n_removed, update.n_reweighed, *of_questions
+    )
+
+
+def _put_questions(
+    engine: Engine, generation: str | None, live: bool, encoder: Encoder, questions: Sequence[Passage]
+) -> int:
+    """The number of them that went through the model."""
+    if generation is None:
+        return 0
+    update = Update(engine, generation, _store(engine, generation, live), QuestionEncoder(encoder), questions)
+    n_encoded = update.run()
+    update.close()
+    return n_encoded
 
 
 def _check(passages: Sequence[Passage]) -> None:
@@ -183,7 +213,8 @@ def _ids(engine: Engine, manifest: Mapping[str, Any], store: VectorStore | None)
 def _encoding(encoder: Encoder) -> dict[str, Any]:
     unified = unified_in(encoder)
     of_heads = {name: getattr(unified.settings, name) for name in _OF_HEADS} if unified else {}
-    return {**{name: getattr(encoder, name, None) for name in _ENCODING}, **of_heads}
+    late = {"late_chunking": True} if hasattr(encoder, "encode_in_context") else {}
+    return {**{name: getattr(encoder, name, None) for name in _ENCODING}, **of_heads, **late}
 
 
 def _model_reference(place: Path, model_path: str | Path) -> str:

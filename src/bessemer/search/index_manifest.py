@@ -62,6 +62,13 @@ def drop_generation(engine: Engine, generation: str) -> None:
         engine.write_fact(_lexicon_name(generation), b"")
 
 
+def generations_of(manifest: Mapping[str, Any]) -> list[str]:
+    """What is searched by ``manifest``: the passages, and the questions where there are any."""
+    questions = manifest.get("questions")
+    passages = [manifest["generation"]] if manifest else []
+    return [*passages, *([questions["generation"]] if questions else [])]
+
+
 def rollback(engine: Engine) -> dict[str, Any]:
     """Search the generation before again, and return its manifest; once more, and the later one is back. Raises
     ConfigError where none was kept, or where a build has begun to change it."""
@@ -70,12 +77,13 @@ def rollback(engine: Engine) -> dict[str, Any]:
         before = manifest.get("previous")
         if not before:
             raise ConfigError(f"{engine.location}: no generation before this one is kept; nothing to roll back to")
-        if not read_lexicon(engine, before["generation"]).is_exact:
+        if not all(read_lexicon(engine, generation).is_exact for generation in generations_of(before)):
             raise ConfigError(
                 f"{engine.location}: the generation of {before['model']} was being brought up to date when the build "
                 f"was stopped; finish it with `bessemer index --model {before['model']}`"
             )
-        engine.open(before["generation"]).close()  # damage is told now, not by the first search
+        for generation in generations_of(before):
+            engine.open(generation).close()  # damage is told now, not by the first search
         restored = {**before, "previous": {key: value for key, value in manifest.items() if key != "previous"}}
         write_manifest(engine, restored)
         return restored

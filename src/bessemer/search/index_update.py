@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -40,7 +40,10 @@ class Update:
         self.n_reweighed = 0
         self._engine, self._generation, self._encoder = engine, generation, encoder
         self._passages = {passage.passage_id: passage for passage in passages}
-        self._stamps = {passage.passage_id: stamp_of(passage) for passage in passages}
+        context_of: Callable[[Passage], str] | None = getattr(encoder, "context_of", None)
+        self._stamps = {
+            passage.passage_id: stamp_of(passage, context_of(passage) if context_of else "") for passage in passages
+        }
         self._store = store
         self._known = dict(store.text_hashes()) if store else {}
         self._lexicon = self._counted() if store and self._known else Lexicon()
@@ -49,6 +52,11 @@ class Update:
     def layout(self) -> Layout:
         assert self._store is not None
         return self._store.layout
+
+    @property
+    def n_texts(self) -> int:
+        """Distinct ones; where passages are read in their documents, distinct in their places there."""
+        return len({text_of(stamp) for stamp in self._stamps.values()})
 
     def run(self) -> int:
         """The number of texts that went through the model.
@@ -131,7 +139,7 @@ class Update:
 
     def _encoded(self, batch: Sequence[str], holder: Mapping[str, str]) -> tuple[Encoded, int]:
         """Row i for passage i, each text once through the model, if the store does not have it; and how many were."""
-        texts = {text_of(self._stamps[key]): self._passages[key].indexed_text for key in batch}
+        texts = {text_of(self._stamps[key]): self._passages[key] for key in batch}
         missing = [text for text in texts if text not in holder]
         taken = [text for text in texts if text in holder]
         parts = []
@@ -157,9 +165,11 @@ class Update:
         self.n_reweighed = len(kept)
 
 
-def stamp_of(passage: Passage) -> str:
-    """``text:rest``: hashes of what is encoded, and of all else that an index keeps of a passage."""
-    text = hashlib.sha256(passage.indexed_text.encode("utf-8", "surrogatepass")).hexdigest()
+def stamp_of(passage: Passage, context: str = "") -> str:
+    """``text:rest``: hashes of what is encoded, with the ``context`` that it is read in where there is any, and of all
+    else that an index keeps of a passage."""
+    encoded = f"{context}\n{passage.indexed_text}" if context else passage.indexed_text
+    text = hashlib.sha256(encoded.encode("utf-8", "surrogatepass")).hexdigest()
     fields = (passage.doc_id, passage.title, passage.text, passage.start, passage.end, passage.headings)
     rest = json.dumps([*fields, dict(passage.metadata)], sort_keys=True)
     return f"{text}:{hashlib.sha256(rest.encode()).hexdigest()[:16]}"
@@ -169,9 +179,12 @@ def text_of(stamp: str) -> str:
     return stamp.partition(":")[0]
 
 
-def encode_passages(encoder: Encoder, texts: Sequence[str]) -> Encoded:
+def encode_passages(encoder: Encoder, passages: Sequence[Passage]) -> Encoded:
     """As an index keeps them: dense vectors at unit length where the similarity is cosine."""
-    unified = unified_in(encoder)
+    in_context: Callable[[Sequence[Passage]], Encoded] | None = getattr(encoder, "encode_in_context", None)
+    if in_context:
+        return in_context(passages)
+    unified, texts = unified_in(encoder), [passage.indexed_text for passage in passages]
     encoded = unified.encode_passages(texts, outputs=OUTPUTS) if unified else encoder.encode_passages(texts)
     if encoded.dense is None:
         raise ValueError("the encoder gives no dense vectors")

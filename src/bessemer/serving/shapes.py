@@ -152,7 +152,7 @@ class Hit(BaseModel):
     doc_id: str
     score: float
     text: str
-    lanes: dict[str, dict[str, float]]
+    lanes: dict[str, dict[str, float | str]]
     explain: dict[str, Any] | None = None
 
 
