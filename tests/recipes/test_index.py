@@ -30,6 +30,17 @@ def test_index_again_encodes_only_what_changed(configure: Configure, tmp_path: P
     assert open_index(config.out).search("wholly new passage", 1)[0]["passage_id"] == "new"
 
 
+def test_another_length_makes_other_vectors(configure: Configure, tmp_path: Path) -> None:
+    (tmp_path / "one.md").write_text("How a folder of files is listed, sorted and read in turn.", encoding="utf-8")
+    short, long = (
+        configure(tmp_path, source=str(tmp_path / "one.md"), model="minilm", finetune={"max_length": length})
+        for length in (32, 64)
+    )
+    assert [index(config)["n_encoded"] for config in (short, short, long)] == [1, 0, 1]
+    opened = open_index(long.out)
+    assert (opened.manifest["encoding"]["max_length"], opened.encoder.max_length) == (64, 64)
+
+
 def test_documents_without_splits(configure: Configure, tmp_path: Path) -> None:
     (tmp_path / "one.md").write_text(f"# One\n\n{english_world.docstring_pairs()[0][2]}\n", encoding="utf-8")
     config = configure(tmp_path, source=str(tmp_path / "one.md"))

@@ -73,6 +73,18 @@ class CachedEncoder:
     def dimension(self) -> int:
         return self.encoder.dimension
 
+    @property
+    def max_length(self) -> int | None:
+        return self.encoder.max_length
+
+    @property
+    def query_max_length(self) -> int | None:
+        return self.encoder.query_max_length
+
+    @property
+    def bf16(self) -> bool:
+        return self.encoder.bf16
+
     def encode_queries(self, texts: Sequence[str]) -> Encoded:
         """As the encoder's, from the cache where it can."""
         return Encoded(dense=self._encode(texts, "query"))

@@ -122,6 +122,7 @@ def _choose(
 ) -> tuple[HardNegatives, Counter[str]]:
     """The negatives of one query, and the candidates dropped on the way to them by reason."""
     query_id = pool.queries[i].query_id
+    probabilities: tuple[float, ...] | None
     if len(screened) == 1 and screened[0].proposal.probabilities is not None:
         found, probabilities, dropped = _all_with_probabilities(screened[0])
     else:
