@@ -1,4 +1,4 @@
-"""What examples/ and docs/clients.md say, run."""
+"""What examples/ and docs/clients.md say, run; the OpenAI client's example is run by tests/serving."""
 
 from __future__ import annotations
 
@@ -85,13 +85,6 @@ def test_mteb_measures_what_evaluate_measures(example: Example, english_beir: Pa
     name, theirs = re.fullmatch(r"(\S+): nDCG@10 ([\d.]+)\n", printed).groups()
     assert name == "bessemer/model"
     assert float(theirs) == pytest.approx(ours["systems"]["own"]["measures"]["nDCG@10"], abs=1e-6)
-
-
-@pytest.mark.skip(reason="to be joined with `bessemer serve`: start it on minilm, and give its URL")
-def test_openai_client(example: Example) -> None:
-    printed = example("openai_client.py", "http://127.0.0.1:8000")
-    coat, office = (float(score) for score in re.findall(r"^(-?\d\.\d{3})  ", printed, re.MULTILINE))
-    assert coat > office
 
 
 def test_every_example_stands_on_the_page() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import runpy
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -67,6 +70,15 @@ def test_the_openai_client(client: httpx.Client, minilm: DenseEncoder) -> None:
     assert cosines(np.array([row.embedding for row in packed.data]), own).min() > 0.9999
     assert cosines(np.array([plain.data[0].embedding]), own[:1]).min() > 0.9999
     assert [model.id for model in openai.models.list()] == ["minilm"]
+
+
+def test_the_example_of_the_openai_client(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["openai_client.py", str(client.base_url)])
+    runpy.run_path(str(Path(__file__).parents[2] / "examples" / "openai_client.py"), run_name="__main__")
+    coat, office = (float(score) for score in re.findall(r"^(-?\d\.\d{3})  ", capsys.readouterr().out, re.MULTILINE))
+    assert coat > office
 
 
 def test_base64_is_little_endian_float32(client: httpx.Client) -> None:
