@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from hashed_words import HashedWords
 
+from bessemer.encoders.cache import CachedEncoder
+from bessemer.encoders.load import load_encoder
 from bessemer.errors import ArtifactError, ConfigError
 from bessemer.search import index_update
 from bessemer.search.index import open_index
@@ -212,3 +214,12 @@ def test_a_damaged_lexicon_is_noticed_and_mended(tmp_path: Path, fault: str) -> 
         open_index(tmp_path, HashedWords())
     build_index(tmp_path, PASSAGES, HashedWords(), "m")
     assert found(tmp_path, "sky")
+
+
+def test_what_the_cache_holds_is_not_encoded_again(tmp_path: Path, tiny_static_model: Path) -> None:
+    passages = [Passage(f"p{i}", "d", f"w{i % 200} w{i // 200}") for i in range(2100)]  # more than two batches
+    encoder = CachedEncoder(load_encoder(str(tiny_static_model)), tmp_path / "cache")
+    encoder.encode_passages([passage.indexed_text for passage in passages])
+    before = sorted((tmp_path / "cache").rglob("*.safetensors"))
+    assert build_index(tmp_path / "index", passages, encoder, "m").n_encoded == 2100
+    assert sorted((tmp_path / "cache").rglob("*.safetensors")) == before

@@ -11,6 +11,7 @@ from itertools import islice
 
 import numpy as np
 
+from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.encoder import OUTPUTS, Encoded, Encoder
 from bessemer.errors import ArtifactError
 from bessemer.search.encoded_texts import join_texts, texts_of, unified_in
@@ -116,26 +117,34 @@ class Update:
             yield self._store.passages(batch)
 
     def _upsert(self, changed: Sequence[str], counts: TermCounts) -> int:
+        """A cached encoder is given all at once: it keeps runs of texts, which a batch would cut in two, and what was
+        encoded is on disk before the first batch is."""
         holder = {text_of(stamp): key for key, stamp in self._known.items()}
         n_encoded = done = 0
-        for batch in _batches(changed):
-            encoded, n_new = self._encoded(batch, holder)
+        for some in [changed] if isinstance(self._encoder, CachedEncoder) and changed else _batches(changed):
+            encoded, n_new = self._encoded(some, holder)
             n_encoded += n_new
-            rows = np.arange(done, done + len(batch))
-            passages, stamps = [self._passages[key] for key in batch], [self._stamps[key] for key in batch]
-            stored = Stored(passages, stamps, encoded, self._lexicon.weights(counts.of(rows)))
-            if self._store is None:
-                self._store = self._engine.create(self._generation, layout_of(encoded))
-            self._store.upsert(stored)
-            done += len(batch)
-            log.info("index: %d of %d passages written", done, len(changed))
-            for key, stamp in zip(batch, stamps, strict=True):
-                text = text_of(self._known.get(key, ""))
-                if holder.get(text) == key:
-                    del holder[text]
-                self._known[key] = stamp
-            holder |= {text_of(stamp): key for key, stamp in zip(batch, stamps, strict=True)}
+            for start, batch in zip(range(0, len(some), BATCH), _batches(some), strict=True):
+                self._write(batch, texts_of(encoded, slice(start, start + BATCH)), counts, done, holder)
+                done += len(batch)
+                log.info("index: %d of %d passages written", done, len(changed))
         return n_encoded
+
+    def _write(
+        self, batch: Sequence[str], encoded: Encoded, counts: TermCounts, done: int, holder: dict[str, str]
+    ) -> None:
+        """One batch, the rows of ``counts`` from ``done`` on. ``holder``: a passage in the store for every text."""
+        rows = np.arange(done, done + len(batch))
+        passages, stamps = [self._passages[key] for key in batch], [self._stamps[key] for key in batch]
+        if self._store is None:
+            self._store = self._engine.create(self._generation, layout_of(encoded))
+        self._store.upsert(Stored(passages, stamps, encoded, self._lexicon.weights(counts.of(rows))))
+        for key, stamp in zip(batch, stamps, strict=True):
+            text = text_of(self._known.get(key, ""))
+            if holder.get(text) == key:
+                del holder[text]
+            self._known[key] = stamp
+        holder |= {text_of(stamp): key for key, stamp in zip(batch, stamps, strict=True)}
 
     def _encoded(self, batch: Sequence[str], holder: Mapping[str, str]) -> tuple[Encoded, int]:
         """Row i for passage i, each text once through the model, if the store does not have it; and how many were."""
