@@ -9,7 +9,6 @@ import itertools
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,10 +78,11 @@ def milvus_server(data: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 
 
 def _wait(port: int, server: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        assert server.poll() is None, "milvus-lite server did not start"
-        time.sleep(0.05)
-    raise AssertionError("milvus-lite server did not answer")
+    """Until it speaks, not only listens."""
+    import grpc
+
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=60)
+        except grpc.FutureTimeoutError:
+            raise AssertionError(f"milvus-lite server did not answer (exit status {server.poll()})") from None
