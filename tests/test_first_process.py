@@ -86,6 +86,7 @@ def test_the_first_goes_ahead_also_where_parts_lie_within_each_other() -> None:
 def _read_before() -> None:
     """The source of this module, hashed: Python's parser is not made for threads."""
     source_hash(write)
+    source_hash(write_together)
 
 
 def write(value: str, folder: Path) -> Path:

@@ -171,8 +171,13 @@ class MilvusRecords:
             self._client.delete(self._collection, ids=[point_id(key) for key in keys], timeout=SECONDS)
 
 
+_QUIET = {"grpc.keepalive_time_ms": 300_000}
+"""pymilvus asks every ten seconds whether an idle connection lives; gRPC's own servers close one that is asked so often
+("too many pings"), and the next call fails."""
+
+
 def _client(url: str, token: str) -> Any:
     milvus = package("pymilvus", NAME)
     for name in ("pymilvus", "milvus_lite"):  # they print each failure that we report
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    return milvus.MilvusClient(uri=url, token=token, timeout=SECONDS)
+    return milvus.MilvusClient(uri=url, token=token, timeout=SECONDS, grpc_options=_QUIET)
