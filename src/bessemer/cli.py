@@ -300,11 +300,12 @@ def serve(
         list[str] | None, typer.Option(help="index to search, whose model is served; again for more")
     ] = None,
     model: Annotated[str | None, typer.Option(help="model to serve without an index")] = None,
+    backend: Annotated[str | None, typer.Option(help="encode by the CPU build in the model's folder")] = None,
 ) -> None:
     """HTTP service: OpenAI's embeddings, search, rerank and answers, until SIGTERM."""
     from bessemer.recipes.serve import serve as run
 
-    run(call.config, index or [], model)
+    run(call.config, index or [], model, backend)
 
 
 def _check_require(require: str | None) -> None:

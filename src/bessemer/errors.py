@@ -61,6 +61,10 @@ class ServiceError(BessemerError):
     exit_code = 5
 
 
+class EngineError(ServiceError):
+    """The engine that holds an index failed."""
+
+
 class RefusedError(BessemerError):
     """What was measured is below what was asked for."""
 

@@ -86,6 +86,17 @@ def test_an_index_of_the_model_is_searched_by_its_build_and_an_index_of_the_buil
         open_index(of_build, source)
 
 
+def test_frameworks_open_a_build(exported: dict[str, Any], settings: Callable[..., Config]) -> None:
+    from bessemer.clients.in_process import InProcessModel
+
+    text = "parse command line arguments"
+    own = open_search_encoder(settings(), exported["out"]).encode([text], "query")[0]
+    assert InProcessModel(exported["out"]).query(text) == own.tolist()
+    mteb = pytest.importorskip("bessemer.clients.mteb", exc_type=ImportError)
+    meta = mteb.BessemerEncoder(exported["out"]).mteb_model_meta
+    assert (meta.name, meta.n_parameters, meta.embed_dim) == ("bessemer/onnx", None, len(own))
+
+
 def test_a_build_is_a_dense_system_of_evaluate(exported: dict[str, Any], settings: Callable[..., Config]) -> None:
     model = settings().model
     found = evaluate(settings(), [f"model=dense:{model}", f"build=dense:{exported['out']}"])

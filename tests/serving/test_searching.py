@@ -122,11 +122,14 @@ def test_an_answer_with_citations(manuals: Path, searchable: Served, tmp_path: P
         with running(served) as client:
             found = client.post("/ask", json={"question": QUESTION, "top_k": 2}).json()
             again = client.post("/ask", json={"question": QUESTION, "top_k": 2}).json()
+            where = ["doc_id!=pump.md", "doc_id!=codes.md"]
+            elsewhere = client.post("/ask", json={"question": QUESTION, "top_k": 2, "where": where})
             down = client.post("/ask", json={"question": "Which colour has the invoice paper?"})
             unknown = client.post("/ask", json={"question": QUESTION, "index": ["nowhere"]})
     assert (found["found"], found["answer"], found["cached"]) == (True, "Twelve times an hour [1].", None)
     assert re.fullmatch(r"(pump|codes)\.md", found["citations"][0]["doc_id"])
     assert again["cached"] == QUESTION
+    assert elsewhere.status_code == 503  # other passages, so another question to the language model
     assert (down.status_code, error_of(down)["code"]) == (503, "language_model")
     assert unknown.status_code == 422
 

@@ -16,27 +16,28 @@ from bessemer.search.index import open_index
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bessemer.encoders.cpu.encoder import CpuEncoder
     from bessemer.encoders.dense import DenseEncoder
 
 logger = logging.getLogger(__name__)
 
 
 class InProcessModel:
-    """Dense vectors of a model. ``model``: a folder, an alias, a hub name, or an encoder loaded already.
+    """Dense vectors of a model. ``model``: a folder, an alias, a hub name, a CPU build, or an encoder loaded already.
 
-    Raises ConfigError and ArtifactError as `load_encoder` does.
+    Raises ConfigError and ArtifactError as `open_for_search` does.
     """
 
-    def __init__(self, model: str | Path | DenseEncoder) -> None:
-        from bessemer.encoders.load import load_encoder  # torch: not before there is a model to load
+    def __init__(self, model: str | Path | DenseEncoder | CpuEncoder) -> None:
+        from bessemer.encoders.opening import open_for_search  # torch: not before there is a model to load
 
-        self.encoder = load_encoder(str(model)) if isinstance(model, str | Path) else model
+        self.encoder = open_for_search(str(model)) if isinstance(model, str | Path) else model
         self._lock = Lock()
 
-    def __getstate__(self) -> DenseEncoder:
+    def __getstate__(self) -> DenseEncoder | CpuEncoder:
         return self.encoder  # a lock stays in its process; LlamaIndex sends models to others
 
-    def __setstate__(self, encoder: DenseEncoder) -> None:
+    def __setstate__(self, encoder: DenseEncoder | CpuEncoder) -> None:
         self.encoder, self._lock = encoder, Lock()
 
     def encode(self, texts: Sequence[str], side: Side) -> NDArray[np.float32]:

@@ -19,6 +19,7 @@ except ImportError as error:
     raise ImportError('bessemer.clients.mteb needs mteb: pip install "bessemer[mteb]"') from error
 
 from bessemer.clients.in_process import InProcessModel
+from bessemer.encoders.cpu.encoder import CpuEncoder
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
@@ -33,9 +34,9 @@ class BessemerEncoder(AbsEncoder):
     another's. Texts that a task gives neither as queries nor as documents are encoded as passages.
     """
 
-    def __init__(self, model: str | Path | DenseEncoder) -> None:
-        """``model``: a folder, an alias such as minilm, a hub name, or what `load_encoder` gave. Raises ConfigError
-        where there is none."""
+    def __init__(self, model: str | Path | DenseEncoder | CpuEncoder) -> None:
+        """``model``: a folder, an alias such as minilm, a hub name, a CPU build, or what `load_encoder` gave.
+        Raises ConfigError where there is none."""
         self._model = InProcessModel(model)
         self.mteb_model_meta = _meta(self._model.encoder)
 
@@ -62,17 +63,18 @@ def _texts(batch: Mapping[str, Any]) -> list[str]:
     return [f"{title}\n{body}" if title else body for title, body in pairs]
 
 
-def _meta(encoder: DenseEncoder) -> ModelMeta:
+def _meta(encoder: DenseEncoder | CpuEncoder) -> ModelMeta:
     name = encoder.name if encoder.name.count("/") == 1 and not Path(encoder.name).exists() else Path(encoder.name).name
+    network = None if isinstance(encoder, CpuEncoder) else encoder.model
     scoring = {"cosine": ScoringFunction.COSINE, "dot": ScoringFunction.DOT_PRODUCT}
     return ModelMeta.create_empty({
         "name": name if "/" in name else f"bessemer/{name}",
         "revision": hashlib.sha256(encoder.content_key.encode()).hexdigest()[:40],
-        "n_parameters": sum(parameter.numel() for parameter in encoder.model.parameters()),
+        "n_parameters": sum(one.numel() for one in network.parameters()) if network else None,
         "max_tokens": encoder.max_length,
         "embed_dim": encoder.dimension,
         "open_weights": True,
-        "framework": ["Sentence Transformers", "PyTorch"],
+        "framework": ["Sentence Transformers", "PyTorch"] if network else [],
         "similarity_fn_name": scoring[encoder.similarity],
         "use_instructions": bool(encoder.query_prompt or encoder.passage_prompt),
     })  # fmt: skip

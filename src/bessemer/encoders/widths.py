@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from bessemer.encoders.cpu.manifest import is_build
 from bessemer.encoders.load import model_location
 
 FILE = "matryoshka.json"
@@ -18,9 +19,11 @@ def write_widths(folder: Path, widths: Sequence[int]) -> None:
 
 
 def widths_of(model: str) -> tuple[int, ...]:
-    """The widths that a model was trained for beside its own, rising; none where its folder names none."""
+    """The widths that a model, or the source of a CPU build, was trained for beside its own, rising; none where its
+    folder names none."""
     try:
-        found = json.loads((Path(model_location(model)) / FILE).read_text(encoding="utf-8"))["matryoshka_dims"]
+        folder = model if is_build(model) else model_location(model)
+        found = json.loads(Path(folder, FILE).read_text(encoding="utf-8"))["matryoshka_dims"]
         return tuple(sorted(int(width) for width in found))
     except (OSError, ValueError, KeyError, TypeError):
         return ()

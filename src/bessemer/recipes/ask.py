@@ -115,15 +115,15 @@ def _with_cache(
 
 
 class Asker:
-    """Questions to open indexes, as the service asks them: (names, question, top_k) -> as ``ask``. ``indexes`` may
-    change between questions. May be called from several threads; the budget of the configuration holds for each
+    """Questions to open indexes, as the service asks them: (names, question, top_k, where) -> as ``ask``. ``indexes``
+    may change between questions. May be called from several threads; the budget of the configuration holds for each
     question."""
 
     def __init__(self, config: Config, indexes: Mapping[str, Index]) -> None:
         self._config, self._indexes = config, indexes
 
-    def __call__(self, names: Sequence[str], question: str, top_k: int) -> Mapping[str, Any]:
-        search = partial(search_all, top_k=top_k)
+    def __call__(self, names: Sequence[str], question: str, top_k: int, where: Filter) -> Mapping[str, Any]:
+        search = partial(search_all, top_k=top_k, where=where)
         asked = [self._indexes[name] for name in names]
         with open_llm(self._config) as llm:
             assert llm is not None

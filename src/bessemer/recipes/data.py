@@ -13,7 +13,7 @@ from bessemer.config import Config, NegativesConfig
 from bessemer.draws import digest
 from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.cpu.encoder import CpuEncoder
-from bessemer.encoders.cpu.manifest import beside_model, is_build
+from bessemer.encoders.cpu.manifest import find_build, is_build
 from bessemer.encoders.cpu.open import open_build
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.encoder import Encoder, Side
@@ -133,10 +133,7 @@ def open_encoder(config: Config, model: str) -> DenseEncoder:
 def open_search_encoder(config: Config, model: str, backend: str | None = None) -> DenseEncoder | CpuEncoder:
     """What encodes for a search: a model as `open_encoder` opens it, a CPU build where ``model`` is the folder of one,
     or the build for ``backend`` that lies in the folder ``model``. Raises ConfigError where that is not there."""
-    folder = Path(model).expanduser() if backend is None else beside_model(model, backend)
-    if backend is not None and not is_build(folder):
-        export = f"bessemer export --model {model} --backend {backend}"
-        raise ConfigError(f"--backend {backend}: {folder} holds no build; make it with `{export}`")
+    folder = Path(model).expanduser() if backend is None else find_build(model, backend)
     if not is_build(folder):
         return open_encoder(config, model)
     lengths = config.finetune.max_length, config.finetune.query_max_length

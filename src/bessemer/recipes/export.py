@@ -32,6 +32,7 @@ from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.kinds import DESCRIBED, kind_of
 from bessemer.encoders.prompts import Prompts
 from bessemer.encoders.unified import UnifiedEncoder
+from bessemer.encoders.widths import widths_of, write_widths
 from bessemer.errors import ConfigError, RefusedError
 from bessemer.recipes.data import Material, load_judged, open_encoder, passage_tokens
 from bessemer.recipes.export_gate import Gate, Verdict, folder_bytes
@@ -69,6 +70,7 @@ def export(config: Config, backend: str, out: str | None = None, index: str | No
             if not verdict.refusal:
                 build = _sealed(build, source, verdict, {"scheme": scheme, "refused": refused})
                 (folder / MANIFEST).unlink()
+                write_widths(folder, widths_of(config.model))
                 claim_folder(target.parent)
                 publish_folder(folder, target, {MANIFEST: build.model_dump(mode="json")})
                 return {"out": str(target), "backend": known, "source": config.model, **build.measured}

@@ -30,11 +30,17 @@ from bessemer.types import Hits, Passage
 _OF_THE_MODEL = ("model", "fingerprint", "task", "encoding")
 
 
-def open_index(location: str | Path | Engine, encoder: Encoder | None = None, task: str | None = None) -> Index:
+def open_index(
+    location: str | Path | Engine,
+    encoder: Encoder | None = None,
+    task: str | None = None,
+    backend: str | None = None,
+) -> Index:
     """Open an index for searching: a folder, or what else one of our engines calls its location.
 
-    Without ``encoder``, the model that the index names is loaded at the first search. Raises ArtifactError when the
-    index is not finished, damaged, made by another model than ``encoder`` or for another task than ``task``.
+    Without ``encoder``, the model that the index names is loaded at the first search, or with ``backend`` the CPU build
+    in that model's folder. Raises ArtifactError when the index is not finished, damaged, made by another model than
+    ``encoder`` or for another task than ``task``.
     """
     engine = open_engine(location) if isinstance(location, str | Path) else location
     manifest = read_manifest(engine)
@@ -43,17 +49,17 @@ def open_index(location: str | Path | Engine, encoder: Encoder | None = None, ta
             f"{engine.location}: built for the task {manifest['task'] or '(none)'}, not for {task}, whose passages "
             f"have other prompts; build one with `bessemer index --task {task}`"
         )
-    return Index(engine, encoder)
+    return Index(engine, encoder, backend)
 
 
 class Index:
     """An open index: what was built when it was opened. ``manifest`` as written."""
 
-    def __init__(self, engine: Engine, encoder: Encoder | None = None) -> None:
+    def __init__(self, engine: Engine, encoder: Encoder | None = None, backend: str | None = None) -> None:
         """``encoder``: its model, where it is open already. Raises ArtifactError and ConfigError as `open_index`."""
         self.engine = engine
         self.location = engine.location
-        self._given = encoder
+        self._given, self._backend = encoder, backend
         self._open()
 
     @property
@@ -68,7 +74,8 @@ class Index:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The model of the index. Raises ArtifactError when the one found is another."""
+        """The model of the index, or its CPU build. Raises ArtifactError when the one found is another, ConfigError
+        when there is none."""
         if self._given is not None:
             return self._given
         from bessemer.encoders.opening import open_for_search  # torch: only where a query must be encoded
@@ -76,7 +83,8 @@ class Index:
         name = self.manifest["model"]
         beside = Path(self.location) / name
         lengths = {key: self.manifest["encoding"][key] for key in ("max_length", "query_max_length")}
-        encoder = open_for_search(str(beside.resolve()) if beside.is_dir() else name, **lengths)
+        found = str(beside.resolve()) if beside.is_dir() else name
+        encoder = open_for_search(found, backend=self._backend, **lengths)
         encoder = encoder.for_task(self.manifest["task"])
         _check_fingerprint(self.location, self.manifest, encoder)
         return encoder
@@ -86,7 +94,7 @@ class Index:
         are under way. Raises ArtifactError where what was built since cannot be opened."""
         if self.engine.read_fact(MANIFEST) == self._content:
             return self
-        fresh = Index(self.engine, self._given)
+        fresh = Index(self.engine, self._given, self._backend)
         if "encoder" in self.__dict__ and all(fresh.manifest[key] == self.manifest[key] for key in _OF_THE_MODEL):
             fresh.__dict__["encoder"] = self.encoder  # loaded already
         return fresh

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp
 
-from bessemer.errors import ArtifactError, BessemerError, BudgetError, ConfigError, DataError, ServiceError
+from bessemer.errors import ArtifactError, BessemerError, BudgetError, ConfigError, DataError, EngineError, ServiceError
 from bessemer.serving import shapes
 from bessemer.serving.embedding import embed_sparse, embeddings, not_finite, rerank
 from bessemer.serving.feedback import feedback
@@ -172,6 +172,8 @@ async def _of_bessemer(request: Request, error: Any) -> Response:
     logger.error(json.dumps(told))
     if isinstance(error, ArtifactError | DataError):
         return not_finite().response()
+    if isinstance(error, EngineError):
+        return Refusal(503, "the engine that holds the index fails; see the log of the service", "engine").response()
     kind = "the budget of the language model" if isinstance(error, BudgetError) else "the language model"
     if isinstance(error, ServiceError | BudgetError):
         return Refusal(503, f"{kind} is used up or fails; /search works without it", "language_model").response()

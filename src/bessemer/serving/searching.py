@@ -50,5 +50,8 @@ async def ask(service: Service, body: AskRequest, facts: Facts) -> Mapping[str, 
     for name in names:
         await service.index(name)
     facts.items = 1
-    found: Mapping[str, Any] = await off_loop(service.asking, service.served.ask, names, body.question, body.top_k)
+    where = _conditions(body.where)
+    found: Mapping[str, Any] = await off_loop(
+        service.asking, service.served.ask, names, body.question, body.top_k, where
+    )
     return found

@@ -16,6 +16,7 @@ from bessemer.encoders.encoder import Output
 from bessemer.errors import BessemerError
 from bessemer.search.encoded_texts import unified_in
 from bessemer.search.index import Index
+from bessemer.search.stores.store import Filter
 from bessemer.serving.batching import Batcher, Lane
 from bessemer.serving.feedback_log import FeedbackLog
 from bessemer.serving.metrics import Metrics
@@ -24,8 +25,8 @@ from bessemer.serving.refusal import Refusal
 
 logger = logging.getLogger("bessemer.serve")
 
-Ask = Callable[[Sequence[str], str, int], Mapping[str, Any]]
-"""(names of indexes, question, top_k) -> what `bessemer ask --json` gives."""
+Ask = Callable[[Sequence[str], str, int, Filter], Mapping[str, Any]]
+"""(names of indexes, question, top_k, where) -> what `bessemer ask --json` gives."""
 
 CPU_TURN_TOKENS, GPU_TURN_TOKENS = 4_096, 65_536
 REFRESH_SECONDS = 1.0
@@ -98,9 +99,11 @@ class Service:
         return name, indexes[name], self._model_of[name]
 
     async def _refresh(self, name: str, index: Index) -> None:
-        if time.monotonic() - self._refreshed.get(name, float("-inf")) < REFRESH_SECONDS:
+        if not self._is_due(name):
             return
         async with self._refreshing:
+            if not self._is_due(name):  # another request has looked meanwhile
+                return
             self._refreshed[name] = time.monotonic()
             try:
                 fresh = await off_loop(self.executor, index.refreshed)
@@ -110,6 +113,9 @@ class Service:
                     self.served.indexes[name] = fresh
             except (BessemerError, OSError) as error:  # what was opened goes on serving
                 logger.error(json.dumps({"index": name, "error": f"cannot be refreshed: {type(error).__name__}"}))
+
+    def _is_due(self, name: str) -> bool:
+        return time.monotonic() - self._refreshed.get(name, float("-inf")) >= REFRESH_SECONDS
 
     def _shared_model(self, index: Index) -> Model:
         """One for all indexes that are searched by the same encoder."""

@@ -95,6 +95,7 @@ class AskRequest(Body):
     question: Searched
     index: list[str] | None = Field(None, min_length=1, description="those in /info; unset: all")
     top_k: int = Field(6, ge=1, le=100, description="passages that the answer may rest on")
+    where: list[ConditionBody | str] = Field([], description="of the passages, as in /search")
 
 
 class Answer(BaseModel):

@@ -5,10 +5,11 @@ from contextlib import ExitStack
 from functools import cache
 
 import pytest
-from engine_cases import ENGINES, Open, milvus_server, place
+from engine_cases import ENGINES, Open, place
 from stored_samples import LAYOUT, sample
 
 from bessemer.search.stores.store import Stored, VectorStore
+from milvus_server import milvus_server
 
 GENERATION = "generation-a1"
 

@@ -126,15 +126,20 @@ class CpuEncoder:
         """Tokens per text, without prompt and special tokens, never truncated."""
         return self._tokenizer.count(texts)
 
+    def lengths(self, texts: Sequence[str], side: Side) -> list[int]:
+        """Tokens per text as ``side`` has them, with prompt and special tokens, never truncated."""
+        return self._tokenizer.lengths([self._prompt(side) + text for text in texts])
+
     def tokenize(self, texts: Sequence[str], side: Side) -> list[list[int]]:
         """Token ids per text: prompt and special tokens in, cut to the side's length. Does not count truncations."""
         return self._tokenize(texts, side)[0]
 
     def _tokenize(self, texts: Sequence[str], side: Side) -> tuple[list[list[int]], int]:
-        is_query = side == "query"
-        prompt = self.query_prompt if is_query else self.passage_prompt
-        length = self.query_max_length if is_query else self.max_length
-        return self._tokenizer.encode([prompt + text for text in texts], length)
+        length = self.query_max_length if side == "query" else self.max_length
+        return self._tokenizer.encode([self._prompt(side) + text for text in texts], length)
+
+    def _prompt(self, side: Side) -> str:
+        return self.query_prompt if side == "query" else self.passage_prompt
 
     def _batches(
         self, texts: Sequence[str], side: Side, progress: Progress | None = None

@@ -90,6 +90,18 @@ def beside_model(model: str | Path, backend: str) -> Path:
     return Path(model).expanduser() / check_backend(backend)
 
 
+def find_build(model: str | Path, backend: str) -> Path:
+    """The build for ``backend`` in the folder ``model``, or ``model`` itself where it is that. Raises ConfigError."""
+    folder = Path(model).expanduser() if is_build(model) else beside_model(model, backend)
+    if not is_build(folder):
+        export = f"bessemer export --model {model} --backend {backend}"
+        raise ConfigError(f"--backend {backend}: {folder} holds no build; make it with `{export}`")
+    found = read_build(folder).backend
+    if found != check_backend(backend):
+        raise ConfigError(f"--backend {backend}: {folder} is a build for {found}; give that, or the model's folder")
+    return folder
+
+
 def file_facts(file: Path) -> FileFacts:
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()

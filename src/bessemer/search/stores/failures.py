@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from bessemer.errors import BessemerError, ConfigError, ServiceError
+from bessemer.errors import BessemerError, ConfigError, EngineError
 
 _PANIC = "PanicException"  # of Rust code: no Exception, and it must not end a service
 
@@ -23,7 +23,7 @@ def package(name: str, extra: str) -> Any:
 
 @contextmanager
 def asking(engine: str, location: str) -> Iterator[None]:
-    """What ``engine`` raises as a ServiceError; errors of ours and wrong arguments stay what they are."""
+    """What ``engine`` raises as an EngineError; errors of ours and wrong arguments stay what they are."""
     try:
         yield
     except (BessemerError, KeyError, GeneratorExit, KeyboardInterrupt, SystemExit):
@@ -31,6 +31,6 @@ def asking(engine: str, location: str) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
             raise
-        raise ServiceError(
+        raise EngineError(
             f"{location}: {engine} failed ({error}); see whether it runs and has space, try again"
         ) from error
