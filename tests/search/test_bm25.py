@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from bessemer.errors import ArtifactError
 from bessemer.measures import per_query
 from bessemer.search.bm25 import BM25, TfIdf, analyze
 
@@ -96,25 +95,6 @@ def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
     whole = index.search(texts, 10)
     monkeypatch.setattr("bessemer.search.postings._BLOCK_BYTES", 12 * 200 * 7)
     assert index.search(texts, 10) == whole
-
-
-def test_saved_and_loaded(tmp_path: Path) -> None:
-    index = BM25.build([*IDS, "中"], [*TEXTS, "长江大桥"])
-    index.save(tmp_path)
-    assert BM25.load(tmp_path).search(["大桥 apple"], 5) == index.search(["大桥 apple"], 5)
-
-
-def test_a_damaged_index_is_named(tmp_path: Path) -> None:
-    index = BM25.build(IDS, TEXTS)
-    index.postings.indices[0] = 99  # beyond the last passage
-    index.save(tmp_path)
-    with pytest.raises(ArtifactError, match="damaged"):
-        BM25.load(tmp_path)
-    (tmp_path / "bm25.npz").write_bytes(b"PK\x03\x04 not a zip")
-    with pytest.raises(ArtifactError, match="damaged"):
-        BM25.load(tmp_path)
-    with pytest.raises(ArtifactError, match="damaged"):
-        BM25.load(tmp_path / "nowhere")
 
 
 @pytest.mark.real_data

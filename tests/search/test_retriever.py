@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from hashed_words import HashedWords
 
-from bessemer.search.bm25 import BM25
-from bessemer.search.retriever import DenseRetriever, HybridRetriever
+from bessemer.search.retriever import DenseRetriever
 
 TEXTS = {"p1": "red apple", "p2": "green apple pie", "p3": "blue sky", "p4": "blue sky"}
 
@@ -47,14 +46,3 @@ def test_broken_vectors_are_refused_at_once() -> None:
         DenseRetriever(HashedWords(), ["a"], np.full((1, 64), np.nan, dtype=np.float32))
     with pytest.raises(ValueError, match="2 passage ids for 1 vectors"):
         DenseRetriever(HashedWords(), ["a", "b"], np.ones((1, 64), dtype=np.float32))
-
-
-def test_hybrid_fuses_by_rank() -> None:
-    encoder = HashedWords()
-    vectors = encoder.encode_passages(list(TEXTS.values())).dense
-    assert vectors is not None
-    dense = DenseRetriever(encoder, list(TEXTS), vectors)
-    lexical = BM25.build(list(TEXTS), list(TEXTS.values()))
-    [hits] = HybridRetriever([dense, lexical]).search(["green pie"], 2)
-    assert len(hits) == 2
-    assert hits[0] == ("p2", pytest.approx(2 / 61))  # first in both lanes

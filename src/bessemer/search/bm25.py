@@ -15,6 +15,17 @@ K1 = 1.5
 B = 0.75
 
 
+def term_weights(counts: NDArray[np.float64], lengths: NDArray[np.float64], mean_length: float) -> NDArray[np.float64]:
+    """``tf / (tf + k1 * (1 - b + b * dl / avgdl))``, of terms that occur ``counts`` times in passages of ``lengths``:
+    BM25 in Lucene's form (Robertson and Zaragoza 2009; Kamphuis et al. 2020 on the variants)."""
+    return counts / (counts + K1 * (1 - B + B * lengths / mean_length))
+
+
+def idf(n_passages: int, frequency: NDArray[np.int64]) -> NDArray[np.float64]:
+    """``ln(1 + (N - df + .5) / (df + .5))``."""
+    return np.log1p((n_passages - frequency + 0.5) / (frequency + 0.5))
+
+
 class BM25(LexicalIndex):
     """BM25 with k1 = 1.5 and b = 0.75."""
 
@@ -22,17 +33,11 @@ class BM25(LexicalIndex):
 
     @staticmethod
     def weigh(counts: sp.csr_array, lengths: NDArray[np.float64]) -> tuple[sp.csr_array, NDArray[np.float64]]:
-        """BM25 in Lucene's form (Robertson and Zaragoza 2009; Kamphuis et al. 2020 on the variants).
-
-        ``idf = ln(1 + (N - df + .5) / (df + .5))`` stands on the query side, and
-        ``tf / (tf + k1 * (1 - b + b * dl / avgdl))`` in the passage: a new df leaves the passages as they are.
-        """
+        """`term_weights` in the passage, `idf` on the query side: a new df leaves the passages as they are."""
         mean_length = lengths.mean() if lengths.any() else 1.0
-        saturation = K1 * (1 - B + B * lengths / mean_length)
         weights = counts.copy()
-        weights.data = counts.data / (counts.data + saturation[counts.indices])
-        frequency = np.diff(counts.indptr)
-        return weights, np.log1p((len(lengths) - frequency + 0.5) / (frequency + 0.5))
+        weights.data = term_weights(counts.data, lengths[counts.indices], mean_length)
+        return weights, idf(len(lengths), np.diff(counts.indptr))
 
 
 class TfIdf(LexicalIndex):

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from bessemer.errors import ArtifactError
 from bessemer.search.analyzer import analyze
 from bessemer.search.postings import Postings
 from bessemer.types import Hits
@@ -94,41 +90,3 @@ class LexicalIndex(ABC):
             norms = np.sqrt(matrix.multiply(matrix).sum(axis=1))
             matrix.data /= np.repeat(np.where(norms > 0, norms, 1), np.diff(indptr)).astype(np.float32)
         return matrix
-
-    def telling_words(self, passage_id: str, n: int) -> list[str]:
-        """The ``n`` terms that weigh most in a passage, the heaviest first. Raises ValueError for one that is not
-        here."""
-        column = self.postings[:, [self.passage_ids.index(passage_id)]].tocoo()
-        weights = column.data * self.query_weights[column.row]
-        words = list(self.vocabulary)
-        return [words[column.row[place]] for place in np.argsort(-weights, kind="stable")[:n]]
-
-    def save(self, folder: Path) -> None:
-        """Write ``{name}.npz`` and ``{name}.json`` (vocabulary, passage ids) into ``folder``."""
-        postings = self.postings
-        np.savez(
-            folder / f"{self.name}.npz",
-            data=postings.data,
-            indices=postings.indices,
-            indptr=postings.indptr,
-            query_weights=self.query_weights,
-        )
-        content = {"tokens": list(self.vocabulary), "passage_ids": self.passage_ids}
-        (folder / f"{self.name}.json").write_text(json.dumps(content), encoding="utf-8")
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what ``save`` wrote. Raises ArtifactError when it is missing or damaged."""
-        try:
-            content = json.loads((folder / f"{cls.name}.json").read_text(encoding="utf-8"))
-            vocabulary = {token: i for i, token in enumerate(content["tokens"])}
-            shape = (len(vocabulary), len(content["passage_ids"]))
-            with np.load(folder / f"{cls.name}.npz", allow_pickle=False) as arrays:
-                postings = sp.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
-                query_weights = arrays["query_weights"]
-            postings.check_format(full_check=True)  # a wrong column number would read past the end
-            if len(query_weights) != len(vocabulary):
-                raise ValueError(f"{len(query_weights)} weights for {len(vocabulary)} tokens")
-            return cls(content["passage_ids"], vocabulary, postings, query_weights)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise ArtifactError(f"{folder}: the {cls.name} index is damaged ({error}); build the index again") from None

@@ -1,9 +1,8 @@
 """The words of an index: ids of terms, and how often each occurs, kept exact while passages come and go.
 
-The BM25 weight of a term in a passage, ``tf / (tf + k1 * (1 - b + b * dl / avgdl))``, stands with the passage in the
-engine, under the term's id; ``idf`` stands on the query side (`bessemer.search.bm25` has both formulas). So a new
-passage changes the weights of no other one, but for the mean length: they keep the mean that they were written with
-until the true one has moved by more than `DRIFT`.
+The BM25 weight of a term in a passage stands with the passage in the engine, under the term's id; ``idf`` stands on the
+query side (`bessemer.search.bm25` has both formulas). So a new passage changes the weights of no other one, but for the
+mean length: they keep the mean that they were written with until the true one has moved by more than `DRIFT`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from bessemer.errors import ArtifactError
 from bessemer.search.analyzer import analyze
-from bessemer.search.bm25 import K1, B
+from bessemer.search.bm25 import idf, term_weights
 from bessemer.search.stores.check import TERMS
 
 DRIFT = 0.05
@@ -84,9 +83,8 @@ class Lexicon:
 
     def weights(self, counts: TermCounts) -> sp.csr_array:
         """(n, TERMS), float32: of passages, by the mean length in ``written_mean``."""
-        saturation = K1 * (1 - B + B * counts.lengths / self.written_mean)
-        frequency = counts.rows.data.astype(np.float64)
-        weights = frequency / (frequency + np.repeat(saturation, np.diff(counts.rows.indptr)))
+        lengths = np.repeat(counts.lengths, np.diff(counts.rows.indptr))
+        weights = term_weights(counts.rows.data.astype(np.float64), lengths, self.written_mean)
         entries = (weights.astype(np.float32), counts.rows.indices, counts.rows.indptr)
         return sp.csr_array(entries, shape=counts.rows.shape)
 
@@ -103,9 +101,9 @@ class Lexicon:
         tokens = analyze(text)
         counts = {token: count for token, count in Counter(tokens).items() if token in self._ids}
         terms = sorted(counts, key=self._ids.__getitem__)
-        frequency = np.array([counts[term] for term in terms], dtype=np.float64)
-        saturation = K1 * (1 - B + B * len(tokens) / self.mean_length)
-        weights = frequency / (frequency + saturation) * self._idf(np.array([self._ids[t] for t in terms], dtype=int))
+        occurs = np.array([counts[term] for term in terms], dtype=np.float64)
+        weights = term_weights(occurs, np.full(len(terms), float(len(tokens))), self.mean_length)
+        weights *= self._idf(np.array([self._ids[term] for term in terms], dtype=np.int64))
         return [terms[place] for place in np.argsort(-weights, kind="stable")[:n]]
 
     def start_again(self) -> None:
@@ -144,9 +142,7 @@ class Lexicon:
         return self._ids.setdefault(token, len(self._ids))
 
     def _idf(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        frequency = self._frequency[ids]
-        idf: NDArray[np.float64] = np.log1p((self.n_passages - frequency + 0.5) / (frequency + 0.5))
-        return idf.astype(np.float32)
+        return idf(self.n_passages, self._frequency[ids]).astype(np.float32)
 
     def _change(self, counts: TermCounts, sign: int) -> None:
         missing = len(self._ids) - len(self._frequency)

@@ -1,4 +1,4 @@
-"""Retrievers: texts in, ranked passage ids out."""
+"""Retrievers: texts in, ranked passage ids out. A lexical index is one as it is."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bessemer.encoders.encoder import Encoded, Encoder
-from bessemer.search.bm25 import BM25
 from bessemer.search.exact import ExactSearch
-from bessemer.search.fusion import reciprocal_rank_fusion
 from bessemer.search.ranking import tie_priority
 from bessemer.types import Hits
 
@@ -22,9 +20,6 @@ class Retriever(Protocol):
     def search(self, texts: Sequence[str], top_k: int) -> list[Hits]:
         """One list per text: (passage_id, score), best first, ties by id descending, at most ``top_k`` long."""
         ...
-
-
-BM25Retriever = BM25  # a lexical index is a retriever as it is
 
 
 class DenseRetriever:
@@ -52,10 +47,6 @@ class DenseRetriever:
     def search(self, texts: Sequence[str], top_k: int) -> list[Hits]:
         return self.search_encoded(self.encoder.encode_queries(texts), top_k) if texts else []
 
-    def search_like(self, texts: Sequence[str], top_k: int) -> list[Hits]:
-        """The passages nearest to texts that are passages themselves, or might be (HyDE)."""
-        return self.search_encoded(self.encoder.encode_passages(texts), top_k) if texts else []
-
     def search_encoded(self, encoded: Encoded, top_k: int) -> list[Hits]:
         """As ``search``, for texts encoded elsewhere."""
         queries = self.queries_of(encoded)
@@ -70,17 +61,6 @@ class DenseRetriever:
         if encoded.dense is None:
             raise ValueError("the encoder gives no dense vectors")
         return unit_length(encoded.dense) if self.similarity == "cosine" else encoded.dense
-
-
-class HybridRetriever:
-    """Reciprocal rank fusion of several retrievers, each read to ``LANE_DEPTH`` or ``top_k``, whichever is deeper."""
-
-    def __init__(self, lanes: Sequence[Retriever]) -> None:
-        self.lanes = tuple(lanes)
-
-    def search(self, texts: Sequence[str], top_k: int) -> list[Hits]:
-        found = [lane.search(texts, max(top_k, LANE_DEPTH)) for lane in self.lanes]
-        return [reciprocal_rank_fusion(lists)[:top_k] for lists in zip(*found, strict=True)]
 
 
 def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
