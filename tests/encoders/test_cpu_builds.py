@@ -27,8 +27,8 @@ from bessemer.encoders.cpu.unified import CpuUnifiedEncoder
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.encoder import OUTPUTS, may_search
 from bessemer.encoders.load import load_encoder
-from bessemer.encoders.opening import open_for_search
 from bessemer.encoders.precision import lowest_cosine
+from bessemer.encoders.search_encoder import open_for_search
 from bessemer.encoders.two_towers import join_towers
 from bessemer.encoders.unified import UnifiedEncoder
 from bessemer.errors import ArtifactError, ConfigError
@@ -224,7 +224,7 @@ def test_opening_tells_builds_from_models(builds: dict[str, Path], bert_folder: 
 
 
 def test_openvino_does_not_report_home(builds: dict[str, Path]) -> None:
-    code = "from bessemer.encoders.opening import open_for_search\n"
+    code = "from bessemer.encoders.search_encoder import open_for_search\n"
     code += f"open_for_search({str(builds['openvino'])!r})\n"
     code += "import openvino.tools.ovc as ovc; print(type(ovc.telemetry).__module__)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -239,7 +239,7 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_query_is_encoded_without_torch(builds: dict[str, Path]) -> None:
-    code = "import sys; from bessemer.encoders.opening import open_for_search\n"
+    code = "import sys; from bessemer.encoders.search_encoder import open_for_search\n"
     code += f"print(open_for_search({str(builds['onnx'])!r}).encode_queries(['w1']).dense.shape)\n"
     code += "print([name for name in ('torch', 'transformers', 'sentence_transformers') if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

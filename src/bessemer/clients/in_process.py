@@ -29,7 +29,7 @@ class InProcessModel:
     """
 
     def __init__(self, model: str | Path | DenseEncoder | CpuEncoder) -> None:
-        from bessemer.encoders.opening import open_for_search  # torch: not before there is a model to load
+        from bessemer.encoders.search_encoder import open_for_search  # torch: not before there is a model to load
 
         self.encoder = open_for_search(str(model)) if isinstance(model, str | Path) else model
         self._lock = Lock()

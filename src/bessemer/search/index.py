@@ -78,7 +78,7 @@ class Index:
         when there is none."""
         if self._given is not None:
             return self._given
-        from bessemer.encoders.opening import open_for_search  # torch: only where a query must be encoded
+        from bessemer.encoders.search_encoder import open_for_search  # torch: only where a query must be encoded
 
         name = self.manifest["model"]
         beside = Path(self.location) / name

@@ -6,7 +6,7 @@ import socket
 import time
 
 import pytest
-from test_contents import InMemory
+from test_chunked_contents import InMemory
 
 from bessemer.errors import ConfigError, ServiceError
 from bessemer.search.stores.lease import KEY, lease

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Protocol
 
 from bessemer.errors import ArtifactError
-from bessemer.search.stores.contents import Records, read_contents, remove_contents, write_contents
+from bessemer.search.stores.chunked_contents import Records, read_contents, remove_contents, write_contents
 from bessemer.search.stores.generation_names import checked_name
 from bessemer.search.stores.store import Layout, VectorStore
 

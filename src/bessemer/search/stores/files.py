@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,12 +19,12 @@ from pathlib import Path
 from bessemer.errors import ArtifactError, ConfigError
 from bessemer.search.stores.durable import flush, replace_file, writing
 from bessemer.search.stores.files_store import FilesStore
+from bessemer.search.stores.generation_names import checked_name
 from bessemer.search.stores.segment_list import LIST, SegmentList, named_files, write_list
 from bessemer.search.stores.store import Layout
 
 LOCK = ".lock"
 GENERATION = "generation-"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
 class FilesEngine:
@@ -116,14 +115,10 @@ class FilesEngine:
         """Nothing is held open."""
 
     def _folder(self, generation: str) -> Path:
-        if not _NAME.fullmatch(generation):  # it may come from a manifest
-            raise ArtifactError(f"{self.folder}: the index is damaged (generation {generation!r}); build it again")
-        return self.folder / generation
+        return self.folder / checked_name(generation, self.location)
 
     def _fact(self, name: str) -> Path:
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no name of a fact")
-        return self.folder / f"{name}.json"
+        return self.folder / f"{checked_name(name, self.location)}.json"
 
     def _remove_leftovers(self) -> None:
         for generation in self.generations():

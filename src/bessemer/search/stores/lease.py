@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from bessemer.errors import ConfigError, ServiceError
-from bessemer.search.stores.contents import Records
+from bessemer.search.stores.chunked_contents import Records
 
 SECONDS = 60.0
 SETTLING = 0.5

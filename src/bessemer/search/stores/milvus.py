@@ -13,8 +13,8 @@ from typing import Any
 
 from bessemer.errors import ConfigError, ServiceError
 from bessemer.search.stores.addresses import KEY_VARIABLE, MILVUS_FILE, parse_address
+from bessemer.search.stores.chunked_contents import Records
 from bessemer.search.stores.cluster import ClusterEngine
-from bessemer.search.stores.contents import Records
 from bessemer.search.stores.failures import asking, package
 from bessemer.search.stores.files import FilesEngine
 from bessemer.search.stores.lease import lease
@@ -148,7 +148,7 @@ class MilvusCluster:
 
 
 class MilvusRecords:
-    """See `bessemer.search.stores.contents.Records`."""
+    """See `bessemer.search.stores.chunked_contents.Records`."""
 
     def __init__(self, client: Any, collection: str, location: str) -> None:
         self._client = client

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from bessemer.encoders.encoder import Encoded
 from bessemer.encoders.token_vectors import TokenVectors
 from bessemer.errors import ConfigError
+from bessemer.search.stores.best_hits import best_of
 from bessemer.search.stores.check import check_stored
-from bessemer.search.stores.contents import Records, read_contents, remove_contents, write_contents
-from bessemer.search.stores.cut import best_of
+from bessemer.search.stores.chunked_contents import Records, read_contents, remove_contents, write_contents
 from bessemer.search.stores.failures import asking
 from bessemer.search.stores.milvus_rows import (
     DENSE,

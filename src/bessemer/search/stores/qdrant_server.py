@@ -10,8 +10,8 @@ from typing import Any
 
 from bessemer.errors import ConfigError
 from bessemer.search.stores.addresses import KEY_VARIABLE, parse_address
+from bessemer.search.stores.chunked_contents import Records
 from bessemer.search.stores.cluster import ClusterEngine
-from bessemer.search.stores.contents import Records
 from bessemer.search.stores.failures import asking, package
 from bessemer.search.stores.lease import lease
 from bessemer.search.stores.passage_fields import point_id
@@ -208,7 +208,7 @@ class ServerPoints:
 
 
 class QdrantRecords:
-    """See `bessemer.search.stores.contents.Records`: points without vectors."""
+    """See `bessemer.search.stores.chunked_contents.Records`: points without vectors."""
 
     def __init__(self, client: Any, collection: str, location: str) -> None:
         self._client = client

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from bessemer.encoders.encoder import Encoded
 from bessemer.encoders.token_vectors import TokenVectors
 from bessemer.errors import ConfigError
+from bessemer.search.stores.best_hits import best_of
 from bessemer.search.stores.check import check_stored
-from bessemer.search.stores.cut import best_of
 from bessemer.search.stores.filter_keys import filter_keys
 from bessemer.search.stores.passage_fields import (
     KEPT,

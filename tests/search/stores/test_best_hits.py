@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bessemer.search.stores.cut import MARGIN, best_of
+from bessemer.search.stores.best_hits import MARGIN, best_of
 from bessemer.types import Hits
 
 TIED: Hits = [("best", 2.0), *((f"{number:03}", 1.0) for number in range(300)), ("last", 0.5)]

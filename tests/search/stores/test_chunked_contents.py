@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from bessemer.errors import ArtifactError
-from bessemer.search.stores.contents import CHUNK, read_contents, remove_contents, write_contents
+from bessemer.search.stores.chunked_contents import CHUNK, read_contents, remove_contents, write_contents
 
 
 class InMemory:
