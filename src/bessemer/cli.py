@@ -22,7 +22,10 @@ MINING = (  # all but n_negatives, which is the name of training's own
 )
 PRICED = ("max_cost", "max_tokens", "input_price", "output_price", "concurrency")
 LLM = ("llm=llm.url", "llm_model=llm.model", *(f"llm.{key}" for key in PRICED))
-SYSTEMS = "bm25, tfidf, dense:MODEL, sparse:MODEL, multi:MODEL, unified:MODEL, hybrid:NAME+NAME or rerank:NAME:MODEL"
+SYSTEMS = (
+    "bm25, tfidf, dense:MODEL, sparse:MODEL, multi:MODEL, unified:MODEL, index:INDEX, hybrid:NAME+NAME or "
+    "rerank:NAME:MODEL"
+)
 WHERE = "FIELD=VALUE of the passages' metadata, or doc_id=...; also !=, >=, <=, >, <; again for more"
 TEACHER = ("teacher=teacher.kind", "teacher_model=teacher.model")
 
@@ -226,17 +229,16 @@ def search(
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="ranks and scores by lane, and tokens")] = False,
     where: Annotated[list[str] | None, typer.Option(help=WHERE)] = None,
+    reranker: Annotated[str | None, typer.Option(help="cross-encoder that puts the best 50 into its order")] = None,
 ) -> None:
-    """Search an index: its lanes, fused by reciprocal rank; of a unified model reranked by multi-vectors."""
+    """Search an index: its lanes, fused by rank or by tuned weights; of a unified model reranked by multi-vectors."""
+    from bessemer.recipes.search import search as run
     from bessemer.recipes.summary import hits_summary
-    from bessemer.search.index import open_index
     from bessemer.search.stores.filters import parse_where
     from bessemer.types import Query
 
-    asked = Query("", query, history=tuple(history or ()))
-    conditions = parse_where(where or ())
-    found = open_index(index, task=task)
-    hits = found.search(asked.searched_text, top_k, with_tokens=explain, where=conditions)
+    asked = Query("", query, history=tuple(history or ())).searched_text
+    hits = run(index, asked, top_k, task, with_tokens=explain, where=parse_where(where or ()), reranker=reranker)
     call.answer(hits, hits_summary(hits, explain))
 
 

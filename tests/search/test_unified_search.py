@@ -12,7 +12,7 @@ from bessemer.encoders.encoder import Encoded
 from bessemer.encoders.unified_settings import LaneWeights
 from bessemer.search import unified
 from bessemer.search.encoded_texts import join_texts, texts_of
-from bessemer.search.ensemble import FACTORS, LaneScores, tune_lane_weights
+from bessemer.search.ensemble import LaneScores, tune_lane_weights
 from bessemer.search.unified import UnifiedRetriever
 
 N, Q = 60, 7
@@ -148,4 +148,3 @@ def test_within_one_standard_error_the_default_stays() -> None:
 def test_without_dev_queries_the_default_stays() -> None:
     default = LaneWeights(1, 2, 3)
     assert tune_lane_weights({"q": lane_scores((1, 1, 1))}, {"q": {"a": 0}}, default).weights == default
-    assert 1.0 in FACTORS

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -13,9 +14,10 @@ from bessemer.recipes.ask import Asker
 from bessemer.recipes.serve import open_indexes
 from bessemer.search.index import open_index
 from bessemer.search.index_build import build_index
+from bessemer.search.rerank import CrossEncoderReranker
 from bessemer.serving.service import Served
 from bessemer.types import Passage
-from lane_models import unified_minilm
+from lane_models import unified_minilm, write_cross_encoder
 from scripted_llm import chat, fault, serving
 
 DOCS = Path(__file__).parents[2].joinpath("docs", "serving.md").read_text(encoding="utf-8")
@@ -85,6 +87,21 @@ def test_a_unified_index_with_reasons(tmp_path: Path) -> None:
     assert [hit["passage_id"] for hit in found] == [hit["passage_id"] for hit in own]
     assert {"dense", "sparse", "bm25", "multi_vector"} >= found[0]["lanes"].keys() >= {"multi_vector"}
     assert found[0]["explain"]["sparse"][0]["token"] == own[0]["explain"]["sparse"][0]["token"]
+
+
+def test_a_cross_encoder_after_the_search(searchable: Served, tmp_path: Path) -> None:
+    reranker = CrossEncoderReranker(str(write_cross_encoder(tmp_path)), "cpu")
+    body = {"query": QUESTION, "top_k": 2}
+    with running(replace(searchable, reranker=reranker)) as client:
+        plain = client.post("/search", json=body).json()["hits"]
+        found = client.post("/search", json={**body, "rerank": True}).json()["hits"]
+    own = next(iter(searchable.indexes.values())).search(QUESTION, 2, reranker=reranker)
+    assert [hit["passage_id"] for hit in found] == [hit["passage_id"] for hit in own]
+    assert found[0]["lanes"]["reranker"]["rank"] == 1
+    assert "reranker" not in plain[0]["lanes"]
+    with running(searchable) as client:
+        refused = client.post("/search", json={**body, "rerank": True})
+    assert (refused.status_code, error_of(refused)["code"]) == (400, "no_reranker")
 
 
 def test_a_change_on_disk_is_seen(

@@ -26,6 +26,11 @@ class IndexConfig(Section):
         False, description="passages are read in their documents (--source, models with mean pooling)"
     )
 
+    fusion_data: str | None = Field(
+        None,
+        description="judged data whose dev queries choose the weights of the lanes; unset: ranks are fused",
+    )
+
     @field_validator("questions", mode="before")
     @classmethod
     def _list_of_a_flag(cls, value: Any) -> Any:

@@ -14,7 +14,9 @@ class ServeConfig(Section):
     port: int = Field(8080, ge=0, le=65_535, description="0: a free one, which the log names")
     api_key_file: str | None = Field(None, description="file with one key per line; unset: no keys, loopback only")
     feedback: str | None = Field(None, description="JSONL to which /feedback appends what helped; unset: none is kept")
-    reranker: str | None = Field(None, description="cross-encoder for /rerank; unset: the model's own similarity")
+    reranker: str | None = Field(
+        None, description="cross-encoder for /rerank (unset: the model's own similarity), and /search with `rerank`"
+    )
     max_body_bytes: int = Field(8 << 20, ge=1_024, description="of one request; more is 413")
     max_items: int = Field(2_048, ge=1, description="texts of one request; more is 422")
     max_request_tokens: int = Field(200_000, ge=1, description="that the model reads for one request; more is 422")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from bessemer.encoders.token_vectors import TokenVectors
+from bessemer.types import Passage
 
 Side = Literal["query", "passage"]
 Similarity = Literal["cosine", "dot"]
@@ -47,6 +48,16 @@ class Encoder(Protocol):
     def encode_queries(self, texts: Sequence[str]) -> Encoded: ...
 
     def encode_passages(self, texts: Sequence[str]) -> Encoded: ...
+
+
+@runtime_checkable
+class ContextEncoder(Encoder, Protocol):
+    """Reads a passage in its document."""
+
+    def context_of(self, passage: Passage) -> str:
+        """What its vector depends on besides the passage itself. Raises ConfigError where the document is not there."""
+
+    def encode_in_context(self, passages: Sequence[Passage]) -> Encoded: ...
 
 
 def may_search(encoder: Encoder, fingerprint: str) -> bool:

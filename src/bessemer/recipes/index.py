@@ -13,6 +13,7 @@ from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.late_chunking import LateChunkedEncoder
 from bessemer.errors import ConfigError
 from bessemer.recipes.data import open_collection, open_search_encoder, passage_tokens, require_one_input
+from bessemer.recipes.index_fusion import fusion_collection, tune_index
 from bessemer.recipes.index_questions import questions_for_index
 from bessemer.recipes.output import plain
 from bessemer.recipes.prepare import Chunked, prepare_corpus
@@ -35,10 +36,13 @@ def index(config: Config) -> Mapping[str, Any]:
         corpus = Chunked((), collection.passages, ())
     else:
         corpus = prepare_corpus(config, encoder.count_tokens, passage_tokens(config, encoder))
-    questions = questions_for_index(config, corpus.documents, corpus.passages, collection)
+    choosing = fusion_collection(config)
+    judged = [found for found in (collection, choosing) if found]
+    questions = questions_for_index(config, corpus.documents, corpus.passages, judged)
     used = _encoder_of_passages(config, encoder, corpus.documents)
     to = (config.out, corpus.passages, used, config.model, config.task, config.index.engine)
     stats = build_index(*to, questions=questions.kept)
+    fusion = tune_index(config.out, used, choosing) if choosing else None
     return {
         "out": config.out,
         **plain(stats),
@@ -46,6 +50,7 @@ def index(config: Config) -> Mapping[str, Any]:
         "over_windows": used.n_over_windows if isinstance(used, LateChunkedEncoder) else 0,
         "truncated": used.n_truncated["passage"],
         "questions_dropped": dict(Counter(item.reason for item in questions.dropped)),
+        "fusion": fusion,
         "questions_truncated": used.n_truncated["query"],
     }
 

@@ -17,20 +17,20 @@ HELD_OUT = "it is a dev or test query"
 
 
 def questions_for_index(
-    config: Config, documents: Sequence[Document], passages: Sequence[Passage], collection: Collection | None
+    config: Config, documents: Sequence[Document], passages: Sequence[Passage], judged: Sequence[Collection]
 ) -> Filtered[Pointer]:
     """What the folders and files of ``config.index.questions`` ask of ``passages``, which are of ``documents`` or of
-    the ``collection``.
+    judged data.
 
     Of a BEIR folder the questions of train are taken; of a JSONL file all, as `own_questions` reads them. A question
-    whose text is a query of another split, of one of the folders or of ``collection``, is never taken, whoever
-    asked it. Left out with a count: those, questions of passages that are not indexed, and mined ones of passages whose
-    text has changed since. Raises DataError for broken files and for folders without questions of train.
+    whose text is a query of another split, of one of the folders or of the collections ``judged``, is never taken,
+    whoever asked it. Left out with a count: those, questions of passages that are not indexed, and mined ones of
+    passages whose text has changed since. Raises DataError for broken files and for folders without questions of train.
     """
     indexed = {passage.passage_id: passage for passage in passages}
     found: list[Pointer] = []
     dropped: list[Dropped] = []
-    held_out = _held_out(collection) if collection else set()
+    held_out = {form for collection in judged for form in _held_out(collection)}
     for name in config.index.questions:
         if Path(name).is_dir():
             mined = read_beir(name, seed=config.seed, require=("train",)).collection

@@ -11,7 +11,7 @@ from bessemer.config import Config
 from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.encoder import Encoded, Similarity
 from bessemer.encoders.kinds import kind_of
-from bessemer.errors import ConfigError
+from bessemer.errors import ArtifactError, ConfigError
 from bessemer.evaluation.evaluate import fuse_runs, rerank_run, run_lanes, run_system
 from bessemer.recipes.data import open_search_encoder
 from bessemer.recipes.lane_models import TAKEN, misfit, open_multi_vector, open_sparse, open_unified
@@ -23,6 +23,7 @@ from bessemer.recipes.systems import (
     tfidf_over,
     unified_over,
 )  # fmt: skip
+from bessemer.search.index import Index, open_index
 from bessemer.search.ranking import sort_hits
 from bessemer.search.rerank import CrossEncoderReranker
 from bessemer.search.retriever import LANE_DEPTH
@@ -85,16 +86,24 @@ def parse_systems(systems: Sequence[str]) -> Named:
 
 
 def check_models(named: Named, revision: str | None) -> None:
-    """Raises ConfigError with every model that is not there or is of another kind than its system asks for: before
-    the first of them runs."""
+    """Raises ConfigError with every model that is not there or is of another kind than its system asks for, and every
+    index that does not open: before the first of them runs."""
     faults = []
     for name, (kind, argument) in named.items():
         model = argument.partition(":")[2] if kind == "rerank" else argument
-        why = misfit(kind, model, revision) if kind in TAKEN else ""
+        why = misfit(kind, model, revision) if kind in TAKEN else _no_index(argument) if kind == "index" else ""
         if why:
             faults.append(f"--system {name}={kind}:{argument}: {why}")
     if faults:
         raise ConfigError("\n".join(faults))
+
+
+def _no_index(location: str) -> str:
+    try:
+        open_index(location)
+    except (ArtifactError, ConfigError) as error:
+        return str(error)
+    return ""
 
 
 def _run_names(name: str, kind: str) -> list[str]:
@@ -182,6 +191,24 @@ def _rerank(setting: Setting, name: str, argument: str) -> list[Run]:
     return [rerank_run(name, run, by(setting, name, run, model), setting.judged.queries)]
 
 
+def _index(setting: Setting, name: str, location: str) -> list[Run]:
+    """As it is searched: lanes, questions and weights in all."""
+    index = open_index(location)
+    missing = sum(passage.passage_id not in index.passage_ids for passage in setting.passages)
+    if missing:
+        setting.notes.append(f"{name}: {missing} of {len(setting.passages)} passages of the data are not in the index.")
+    return [run_system(name, _IndexRetriever(index), setting.judged.queries, setting.top_k)]
+
+
+@dataclass(frozen=True)
+class _IndexRetriever:
+    index: Index
+
+    def search(self, texts: Sequence[str], top_k: int) -> list[Hits]:
+        found = (self.index.search(text, top_k) for text in texts)
+        return [[(hit["passage_id"], hit["score"]) for hit in hits] for hits in found]
+
+
 Rerank = Callable[[Sequence[str], Sequence[Hits]], Sequence[Hits]]
 
 
@@ -255,6 +282,7 @@ SPECS: Mapping[str, Spec] = {
     "multi": Spec(_multi, "MODEL"),
     "unified": Spec(_unified, "MODEL"),
     "hybrid": Spec(_hybrid, "NAME+NAME"),
+    "index": Spec(_index, "INDEX"),
     "rerank": Spec(_rerank, "NAME:MODEL"),
 }
 SPELLED = ", ".join(f"{kind}:{spec.argument}" if spec.argument else kind for kind, spec in SPECS.items())

@@ -190,7 +190,19 @@ def index_summary(result: Mapping[str, Any]) -> str:
             f"{result['n_questions']:,} questions of passages: {result['n_questions_encoded']:,} encoded, "
             f"{result['questions_truncated']:,} cut to the model's length{left_out}"
         )
+    if result["fusion"]:
+        lines += _fusion_lines(result["fusion"])
     return "\n".join([*lines, f"index   {result['out']}"])
+
+
+def _fusion_lines(fusion: Mapping[str, Any]) -> list[str]:
+    measured = f"nDCG@10 {fusion['dev_weighted']:.4f} weighted, {fusion['dev_by_rank']:.4f} by rank"
+    if fusion["weights"]:
+        how = "lanes are weighted: " + ", ".join(f"{lane} {weight:g}" for lane, weight in fusion["weights"].items())
+    else:
+        how = "lanes are fused by rank: weights are no better by more than chance"
+    unusable = f"; {fusion['unusable']:,} have no passage here" if fusion["unusable"] else ""
+    return [how, f"  on {fusion['n_queries']:,} dev queries: {measured}{unusable}"]
 
 
 def rollback_summary(result: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -12,12 +11,11 @@ from numpy.typing import NDArray
 
 from bessemer.encoders.unified_settings import LaneWeights
 from bessemer.measures import per_query
+from bessemer.search.dev_choice import Factors, grid, near_the_default
 from bessemer.search.ranking import sort_hits
 from bessemer.types import Hits, Qrels
 
 MEASURE, DEPTH = "nDCG@10", 10
-FACTORS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
-"""Of the sparse and the multi-vector weight, on a lane's scale of steps; dense stays, as only ratios matter."""
 
 Scores = NDArray[np.float32]
 
@@ -64,28 +62,21 @@ class LaneTuning:
 def tune_lane_weights(scores: Mapping[str, LaneScores], qrels: Qrels, default: LaneWeights | None = None) -> LaneTuning:
     """Weights for the dev queries in ``scores`` (by query_id; those without a relevant passage do not count).
 
-    The sparse and the multi-vector weight of ``default`` are multiplied by each of FACTORS. Taken is what lies nearest
-    to the default, counted in steps along FACTORS, among those whose nDCG@10 is within one standard error of the best
-    (of the paired difference to it, per query); among equals the better one. Few queries move little. Without dev
-    queries the default stays.
+    The sparse and the multi-vector weight of ``default`` are multiplied by each of `FACTORS`; dense stays, as only
+    ratios matter. Taken is by nDCG@10 what `near_the_default` says. Without dev queries the default stays.
     """
     default = default or LaneWeights()
     query_ids = [query_id for query_id in scores if any(grade > 0 for grade in qrels.get(query_id, {}).values())]
     if not query_ids:
         return LaneTuning(default, 0.0, 0.0, 0.0, 0)
-    on_dev = {steps: _measured(_scaled(default, steps), scores, qrels, query_ids) for steps in _GRID}
-    best = max(_GRID, key=lambda steps: (on_dev[steps].mean(), -_distance(steps)))
-    close = [steps for steps in _GRID if _loss(on_dev[steps], on_dev[best]) <= _error(on_dev[steps], on_dev[best])]
-    chosen = min(close, key=lambda steps: (_distance(steps), -on_dev[steps].mean(), steps))
-    dev, before, highest = (float(on_dev[steps].mean()) for steps in (chosen, (1.0, 1.0), best))
+    on_dev = {factors: _measured(_scaled(default, factors), scores, qrels, query_ids) for factors in grid(2)}
+    chosen, best = near_the_default(on_dev)
+    dev, before, highest = (float(on_dev[factors].mean()) for factors in (chosen, (1.0, 1.0), best))
     return LaneTuning(_scaled(default, chosen), dev, before, highest, len(query_ids))
 
 
-_GRID = tuple(product(FACTORS, FACTORS))
-
-
-def _scaled(default: LaneWeights, steps: tuple[float, float]) -> LaneWeights:
-    return LaneWeights(default.dense, default.sparse * steps[0], default.multi_vector * steps[1])
+def _scaled(default: LaneWeights, factors: Factors) -> LaneWeights:
+    return LaneWeights(default.dense, default.sparse * factors[0], default.multi_vector * factors[1])
 
 
 def _measured(
@@ -94,16 +85,3 @@ def _measured(
     hits = {query_id: scores[query_id].hits(weights, DEPTH) for query_id in query_ids}
     values = per_query(hits, qrels, query_ids, [MEASURE])[MEASURE]
     return np.array([values[query_id] for query_id in query_ids])
-
-
-def _distance(steps: tuple[float, float]) -> int:
-    return sum(abs(FACTORS.index(step) - FACTORS.index(1.0)) for step in steps)
-
-
-def _loss(values: NDArray[np.float64], best: NDArray[np.float64]) -> float:
-    return float(best.mean() - values.mean())
-
-
-def _error(values: NDArray[np.float64], best: NDArray[np.float64]) -> float:
-    """Standard error of the paired difference; 0 for one query."""
-    return float(np.std(best - values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0

@@ -6,9 +6,14 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bessemer.errors import ConfigError
 from bessemer.search.ranking import sort_hits
 from bessemer.types import Hits
+
+Scores = NDArray[np.float64]
 
 
 def reciprocal_rank_fusion(lists: Sequence[Hits], k: int = 60) -> Hits:
@@ -23,37 +28,42 @@ def reciprocal_rank_fusion(lists: Sequence[Hits], k: int = 60) -> Hits:
     return sort_hits((passage_id, math.fsum(values)) for passage_id, values in parts.items())
 
 
-def _min_max(scores: list[float]) -> list[float]:
-    low, high = min(scores), max(scores)
-    return [(score - low) / (high - low) if high > low else 1.0 for score in scores]
+def _min_max(scores: Scores) -> Scores:
+    low, high = scores.min(), scores.max()
+    return (scores - low) / (high - low) if high > low else np.ones_like(scores)
 
 
-def _z_score(scores: list[float]) -> list[float]:
-    mean = math.fsum(scores) / len(scores)
-    deviation = math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / len(scores))
-    return [(score - mean) / deviation if deviation > 0 else 0.0 for score in scores]
+def _z_score(scores: Scores) -> Scores:
+    deviation = scores.std()
+    return (scores - scores.mean()) / deviation if deviation > 0 else np.zeros_like(scores)
 
 
-NORMALISATIONS: Mapping[str, Callable[[list[float]], list[float]]] = {"min-max": _min_max, "z-score": _z_score}
+NORMALISATIONS: Mapping[str, Callable[[Scores], Scores]] = {"min-max": _min_max, "z-score": _z_score}
 
 
 def weighted_fusion(lists: Sequence[Hits], weights: Sequence[float], normalisation: str = "min-max") -> Hits:
-    """``sum over lists of weight * normalised score``, the scores normalised within each list.
+    """``sum over lists of weight * normalised score`` (Bruch et al. 2210.11934), see `normalised_scores`. Raises
+    ConfigError for an unknown normalisation, ValueError unless there is one weight per list."""
+    if len(weights) != len(lists):
+        raise ValueError(f"{len(weights)} weights for {len(lists)} lists")
+    passage_ids, scores = normalised_scores(lists, normalisation)
+    return sort_hits(zip(passage_ids, (np.asarray(weights) @ scores).tolist(), strict=True))
 
-    A passage that a list lacks takes that list's lowest normalised score: it ranked no higher than the last one.
-    Raises ConfigError for an unknown normalisation, ValueError unless there is one weight per list.
+
+def normalised_scores(lists: Sequence[Hits], normalisation: str = "min-max") -> tuple[list[str], Scores]:
+    """The n passages of all lists, and (lists, n) their scores, normalised within each list.
+
+    A passage that a list lacks takes that list's lowest normalised score: it ranked no higher than the last one. In an
+    empty list all have 0. Raises ConfigError for an unknown normalisation.
     """
     if normalisation not in NORMALISATIONS:
         raise ConfigError(f"unknown normalisation {normalisation!r}; known: {', '.join(NORMALISATIONS)}")
-    if len(weights) != len(lists):
-        raise ValueError(f"{len(weights)} weights for {len(lists)} lists")
-    parts: defaultdict[str, list[float]] = defaultdict(list)
-    passage_ids = {passage_id for hits in lists for passage_id, _ in hits}
-    for hits, weight in zip(lists, weights, strict=True):
-        if not hits:
-            continue
-        scores = NORMALISATIONS[normalisation]([score for _, score in hits])
-        known = dict(zip((passage_id for passage_id, _ in hits), scores, strict=True))
-        for passage_id in passage_ids:
-            parts[passage_id].append(weight * known.get(passage_id, min(scores)))
-    return sort_hits((passage_id, math.fsum(values)) for passage_id, values in parts.items())
+    passage_ids = list(dict.fromkeys(passage_id for hits in lists for passage_id, _ in hits))
+    place = {passage_id: number for number, passage_id in enumerate(passage_ids)}
+    scores = np.zeros((len(lists), len(passage_ids)))
+    for row, hits in zip(scores, lists, strict=True):
+        if hits:
+            own = NORMALISATIONS[normalisation](np.array([score for _, score in hits]))
+            row[:] = own.min()
+            row[[place[passage_id] for passage_id, _ in hits]] = own
+    return passage_ids, scores

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from bessemer.encoders.encoder import OUTPUTS, Encoded, Encoder, Output, may_search
 from bessemer.errors import ArtifactError, ConfigError
-from bessemer.search.encoded_texts import unified_in
+from bessemer.search.encoded_texts import texts_of, unified_in
 from bessemer.search.explain import NO_TOKENS, explain
-from bessemer.search.fusion import reciprocal_rank_fusion
+from bessemer.search.fusion import reciprocal_rank_fusion, weighted_fusion
 from bessemer.search.index_manifest import MANIFEST, parsed_manifest, read_lexicon, read_manifest
 from bessemer.search.question_index import LANE as QUESTIONS
 from bessemer.search.question_index import QuestionLane
 from bessemer.search.ranking import sort_hits
+from bessemer.search.reranked import DEPTH as RERANKED
+from bessemer.search.reranked import Reranker, pairs_of, reranked
 from bessemer.search.retriever import LANE_DEPTH, unit_length
 from bessemer.search.rewrite import Rewritten
 from bessemer.search.stores.engines import open_engine
@@ -107,12 +109,14 @@ class Index:
         *,
         with_tokens: bool = False,
         where: Filter = (),
+        reranker: Reranker | None = None,
     ) -> list[dict[str, Any]]:
-        """The best passages for ``query`` by reciprocal rank fusion of the lanes: dense, BM25, and of a unified model
-        sparse; what a language model made of the query is searched in lanes of its own beside them. Of a unified
-        model the ``LANE_DEPTH`` best of that are ranked by their multi-vectors, and this ranking is fused as one more
-        lane, `multi_vector`. Where the index has questions, these are a lane, too: a passage stands in it by the
-        nearest of its questions. ``where``: every lane finds passages that meet it, and no others.
+        """The best passages for ``query`` by reciprocal rank fusion of the lanes, or by weighted scores where dev
+        queries have chosen weights: dense, BM25, and of a unified model sparse; what a language model made of the
+        query is searched in lanes of its own beside them. Of a unified model the ``LANE_DEPTH`` best of that are ranked
+        by their multi-vectors, and this ranking is fused as one more lane, `multi_vector`. Where the index has
+        questions, these are a lane, too: a passage stands in it by the nearest of its questions. ``where``: every lane
+        finds passages that meet it, and no others. ``reranker``: puts the best 50, or ``top_k``, into its own order.
 
         Each is ``{"passage_id", "doc_id", "score", "text", "metadata", "lanes"}``; ``lanes`` says at which rank and
         with which score of its own each lane found the passage, up to rank 100, and in the lane `questions` by which
@@ -120,9 +124,11 @@ class Index:
         ``explain``: see `bessemer.search.explain`. Raises ConfigError for an empty query and for ``top_k`` below 1.
         """
         _refuse_unsearchable(query, top_k)
-        unified = unified_in(self.encoder) if len(self.outputs) > 1 else None
-        encoded = unified.encode_queries([query], outputs=OUTPUTS) if unified else self.encoder.encode_queries([query])
-        return self.search_encoded(query, encoded, top_k, rewritten, with_tokens=with_tokens, where=where)
+        depth = max(top_k, RERANKED) if reranker else top_k
+        hits = self.search_encoded(
+            query, self._encoded([query]), depth, rewritten, with_tokens=with_tokens, where=where
+        )
+        return reranked(hits, reranker(pairs_of(query, hits)).tolist(), top_k) if reranker else hits
 
     def search_encoded(
         self,
@@ -136,18 +142,12 @@ class Index:
     ) -> list[dict[str, Any]]:
         """As ``search``, for a query encoded elsewhere, with the ``outputs``."""
         _refuse_unsearchable(query, top_k)
-        depth = max(top_k, LANE_DEPTH)
-        lanes = self._lanes(query, encoded, depth, where) | self._further_lanes(rewritten or Rewritten(), depth, where)
-        by_question, asked = self._questions(encoded, depth, where)
-        lanes |= {QUESTIONS: by_question} if by_question else {}
-        if encoded.multi_vector is not None and "multi_vector" in self.manifest["lanes"]:
-            best = reciprocal_rank_fusion(list(lanes.values()))[:depth]
-            lanes["multi_vector"] = self._reranked(encoded, best)
+        lanes, asked = self._lanes(query, encoded, max(top_k, LANE_DEPTH), rewritten or Rewritten(), where)
         found: dict[str, dict[str, dict[str, Any]]] = {}
         for lane, hits in lanes.items():
             for rank, (passage_id, score) in enumerate(hits, start=1):
                 found.setdefault(passage_id, {})[lane] = {"rank": rank, "score": score}
-        fused = reciprocal_rank_fusion(list(lanes.values()))[:top_k]
+        fused = self._fused(lanes)[:top_k]
         passages = self._store.passages([passage_id for passage_id, _ in fused])
         shown = {passage_id: asked[passage_id] for passage_id, _ in fused if passage_id in asked}
         if self._asked is not None and shown:
@@ -164,6 +164,14 @@ class Index:
                 **({"explain": self._explain(encoded, passage_id)} if with_tokens else {}),
             }
             for (passage_id, score), passage in zip(fused, passages, strict=True)
+        ]
+
+    def lanes(self, queries: Sequence[str]) -> list[dict[str, Hits]]:
+        """What each lane finds for each query, ``LANE_DEPTH`` deep."""
+        encoded = self._encoded(queries)
+        each = (texts_of(encoded, slice(row, row + 1)) for row in range(len(queries)))
+        return [
+            self._lanes(query, one, LANE_DEPTH, Rewritten(), ())[0] for query, one in zip(queries, each, strict=True)
         ]
 
     def passages(self) -> Iterator[Passage]:
@@ -219,7 +227,31 @@ class Index:
         if "multi_vector" in manifest["lanes"] and unified_in(self._given) is None:
             raise ConfigError(f"{self.location}: has sparse and multi-vectors; open it with the unified model itself")
 
-    def _lanes(self, query: str, encoded: Encoded, depth: int, where: Filter) -> dict[str, Hits]:
+    def _encoded(self, queries: Sequence[str]) -> Encoded:
+        unified = unified_in(self.encoder) if len(self.outputs) > 1 else None
+        return unified.encode_queries(queries, outputs=OUTPUTS) if unified else self.encoder.encode_queries(queries)
+
+    def _lanes(
+        self, query: str, encoded: Encoded, depth: int, rewritten: Rewritten, where: Filter
+    ) -> tuple[dict[str, Hits], Mapping[str, str]]:
+        """The hits of every lane, and which record of the questions each passage of that lane was found by."""
+        lanes = self._own_lanes(query, encoded, depth, where) | self._further_lanes(rewritten, depth, where)
+        by_question, asked = self._questions(encoded, depth, where)
+        lanes |= {QUESTIONS: by_question} if by_question else {}
+        if encoded.multi_vector is not None and "multi_vector" in self.manifest["lanes"]:
+            best = reciprocal_rank_fusion(list(lanes.values()))[:depth]
+            lanes["multi_vector"] = self._by_multi_vectors(encoded, best)
+        return lanes, asked
+
+    def _fused(self, lanes: Mapping[str, Hits]) -> Hits:
+        """Lanes that dev queries never had weigh as the lane that they search by."""
+        weights = (self.manifest.get("fusion") or {}).get("weights")
+        if not weights:
+            return reciprocal_rank_fusion(list(lanes.values()))
+        own = [weights.get(lane, weights["bm25" if lane == "keywords" else "dense"]) for lane in lanes]
+        return weighted_fusion(list(lanes.values()), own)
+
+    def _own_lanes(self, query: str, encoded: Encoded, depth: int, where: Filter) -> dict[str, Hits]:
         lanes = {"dense": self._dense(encoded, depth, where)[0]}
         if encoded.sparse is not None and "sparse" in self.manifest["lanes"]:
             lanes["sparse"] = self._store.search_sparse("sparse", encoded.sparse, depth, where)[0]
@@ -259,7 +291,7 @@ class Index:
     def _words(self, text: str, depth: int, where: Filter) -> Hits:
         return self._store.search_sparse("bm25", self._lexicon.queries([text]), depth, where)[0]
 
-    def _reranked(self, encoded: Encoded, best: Hits) -> Hits:
+    def _by_multi_vectors(self, encoded: Encoded, best: Hits) -> Hits:
         from bessemer.search.max_sim import MaxSim, token_vectors  # torch, as the encoder
 
         passage_ids = [passage_id for passage_id, _ in best]

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bessemer.encoders.encoder import Encoder
+from bessemer.encoders.encoder import ContextEncoder, Encoder
 from bessemer.errors import ArtifactError, ConfigError, DataError, Problem
 from bessemer.search.encoded_texts import unified_in
 from bessemer.search.index_manifest import (
@@ -213,7 +213,7 @@ def _ids(engine: Engine, manifest: Mapping[str, Any], store: VectorStore | None)
 def _encoding(encoder: Encoder) -> dict[str, Any]:
     unified = unified_in(encoder)
     of_heads = {name: getattr(unified.settings, name) for name in _OF_HEADS} if unified else {}
-    late = {"late_chunking": True} if hasattr(encoder, "encode_in_context") else {}
+    late = {"late_chunking": True} if isinstance(encoder, ContextEncoder) else {}
     return {**{name: getattr(encoder, name, None) for name in _ENCODING}, **of_heads, **late}
 
 

@@ -45,6 +45,12 @@ def write_manifest(engine: Engine, manifest: Mapping[str, Any]) -> None:
     engine.write_fact(MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode("utf-8"))
 
 
+def write_fusion(engine: Engine, fusion: Mapping[str, Any]) -> None:
+    """How the lanes of what is searched are fused, from now on. Raises ConfigError where another build is under way."""
+    with engine.lock():
+        write_manifest(engine, {**read_manifest(engine), "fusion": dict(fusion)})
+
+
 def read_lexicon(engine: Engine, generation: str) -> Lexicon:
     content = engine.read_fact(_lexicon_name(generation))
     if not content:

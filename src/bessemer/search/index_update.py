@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 
 from bessemer.encoders.cache import CachedEncoder
-from bessemer.encoders.encoder import OUTPUTS, Encoded, Encoder
+from bessemer.encoders.encoder import OUTPUTS, ContextEncoder, Encoded, Encoder
 from bessemer.errors import ArtifactError
 from bessemer.search.encoded_texts import join_texts, texts_of, unified_in
 from bessemer.search.index_manifest import read_lexicon, write_lexicon
@@ -41,10 +41,8 @@ class Update:
         self.n_reweighed = 0
         self._engine, self._generation, self._encoder = engine, generation, encoder
         self._passages = {passage.passage_id: passage for passage in passages}
-        context_of: Callable[[Passage], str] | None = getattr(encoder, "context_of", None)
-        self._stamps = {
-            passage.passage_id: stamp_of(passage, context_of(passage) if context_of else "") for passage in passages
-        }
+        context = encoder.context_of if isinstance(encoder, ContextEncoder) else _no_context
+        self._stamps = {passage.passage_id: stamp_of(passage, context(passage)) for passage in passages}
         self._store = store
         self._known = dict(store.text_hashes()) if store else {}
         self._lexicon = self._counted() if store and self._known else Lexicon()
@@ -184,15 +182,18 @@ def stamp_of(passage: Passage, context: str = "") -> str:
     return f"{text}:{hashlib.sha256(rest.encode()).hexdigest()[:16]}"
 
 
+def _no_context(passage: Passage) -> str:
+    return ""
+
+
 def text_of(stamp: str) -> str:
     return stamp.partition(":")[0]
 
 
 def encode_passages(encoder: Encoder, passages: Sequence[Passage]) -> Encoded:
     """As an index keeps them: dense vectors at unit length where the similarity is cosine."""
-    in_context: Callable[[Sequence[Passage]], Encoded] | None = getattr(encoder, "encode_in_context", None)
-    if in_context:
-        return in_context(passages)
+    if isinstance(encoder, ContextEncoder):
+        return encoder.encode_in_context(passages)
     unified, texts = unified_in(encoder), [passage.indexed_text for passage in passages]
     encoded = unified.encode_passages(texts, outputs=OUTPUTS) if unified else encoder.encode_passages(texts)
     if encoded.dense is None:

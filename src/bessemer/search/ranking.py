@@ -24,7 +24,7 @@ def best_hits(
     passage_ids: Sequence[str],
     priority: NDArray[np.int64],
     rows: NDArray[np.integer],
-    scores: NDArray[np.float32],
+    scores: NDArray[np.floating],
     top_k: int,
 ) -> Hits:
     """The ``top_k`` best of the passages ``rows`` (n,) with ``scores`` (n,), best first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -100,13 +101,19 @@ async def _by_encoder(service: Service, body: RerankRequest, facts: Facts) -> Sc
 
 
 async def _by_cross_encoder(service: Service, body: RerankRequest, facts: Facts) -> Scored:
-    """Tokens are counted by the embedding model's tokenizer: near enough for limits and batches."""
+    return await pair_scores(service, [(body.query, passage) for passage in body.passages], facts)
+
+
+async def pair_scores(service: Service, pairs: Sequence[tuple[str, str]], facts: Facts) -> Scored:
+    """Of pairs of one query, by the cross-encoder, and whether each was cut. Tokens are counted by the embedding
+    model's tokenizer: near enough for limits and batches. Raises Refusal."""
     assert service.pairs is not None
-    query = await service.model.read([body.query], "query", service.limits, facts)
-    passages = await service.model.read(body.passages, "passage", service.limits, facts)
-    pairs = [(body.query, passage) for passage in body.passages]
+    if not pairs:
+        return np.zeros(0), []
+    query = await service.model.read([pairs[0][0]], "query", service.limits, facts)
+    passages = await service.model.read([passage for _, passage in pairs], "passage", service.limits, facts)
     found = await service.batcher.run(service.pairs, pairs, [query.tokens[0] + n for n in passages.tokens])
-    return found[:, 0], [bool(cut) for cut in found[:, 1]]
+    return _finite(found[:, 0]), [bool(cut) for cut in found[:, 1]]
 
 
 def _width(service: Service, asked: int | None) -> int | None:

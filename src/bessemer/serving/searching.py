@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bessemer.errors import ConfigError
+from bessemer.search.reranked import DEPTH, pairs_of, reranked
 from bessemer.search.stores.filters import parse_where
 from bessemer.search.stores.store import Condition, Filter
+from bessemer.serving.embedding import pair_scores
 from bessemer.serving.logs import Facts
 from bessemer.serving.model import off_loop
 from bessemer.serving.refusal import Refusal
@@ -17,7 +19,11 @@ from bessemer.types import Query
 
 
 async def search(service: Service, body: SearchRequest, facts: Facts) -> dict[str, Any]:
-    """The rows of `bessemer search`. The query is encoded with those of other requests. Raises Refusal."""
+    """The rows of `bessemer search`. The query is encoded, and reranked, with those of other requests. Raises
+    Refusal."""
+    if body.rerank and service.pairs is None:
+        told = "no cross-encoder is served here; start with `bessemer serve --reranker MODEL`, or send no `rerank`"
+        raise Refusal(400, told, "no_reranker")
     name, index, model = await service.index(body.index)
     if body.task is not None and body.task != index.manifest.get("task", ""):
         raise Refusal(422, "the index was built for another task; /info names it", "task")
@@ -25,9 +31,13 @@ async def search(service: Service, body: SearchRequest, facts: Facts) -> dict[st
     text = Query("", body.query, history=tuple(body.history)).searched_text
     read = await model.read([text], "query", service.limits, facts)
     encoded = await model.encode([text], "query", index.outputs, read)
+    depth = max(body.top_k, DEPTH) if body.rerank else body.top_k
     hits = await off_loop(
-        service.executor, index.search_encoded, text, encoded, body.top_k, with_tokens=body.explain, where=where
+        service.executor, index.search_encoded, text, encoded, depth, with_tokens=body.explain, where=where
     )
+    if body.rerank:
+        scores = await pair_scores(service, pairs_of(text, hits), facts)
+        hits = reranked(hits, [float(score) for score in scores[0]], body.top_k)
     return {"hits": hits, "index": name, "truncated": read.truncated[0]}
 
 

@@ -81,6 +81,7 @@ class SearchRequest(Body):
     task: str | None = Field(None, description="must be the task that the index was built for")
     where: list[ConditionBody | str] = Field([], description="all must hold; as text: `year>=2024`")
     explain: bool = Field(False, description="tokens that matched, of unified models")
+    rerank: bool = Field(False, description="the best 50 in the order of the cross-encoder of --reranker")
     history: list[str] = Field([], description="turns before it, the oldest first")
 
 
