@@ -39,7 +39,9 @@ def candidates(
     whose score may be one of its ``k`` best, or tie with them; k <= N. None where they are more than ``most``.
 
     ``longest`` is the largest norm of a passage, ``residual`` at least what rounding to bf16 takes away from one.
+    ``block`` passages are held against the queries at once; more of them, where the queries are few.
     """
+    block *= max(1, BF16_FROM // len(queries))
     product = _Product(queries, min(max(block, SAMPLE), len(passages)), longest, residual)
     floor = product.floor(_kth_largest(product.sampled(passages[:SAMPLE]), k))
     rows = columns = np.empty(0, dtype=np.int64)
@@ -76,8 +78,9 @@ class _Product:
         self._dtype = torch.bfloat16 if is_bf16 else torch.float32
         exact = _tensor(queries)
         self._queries = exact.to(self._dtype)
-        self._passages = torch.empty(longest_block, width, dtype=self._dtype)
-        self._scores = torch.empty(n * longest_block, dtype=self._dtype)
+        self._columns = (self._queries if n > 1 else self._queries.repeat(2, 1)).T
+        self._rounded = torch.empty(longest_block, width, dtype=self._dtype) if is_bf16 else None
+        self._scores = torch.empty(max(n, 2) * longest_block, dtype=self._dtype)
         self._reached = np.empty(n * longest_block, dtype=np.bool_)
         norms, lost = exact.norm(dim=1), (exact - self._queries).norm(dim=1)
         of_sum = width * ROUNDING[torch.float32] * (norms + lost) * (longest + residual)
@@ -103,12 +106,17 @@ class _Product:
         np.greater_equal(*_ordered_alike(scores, torch.from_numpy(floor)[:, None].to(self._dtype)), out=reached)
         positions = np.flatnonzero(reached)
         of_query, within = np.divmod(positions, len(passages))
-        return of_query, within, scores.flatten()[torch.from_numpy(positions)].float().numpy()
+        return of_query, within, scores[torch.from_numpy(of_query), torch.from_numpy(within)].float().numpy()
 
     def _of(self, passages: Scores) -> torch.Tensor:
-        block = self._passages[: len(passages)].copy_(_tensor(passages))
-        scores = self._scores[: len(self._queries) * len(block)].view(len(self._queries), -1)
-        return torch.mm(self._queries, block.T, out=scores)
+        """(Q, n). For few queries the passages stand on the left, where they are read once and as fast as memory gives
+        them; a lone query stands there twice, as the product with a vector takes three times as long."""
+        n = len(self._queries)
+        if self._rounded is not None:
+            block = self._rounded[: len(passages)].copy_(_tensor(passages))
+            return torch.mm(self._queries, block.T, out=self._scores[: n * len(block)].view(n, -1))
+        scores = self._scores[: self._columns.shape[1] * len(passages)].view(len(passages), -1)
+        return torch.mm(_tensor(passages), self._columns, out=scores)[:, :n].T
 
 
 def _ordered_alike(scores: torch.Tensor, floor: torch.Tensor) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
@@ -140,5 +148,6 @@ def _kth_largest(table: Scores, k: int) -> Scores:
 
 
 def _tensor(vectors: Scores) -> torch.Tensor:
-    """Without a copy, but of what must not be written to."""
-    return torch.from_numpy(vectors if vectors.flags.writeable else vectors.copy())
+    """Without a copy, also of a memory map that must not be written to: nothing here does."""
+    tensor: torch.Tensor = torch.from_dlpack(vectors)
+    return tensor
