@@ -60,7 +60,7 @@ def measured(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     collection = read_beir(folder, require=("train", "test")).collection
     encoder = CachedEncoder(load_encoder(arguments.model), arguments.workspace)
     config = Config(index={"questions": [str(folder)]})  # type: ignore[arg-type]
-    questions = questions_for_index(config, (), collection.passages, collection)
+    questions = questions_for_index(config, (), collection.passages, [collection])
     asked = questions.kept[: arguments.n_questions]
     judged = replace(collection.splits["test"], queries=collection.splits["test"].queries[: arguments.n_queries])
     with tempfile.TemporaryDirectory() as temporary:
