@@ -25,6 +25,7 @@ from bessemer.encoders.prompts import Prompts
 from bessemer.encoders.runtime import ENCODED, Progress, has_native_bf16, map_batches, without_progress_bars
 from bessemer.encoders.tokens import Lengths, length_batches, padded
 from bessemer.encoders.weights import copied_weights, put_weights
+from bessemer.encoders.weights_version import WeightsVersion
 from bessemer.errors import ArtifactError, ConfigError
 
 logger = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ class DenseEncoder:
         self.bf16 = not self.is_static and (has_native_bf16(self.device) if bf16 is None else bf16)
         self._asked_bf16 = self.bf16
         self.n_truncated: dict[str, int] = {"query": 0, "passage": 0}
+        self._weights = WeightsVersion(model)
         self._fingerprint: tuple[object, str] | None = None
         self._bf16_modules: tuple[object, list[nn.Module]] | None = None
 
@@ -109,7 +111,7 @@ class DenseEncoder:
     @property
     def fingerprint(self) -> str:
         """sha256 over weights, tokenizer, pooling, prompts and similarity; not over the path or the maximum lengths."""
-        version = self._weights_version()
+        version = self._weights.now()
         if self._fingerprint is None or self._fingerprint[0] != version:
             settings = {
                 "query_prompt": self.query_prompt,
@@ -138,6 +140,7 @@ class DenseEncoder:
         other = copy.copy(self)
         other.model = copy.deepcopy(self.model)
         other._first = other.model[0]
+        other._weights = WeightsVersion(other.model)
         other.n_truncated = {"query": 0, "passage": 0}
         other._fingerprint = other._bf16_modules = None
         return other
@@ -263,13 +266,6 @@ class DenseEncoder:
         put_weights(self.model, self.name, weights)
         self._fingerprint = self._bf16_modules = None
 
-    def _weights_version(self) -> object:
-        """Changes whenever the weights do: torch counts in-place changes of a tensor, but not those of fused
-        optimizers, so one value of every tensor is looked at, too."""
-        parameters = [parameter.detach() for parameter in self.model.parameters()]
-        probes = torch.stack([p.reshape(-1)[p.numel() // 2].float() for p in parameters if p.numel()]).tolist()
-        return tuple((id(p), p._version) for p in self.model.parameters()), tuple(probes)
-
     def _prompt(self, side: Side) -> str:
         return self.query_prompt if side == "query" else self.passage_prompt
 
@@ -281,13 +277,13 @@ class DenseEncoder:
         return {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
 
     def _bf16_is_stale(self) -> bool:
-        return self._bf16_modules is None or self._bf16_modules[0] != self._weights_version()
+        return self._bf16_modules is None or self._bf16_modules[0] != self._weights.now()
 
     def _settle_precision(self, token_ids: TokenIds, side: Side) -> None:
         """Make the bf16 copy if the weights are new, and keep bf16 only if it agrees with fp32 on some texts."""
         if not (self.bf16 and token_ids and self._bf16_is_stale()):
             return
-        self._bf16_modules = (self._weights_version(), bf16_modules(self.model))
+        self._bf16_modules = (self._weights.now(), bf16_modules(self.model))
         cosine = self._bf16_agreement(_spread(token_ids), side)
         if not cosine >= MIN_BF16_COSINE:  # NaN is a no
             logger.warning("%s: bf16 vectors differ from fp32 (cosine %.5f): encoding in fp32", self.name, cosine)
@@ -329,14 +325,16 @@ class DenseEncoder:
                 return compute(self.features([token_ids[row] for row in rows], side), modules)
 
         was_training = self.model.training
-        self.model.eval()
+        if was_training:  # either walks through all modules, which for one query is felt
+            self.model.eval()
         try:
             for rows, part in zip(batches, map_batches(run, batches, self.device), strict=True):
                 yield rows, part
                 if progress:
                     progress.update(len(rows))
         finally:
-            self.model.train(was_training)
+            if was_training:
+                self.model.train()
 
     def _embed(self, features: Features, modules: Iterable[nn.Module]) -> Tensor:
         current: dict[str, Any] = dict(features)

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.dlpack import from_dlpack
 
 from bessemer.encoders.runtime import has_native_bf16
 
@@ -149,5 +150,4 @@ def _kth_largest(table: Scores, k: int) -> Scores:
 
 def _tensor(vectors: Scores) -> torch.Tensor:
     """Without a copy, also of a memory map that must not be written to: nothing here does."""
-    tensor: torch.Tensor = torch.from_dlpack(vectors)
-    return tensor
+    return from_dlpack(vectors)
