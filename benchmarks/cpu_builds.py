@@ -6,8 +6,8 @@ Of each set: its queries one at a time (p50 and p95 in milliseconds, contestants
 all), its passages together, the least and the mean cosine of a query's vector with sentence-transformers' own, and
 of sets of at most 2,000 passages nDCG@10 on dev over the passages that `bessemer export` measures on. The int8 schemes
 are measured one by one; `bessemer export` takes the first that loses no more than --max-loss. Threads: two, of all
-contestants. Run it on a machine with nothing else to do. Promise: the fastest build that passes the gate encodes a single query at least 3 times as fast as
-SentenceTransformer.encode.
+contestants. Run it on a machine with nothing else to do. Promise: the fastest build that passes the gate encodes a
+single query at least 3 times as fast as SentenceTransformer.encode.
 """
 
 from __future__ import annotations
