@@ -47,7 +47,7 @@ def test_no_query_that_anything_is_judged_by_comes_in(configure: Configure, tmp_
     found = questions_in(config.out)
     train = {pairs[i][1]: {f"p{i}"} for i in english_world.SPLITS["train"]}
     assert found == train | {"what else is there": {"p40", "p41"}}
-    assert (result["n_questions"], result["n_questions_encoded"]) == (26, 25)
+    assert (result["n_questions"], result["n_questions_encoded"], result["asked_passages"]) == (26, 25, 26)
     assert result["questions_dropped"] == {"it is a dev or test query": 4}
     again = index(config)
     assert (again["n_questions"], again["n_questions_encoded"], again["n_encoded"]) == (26, 0, 0)
@@ -117,7 +117,9 @@ def test_from_the_command_line(tmp_path: Path, english_model: Path) -> None:
     out = str(tmp_path / "index")
     build = ("index", "--data", str(beir), "--model", str(english_model), "--out", out)
     assert "questions" not in run(*build)
-    assert "25 questions of passages: 25 encoded" in run(*build, "--questions", f"{beir},{own}")
+    built = run(*build, "--questions", f"{beir},{own}")
+    assert "25 questions of passages: 25 encoded" in built
+    assert "warning: only 25 of 60 passages have a question" in built
     search = ("search", english_world.docstring_pairs()[3][1], "--index", out)
     hits = json.loads(run(*search, "--top-k", "60", "--json", "-"))
     [first] = [hit for hit in hits if hit["lanes"].get("questions", {}).get("rank") == 1]

@@ -49,6 +49,7 @@ def index(config: Config) -> Mapping[str, Any]:
         "dropped": len(corpus.dropped),
         "over_windows": used.n_over_windows if isinstance(used, LateChunkedEncoder) else 0,
         "truncated": used.n_truncated["passage"],
+        "asked_passages": len({passage_id for _, passage_id in questions.kept}),
         "questions_dropped": dict(Counter(item.reason for item in questions.dropped)),
         "fusion": fusion,
         "questions_truncated": used.n_truncated["query"],

@@ -190,6 +190,13 @@ def index_summary(result: Mapping[str, Any]) -> str:
             f"{result['n_questions']:,} questions of passages: {result['n_questions_encoded']:,} encoded, "
             f"{result['questions_truncated']:,} cut to the model's length{left_out}"
         )
+    if result["n_questions"] and not result["fusion"] and 2 * result["asked_passages"] < result["n_passages"]:
+        asked = f"{result['asked_passages']:,} of {result['n_passages']:,}"
+        lines += [
+            f"warning: only {asked} passages have a question; the others fall behind",
+            "  ask about all (bessemer questions), or let dev queries weigh the lanes",
+            "  (--fusion-data)",
+        ]
     if result["fusion"]:
         lines += _fusion_lines(result["fusion"])
     return "\n".join([*lines, f"index   {result['out']}"])
