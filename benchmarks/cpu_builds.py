@@ -33,6 +33,7 @@ MOST_PASSAGES = 2_000
 """Of a set whose nDCG@10 is measured: with more, seven encoders would take the better part of an hour."""
 PEER, TORCH = "SentenceTransformer.encode", "bessemer, torch"
 THREADS = "2"
+IN_A_ROW, WARM_UP, REST_SECONDS = 10, 5, 0.2
 
 
 def main() -> None:
@@ -150,14 +151,16 @@ def add_ndcg(rows: dict[str, dict[str, float]], encoders: Mapping[str, Any], col
 
 
 def in_turn(contestants: Mapping[str, Callable[[str], Any]], queries: list[str]) -> dict[str, list[float]]:
-    """Milliseconds of every query, all contestants after one another, after a warm-up."""
-    for function in contestants.values():
-        for query in queries[:5]:
-            function(query)
+    """Milliseconds of every query: IN_A_ROW of them by one contestant, then by the next, each time after a rest and a
+    warm-up. Threads of an engine spin for a while after its last query: in the next one's time, were there no rest."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
-    for query in queries:
+    for start in range(0, len(queries), IN_A_ROW):
+        some = queries[start : start + IN_A_ROW]
         for name, function in contestants.items():
-            times[name].append(1000 * seconds(lambda f=function, q=query: f(q)))
+            time.sleep(REST_SECONDS)
+            for query in queries[:WARM_UP]:
+                function(query)
+            times[name] += [1000 * seconds(lambda f=function, q=query: f(q)) for query in some]
     return times
 
 
