@@ -54,11 +54,9 @@ def main() -> None:
         print("\n".join(table({name: found}, NAMES)), flush=True)
     if arguments.write_docs:
         told = "Written by `python benchmarks/question_index.py --data $BESSEMER_DATA/beir --write-docs`."
-        counts = [f"{name}: {found['n_questions']:,} questions point at passages, {weights(found)}"
+        counts = [f"- {name}: {found['n_questions']:,} questions point at passages; {weights(found)}"
                   for name, found in everything.items()]  # fmt: skip
-        write_results(
-            SECTION, ["## The question index", "", told, f"{'; '.join(counts)}.", "", *table(everything, NAMES)]
-        )
+        write_results(SECTION, ["## The question index", "", told, "", *counts, "", *table(everything, NAMES)])
 
 
 def weights(found: Mapping[str, Any]) -> str:
