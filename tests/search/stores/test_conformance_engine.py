@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_cases import Open, milvus_server
+from engine_cases import Open
 from stored_samples import LAYOUT, PLAIN, sample
 
 from bessemer.errors import ArtifactError, ConfigError
 from bessemer.search.stores.milvus import open_milvus
+from milvus_server import milvus_server
 
 
 def test_facts(reopen: Open) -> None:
