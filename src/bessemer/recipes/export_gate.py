@@ -32,7 +32,8 @@ from bessemer.types import Judged, Passage
 
 N_SAMPLED = 64
 """Texts on which vectors are compared and encoding is timed."""
-N_TIMED = 20
+N_TIMED, REST_SECONDS = 20, 0.2
+QUERY_CHARACTERS = 60
 MIN_COSINE: Mapping[Backend, float] = {"onnx": 0.9999, "openvino": 0.9999, "onnx-int8": 0.98}
 """Least cosine of a sampled text's vectors. For int8 it decides only where no recall is measured."""
 SOURCE, BUILD, QUERIES = "source", "build", "build's queries, source's passages"
@@ -57,8 +58,8 @@ class Gate:
         self.config, self.source, self.backend = config, source, backend
         self.material = material
         self.texts = _spread(texts, N_SAMPLED)
-        queries = [query.searched_text for query in material.collection.splits["dev"].queries] if material else texts
-        self.queries = _spread(queries, N_TIMED)
+        asked = [query.searched_text for query in material.collection.splits["dev"].queries] if material else ()
+        self.queries = _spread(asked, N_TIMED) if asked else [_as_query(text) for text in _spread(texts, N_TIMED)]
 
     def judge(self, build: CpuEncoder, n_bytes: int) -> Verdict:
         """``n_bytes``: of the build's files."""
@@ -144,7 +145,9 @@ class Gate:
         return losses
 
     def _speed(self, encoder: DenseEncoder | CpuEncoder) -> dict[str, float]:
-        """Single queries one after another, and the sampled passages at once, after a warm-up of each."""
+        """Single queries one after another, and the sampled passages at once, after a warm-up of each. Threads of what
+        ran before spin for a while, hence the rest."""
+        time.sleep(REST_SECONDS)
         encoder.encode_queries(self.queries[:3])
         seconds = [_seconds(partial(encoder.encode_queries, [text])) for text in self.queries]
         encoder.encode_passages(self.texts[:3])
@@ -154,6 +157,11 @@ class Gate:
 
 def folder_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def _as_query(text: str) -> str:
+    """As long as what people ask: the first line, often a heading, of a passage."""
+    return text.strip().partition("\n")[0][:QUERY_CHARACTERS]
 
 
 def _spread(items: Sequence[str], n: int) -> list[str]:
