@@ -74,6 +74,8 @@ def test_queries_without_a_passage_here_are_counted_and_all_are_refused(configur
     (kept / "corpus.jsonl").write_text('{"_id": "x", "text": "another text"}\n', encoding="utf-8")
     with pytest.raises(ConfigError, match="none of the 8 dev queries has a relevant passage in the index"):
         index(configure(tmp_path, data=str(kept), index={"fusion_data": str(beir)}))
+    with pytest.raises(ConfigError, match="--fusion-data nowhere: no such file or folder"):
+        index(configure(tmp_path, data=str(kept), index={"fusion_data": "nowhere"}))
 
 
 def test_a_cross_encoder_orders_the_best_fifty(configure: Configure, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from bessemer.config import Config
@@ -16,9 +17,14 @@ from bessemer.types import Collection, Judged
 
 
 def fusion_collection(config: Config) -> Collection | None:
-    """The data of ``config.index.fusion_data``. Raises DataError where it has no dev queries."""
+    """The data of ``config.index.fusion_data``. Raises ConfigError where it is not there, DataError where it has no dev
+    queries."""
     name = config.index.fusion_data
-    return load_collection(name, seed=config.seed, require=("dev",)).collection if name else None
+    if name is None:
+        return None
+    if not name.startswith("hf:") and not Path(name).expanduser().exists():
+        raise ConfigError(f"--fusion-data {name}: no such file or folder; give judged data with dev queries")
+    return load_collection(name, seed=config.seed, require=("dev",)).collection
 
 
 def tune_index(location: str, encoder: Encoder, collection: Collection) -> Mapping[str, Any]:
