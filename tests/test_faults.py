@@ -210,9 +210,9 @@ def test_a_worker_that_outlives_the_process_does_not_hold_the_lock(tmp_path: Pat
         with Workspace(sys.argv[1], seed=1):
             worker = os.fork()
             if worker == 0:
+                print(os.getpid(), flush=True)  # told by the worker: what fork does in it has been done by then
                 time.sleep(60)
                 os._exit(0)
-            print(worker, flush=True)
             time.sleep(60)
     """
     process = start("-c", script, tmp_path)
