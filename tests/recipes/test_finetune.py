@@ -9,7 +9,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 import english_world
-from bessemer.config import Config
+from bessemer.config import Config, NegativesConfig
 from bessemer.errors import ConfigError, DataError
 from bessemer.recipes.finetune import finetune
 
@@ -54,6 +54,20 @@ def test_bge_jsonl_with_and_without_negatives(configure: Configure, tmp_path: Pa
         assert result["final_loss"] > 0
         mined = list((tmp_path / name / "workspace" / "steps").glob("negatives-*"))
         assert bool(mined) == (name != "given")
+
+
+def test_what_mining_found_and_dropped_is_told(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    """Six negatives at a time are mined, though four are the default; a margin of a tenth drops nearly all."""
+    many = finetune(configure(tmp_path / "many", data=str(english_beir), finetune={"n_negatives": 6, "max_steps": 1}))
+    assert (many["negatives"]["n_queries"], many["negatives"]["strategy"]) == (24, "top_k")
+    assert 4 < many["negatives"]["mean_per_query"] <= 6
+    strict = configure(tmp_path / "few", data=str(english_beir), finetune={"max_steps": 1})
+    few = finetune(strict.model_copy(update={"negatives": NegativesConfig(relative_margin=0.1)}))
+    assert few["negatives"]["dropped_share"] > 0.5
+    assert few["negatives"]["warnings"]
+    assert set(few["negatives"]["warnings"]) <= set(few["data"]["warnings"])
+    unused = finetune(configure(tmp_path / "none", data=str(english_beir), finetune={"n_negatives": 0, "max_steps": 1}))
+    assert unused["negatives"] is None
 
 
 def test_all_problems_at_once(configure: Configure, tmp_path: Path) -> None:

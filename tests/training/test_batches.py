@@ -193,11 +193,23 @@ def test_the_token_budget_is_kept_and_padding_counted(minilm: DenseEncoder, budg
 
 def test_mini_batches_are_as_few_as_the_budget_allows(minilm: DenseEncoder) -> None:
     examples = training_set()
-    lengths = [len(ids) for ids in minilm.tokenize([q.text for q in TRAIN.queries[:4]], "query")]
-    longest = max(lengths)
+    chosen = (0, 1, 3, 4)
+    longest = max(len(ids) for ids in minilm.tokenize([TRAIN.queries[i].text for i in chosen], "query"))
     collator = Collator(minilm, examples, 2 * longest)
-    batch = collator([Row(query, 2, ()) for query in range(4)])
+    batch = collator([Row(query, 2, ()) for query in chosen])
     assert [len(f["input_ids"]) for f in batch["queries"]["features"]] == [2, 2]
+
+
+def test_a_text_is_encoded_once_in_a_batch(minilm: DenseEncoder) -> None:
+    """Query a stands in two rows, and c has the same tokens."""
+    batch = Collator(minilm, training_set(), 4096)([Row(0, 0, ()), Row(1, 2, ()), Row(0, 2, ()), Row(2, 1, ())])
+    (features,) = batch["queries"]["features"]
+    assert len(features["input_ids"]) == 2
+    first, second, third, fourth = batch["queries"]["order"].tolist()
+    assert first == third == fourth != second
+    (passages,) = batch["passages"]["features"]
+    assert len(passages["input_ids"]) == 3
+    assert batch["positives"].tolist() == [0, 1, 1, 2]
 
 
 @pytest.mark.parametrize("model", ["minilm", "tiny_static"])

@@ -259,16 +259,24 @@ def test_a_disk_without_room_for_checkpoints_is_found_before_step_1(
     tiny_run(tiny_bert, tmp_path, None, max_steps=1)
 
 
+@pytest.mark.parametrize("is_cpu", [True, False])
 def test_out_of_memory_halves_the_mini_batch_and_says_so(
-    tiny_bert: DenseEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    is_cpu: bool,
+    tiny_bert: DenseEncoder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     plain = ContrastiveTrainer._embed
+    with pytest.raises(RuntimeError) as told:
+        torch.empty(1 << 60)  # what a CPU says: the text is torch's own
+    error = str(told.value)
 
     def small_memory(
         self: ContrastiveTrainer, task: Task, model: nn.Module, features: dict[str, torch.Tensor]
     ) -> torch.Tensor:
         if features["input_ids"].numel() > limit:
-            raise torch.OutOfMemoryError
+            raise RuntimeError(error) if is_cpu else torch.OutOfMemoryError
         return plain(self, task, model, features)
 
     limit = 20
@@ -282,5 +290,5 @@ def test_out_of_memory_halves_the_mini_batch_and_says_so(
     assert tuned.report.steps == 12
     assert math.isfinite(tuned.report.final_loss)
     limit = 1
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(BessemerError, match=r"out of memory even with mini-batches of 8 tokens; give a smaller"):
         tiny_run(tiny_bert, tmp_path / "never", None, mini_batch_tokens=64)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import tiny_world
@@ -18,7 +17,6 @@ from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import BessemerError, ConfigError
 from bessemer.training.arguments import training_arguments
 from bessemer.training.batches import TrainingData
-from bessemer.training.callbacks import FiniteGradient
 from bessemer.training.finetune import finetune
 from bessemer.training.grad_cache import cached_backward
 from bessemer.training.open_trainer import open_trainer
@@ -55,18 +53,23 @@ def test_two_precisions_are_one_too_many() -> None:
 
 
 @pytest.mark.parametrize("norm", [math.inf, math.nan])
-def test_a_norm_that_overflowed_stops_only_without_a_scaler_to_lower(norm: float) -> None:
-    def told(scale: float | None) -> None:
-        scaler = None if scale is None else SimpleNamespace(get_scale=lambda: scale)
-        FiniteGradient().on_log(
-            None, SimpleNamespace(global_step=7), None, {"grad_norm": norm}, optimizer=SimpleNamespace(scaler=scaler)
-        )
+def test_a_norm_that_overflowed_stops_only_without_a_scale_to_lower(
+    tiny_bert: DenseEncoder, tmp_path: Path, norm: float
+) -> None:
+    def told(scale: float) -> None:
+        trainer = with_scaler(tiny_bert, tmp_path / "checkpoints", scale)
+        (task,) = trainer.tasks
+        trainer._batch = task, [0, 1, 2]
+        trainer.state.global_step = 6
+        trainer._get_grad_norm(trainer.model, norm)
 
-    told(65536.0 / 2)
-    told(1.0)
-    for scale in (0.5, None):
-        with pytest.raises(BessemerError, match=r"gradient is (inf|nan) at step 7; .* without --bf16 or --fp16"):
-            told(scale)
+    (tmp_path / "checkpoints").mkdir()
+    told(65536.0)
+    told(2.0)
+    with pytest.raises(BessemerError, match=r"gradient is (inf|nan) at step 7; .* without --bf16 or --fp16") as stop:
+        told(1.0)
+    assert str(stop.value).endswith(f"The batch is in {tmp_path / 'failed_batch.jsonl'}.")
+    assert len((tmp_path / "failed_batch.jsonl").read_text().splitlines()) == 3
 
 
 def with_scaler(encoder: DenseEncoder, folder: Path, scale: float) -> ContrastiveTrainer:

@@ -114,3 +114,10 @@ def test_scores_that_are_known_are_not_measured_again(tiny_static: DenseEncoder)
     tiny_static.load_weights({name: torch.ones_like(weight) for name, weight in encoder_weights.items()})
     choice = choose_alpha(tiny_static, base, dev, None, 0.01, np.array(DEV[1.0]))
     assert choice == choose(tiny_static, table(DEV))
+
+
+def test_the_general_set_of_a_known_base_is_measured_for_mixtures_only(tiny_static: DenseEncoder) -> None:
+    scores = {0.0: [0.8], 0.25: [0.81], 0.5: [0.795], 0.75: [0.78], 1.0: [0.7]}
+    of_mixtures = {alpha: values for alpha, values in scores.items() if alpha}  # alpha 0 would be a KeyError
+    known = Table((Query("q0", "text"),), {}, (), "", base=(0.8,), by_alpha=of_mixtures)
+    assert choose(tiny_static, table(DEV), known) == choose(tiny_static, table(DEV), table(scores))

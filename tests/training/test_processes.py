@@ -26,7 +26,7 @@ from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.encoder import Encoder
 from bessemer.encoders.load import load_encoder
 from bessemer.errors import ConfigError
-from bessemer.formats.pairs import ScoredPair
+from bessemer.formats.pairs import LabelledPair, ScoredPair
 from bessemer.processes import Processes
 from bessemer.training import lora
 from bessemer.training import trainer as trainer_module
@@ -35,6 +35,8 @@ from bessemer.training.checkpoints import last_whole_checkpoint
 from bessemer.training.dev_pool import EvaluationPool
 from bessemer.training.distributed import joined_processes
 from bessemer.training.finetune import Selection, finetune
+from bessemer.training.losses import FOR_TEACHERS, LOSSES
+from bessemer.training.losses.of_pairs import FOR_LABELS, FOR_SCORES
 from bessemer.training.open_trainer import open_trainer
 from bessemer.training.pair_task import PairData
 from bessemer.training.shares import n_texts, own_share
@@ -81,6 +83,12 @@ def sentence_pairs() -> PairData:
     return PairData(tuple(ScoredPair(left, right, i % 6 / 5) for i, (left, right) in enumerate(chosen)))
 
 
+def labelled_pairs() -> PairData:
+    """The same, labelled 0 or 1."""
+    pairs = enumerate(sentence_pairs().pairs)
+    return PairData(tuple(LabelledPair(pair.left, pair.right, i % 3 == 0) for i, pair in pairs))
+
+
 def opened(folder: Path, *, dropout: bool = False) -> DenseEncoder:
     encoder = load_encoder(str(folder), device="cpu", bf16=False)
     for module in encoder.model.modules():
@@ -116,17 +124,18 @@ CASES = {
     "mochi": Case({"loss": "mochi"}),
     "mochi, GradCache": Case({"loss": "mochi"}, [0]),
     "triplet": Case({"loss": "triplet"}),
-    "distillation": Case({"loss": "distillation", "n_negatives": 3}, data=judged_by_a_teacher),
-    "stable distillation, GradCache": Case(
-        {"loss": "stable_distillation", "n_negatives": 3}, [0], data=judged_by_a_teacher
-    ),
+    "triplet, GradCache": Case({"loss": "triplet"}, [0]),
     "margin-MSE, Matryoshka": Case({"loss": "margin_mse", "matryoshka_dims": "8"}, data=judged_by_a_teacher),
     "queries against frozen passages": Case({"frozen_passages": True, "n_negatives": 3}),
-    "pairs: CoSENT": Case({"loss": "cosent"}, data=sentence_pairs),
-    "pairs: CoSENT, GradCache": Case({"loss": "cosent"}, [0], data=sentence_pairs),
-    "pairs: cosine regression": Case({"loss": "cosine_regression"}, data=sentence_pairs),
     "Matryoshka, margin": Case({"matryoshka_dims": "8", "batch_margin": -0.2}),
 }
+WAYS = {"plain": (10**9,), "GradCache": (0,)}
+for way, tokens in WAYS.items():
+    for loss in FOR_TEACHERS:
+        CASES[f"{loss}, {way}"] = Case({"loss": loss, "n_negatives": 3}, tokens, data=judged_by_a_teacher)
+    for loss in FOR_LABELS:
+        data = sentence_pairs if loss in FOR_SCORES else labelled_pairs
+        CASES[f"pairs: {loss}, {way}"] = Case({"loss": loss, "loss_margin": 0.9}, tokens, data=data)
 
 
 def first_step(model: Path, case: Case, folder: Path, prepare: Prepare | None = None) -> dict[str, Tensor]:
@@ -165,6 +174,11 @@ def restored() -> Any:
     before = trainer_module.whole_graph_tokens, lora.DROPOUT
     yield
     trainer_module.whole_graph_tokens, lora.DROPOUT = before
+
+
+def test_the_cases_are_all_losses_plain_and_by_grad_cache() -> None:
+    found = {(case.settings.get("loss", "info_nce"), case.whole_graph[0] == 0) for case in CASES.values()}
+    assert found == {(loss, cached) for loss in (*LOSSES, *FOR_TEACHERS, *FOR_LABELS) for cached in (False, True)}
 
 
 @pytest.mark.usefixtures("restored")

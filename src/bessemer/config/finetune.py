@@ -126,6 +126,9 @@ class FinetuneConfig(Section):
     def _one_source_of_negatives(self) -> FinetuneConfig:
         if self.frozen_passages and (self.refresh_steps or self.guide):
             raise ValueError("frozen_passages retrieves negatives in every step; leave refresh_steps and guide out")
+        if self.frozen_passages and (self.exclude_same_document or self.loss == "triplet"):
+            message = "frozen_passages: its negatives come from the whole corpus for all queries of a batch together"
+            raise ValueError(f"{message}; leave exclude_same_document and loss triplet out")
         return self
 
     @model_validator(mode="after")

@@ -31,7 +31,7 @@ def open_for_search(
         return open_build(name, max_length=max_length, query_max_length=query_max_length)
     from bessemer.encoders.load import load_encoder
 
-    return load_encoder(
+    encoder = load_encoder(
         name,
         device=device,
         bf16=bf16,
@@ -39,3 +39,5 @@ def open_for_search(
         query_max_length=query_max_length,
         trust_remote_code=trust_remote_code,
     )
+    encoder.model.eval()  # a fresh model stands in training mode; each encoding would leave and restore it
+    return encoder

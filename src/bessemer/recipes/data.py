@@ -140,6 +140,12 @@ def open_search_encoder(config: Config, model: str, backend: str | None = None) 
     return open_build(folder, max_length=lengths[0], query_max_length=lengths[1]).for_task(config.task)
 
 
+def mining_of(config: Config) -> NegativesConfig:
+    """At least as many negatives as an example takes at a time."""
+    most = max(config.negatives.n_negatives, config.finetune.n_negatives)
+    return config.negatives.model_copy(update={"n_negatives": most})
+
+
 def open_reranker(config: Config) -> CrossEncoderReranker | None:
     """The cross-encoder whose veto mining asks for, if any."""
     if config.negatives.reranker is None:
@@ -164,7 +170,7 @@ def miner_of(config: Config, judged: Judged, passages: Sequence[Passage]) -> Min
     """Mines again for whatever weights it is given, where training is to refresh its negatives."""
     if not config.finetune.refresh_steps:
         return None
-    return partial(_mine_again, judged, passages, config.negatives, config.seed, open_reranker(config))
+    return partial(_mine_again, judged, passages, mining_of(config), config.seed, open_reranker(config))
 
 
 def _mine_again(

@@ -14,8 +14,8 @@ from bessemer.encoders.foreign import ForeignEncoder
 from bessemer.encoders.sparse_start import with_heads
 from bessemer.encoders.trainable import Trainable
 from bessemer.errors import ConfigError
-from bessemer.negatives import mine_hard_negatives
-from bessemer.recipes.data import Material, guide_of, miner_of, open_reranker
+from bessemer.negatives import Mined, mine_hard_negatives
+from bessemer.recipes.data import Material, guide_of, miner_of, mining_of, open_reranker
 from bessemer.recipes.lane_training import NoVectors, by_words, open_to_train, own_lane_over, settled_for_kind
 from bessemer.recipes.output import claim_folder, installed_versions, plain, publish_folder
 from bessemer.recipes.pairs import PairMaterial
@@ -28,7 +28,6 @@ from bessemer.training.finetune import Selection, Tuned, discard_checkpoints
 from bessemer.training.finetune import finetune as fit
 from bessemer.training.pair_pool import PairPool
 from bessemer.training.pair_task import PairData
-from bessemer.types import HardNegatives
 from bessemer.workspace import Workspace
 
 FIGURES = "training.json"
@@ -61,14 +60,15 @@ def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
             require_teacher_scores(parts)
             base = _open_base(config, parts)
             cached = CachedEncoder(base, workspace.root / "embeddings") if isinstance(base, DenseEncoder) else base
-            data = [_training_data(part, cached, workspace, alone=len(parts) == 1) for part in parts]
+            mined = [_mined(part, cached, workspace) for part in parts]
+            data = [_training_data(*each, workspace, alone=len(parts) == 1) for each in zip(parts, mined, strict=True)]
             selection = _selection(config, parts, cached)
             encoder = with_task_prompts(base, [part.task for part in parts], config)
             inputs = (data, encoder, selection, config.finetune, config.seed)
             if processes.is_first and not resume:
                 workspace.forget("model", fit, *inputs)
         tuned = workspace.step("model", fit, *inputs)
-        return processes.from_first(lambda: _publish(config, tuned, parts, base))
+        return processes.from_first(lambda: _publish(config, tuned, parts, mined, base))
 
 
 def _open_base(config: Config, parts: Sequence[Part]) -> Trainable:
@@ -87,30 +87,39 @@ def _claim(folder: str) -> None:
         raise ConfigError(f"--out {out}: holds files that are not of an earlier finetune; choose a new folder")
 
 
-def _publish(config: Config, tuned: Tuned, parts: Sequence[Part], base: Trainable) -> Mapping[str, Any]:
+def _publish(
+    config: Config, tuned: Tuned, parts: Sequence[Part], mined: Sequence[Mined | None], base: Trainable
+) -> Mapping[str, Any]:
     discard_checkpoints(tuned)
-    result = training_json(tuned, parts, config, base)
+    result = training_json(tuned, parts, mined, config, base)
     publish_folder(tuned.model, Path(config.out), {FIGURES: result})
     return result
 
 
-def training_json(tuned: Tuned, parts: Sequence[Part], config: Config, base: Trainable) -> dict[str, Any]:
+def training_json(
+    tuned: Tuned, parts: Sequence[Part], mined: Sequence[Mined | None], config: Config, base: Trainable
+) -> dict[str, Any]:
+    """``mined``: per part, where negatives were mined for it."""
     after = open_to_train(config, str(tuned.model))
     accounts = [part.material.account for part in parts]
+    reports = [found.report if found else None for found in mined]
     warnings = [
-        f"{part.name}: {text}".removeprefix(": ") for part in parts for text in part.material.account["warnings"]
+        f"{part.name}: {text}".removeprefix(": ")
+        for part, report in zip(parts, reports, strict=True)
+        for text in (*part.material.account["warnings"], *(report.warnings if report else ()))
     ]
     tasks = [{**part.material.account, "name": part.name, "task": part.task} for part in parts]
     data = accounts[0] if len(parts) == 1 else {"tasks": tasks}
     extra = {
         "data": {**data, "warnings": [*warnings, *unprompted(parts, config, base), *_mined_by_words(parts, base)]},
+        "negatives": reports[0] if len(parts) == 1 else {part.name: r for part, r in zip(parts, reports, strict=True)},
         "versions": installed_versions(),
         "fingerprints": {"base": base.fingerprint, "tuned": after.fingerprint},
     }
     return {**plain(tuned.report), **plain(extra)}
 
 
-def _training_data(part: Part, encoder: Encoder, workspace: Workspace, *, alone: bool) -> TrainingData | PairData:
+def _training_data(part: Part, mined: Mined | None, workspace: Workspace, *, alone: bool) -> TrainingData | PairData:
     material, name, settings = part.material, "" if alone else part.name, None if alone else part.config.finetune
     if isinstance(material, PairMaterial):
         return PairData(material.train, name, part.task, settings)
@@ -118,7 +127,7 @@ def _training_data(part: Part, encoder: Encoder, workspace: Workspace, *, alone:
     return TrainingData(
         train,
         passages,
-        _negatives(part, material, encoder, workspace),
+        mined.negatives if mined else material.given_negatives,
         miner_of(part.config, train, passages),
         name=name,
         task=part.task,
@@ -128,18 +137,20 @@ def _training_data(part: Part, encoder: Encoder, workspace: Workspace, *, alone:
     )
 
 
-def _negatives(part: Part, material: Material, encoder: Encoder, workspace: Workspace) -> tuple[HardNegatives, ...]:
-    """Mined by the base model as it is, with its own prompts; for a model without dense vectors, by words."""
-    config = part.config
-    if material.given_negatives or config.finetune.n_negatives == 0 or config.finetune.frozen_passages:
-        return material.given_negatives
+def _mined(part: Part, encoder: Encoder, workspace: Workspace) -> Mined | None:
+    """By the base model as it is, with its own prompts; for a model without dense vectors, by words. None where the
+    data bring negatives, or none are used."""
+    config, material = part.config, part.material
+    if isinstance(material, PairMaterial) or material.given_negatives:
+        return None
+    if config.finetune.n_negatives == 0 or config.finetune.frozen_passages:
+        return None
     train, passages = material.collection.splits["train"], material.collection.passages
-    how = encoder, config.negatives
+    how = encoder, mining_of(config)
     if isinstance(encoder, ForeignEncoder):
-        how = NoVectors(), by_words(config.negatives)
+        how = NoVectors(), by_words(mining_of(config))
     asked = (train, passages, *how, config.seed, open_reranker(config))
-    mined = workspace.step(f"negatives-{part.name}".rstrip("-"), mine_hard_negatives, *asked)
-    return mined.negatives
+    return workspace.step(f"negatives-{part.name}".rstrip("-"), mine_hard_negatives, *asked)
 
 
 def _mined_by_words(parts: Sequence[Part], base: Trainable) -> list[str]:

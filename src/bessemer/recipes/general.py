@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -39,10 +39,19 @@ def general_source(config: EvaluationConfig) -> Path | tuple[str, ...] | None:
     return Path(config.general) if config.general else tuple(f"{name} {version(name)}" for name in DISTRIBUTIONS)
 
 
-def load_general_set(source: Path | tuple[str, ...] | None, seed: int) -> GeneralSet | None:
-    """The test queries of a BEIR folder, or docstring pairs; ``source`` as `general_source` gives it."""
+def load_general_set(source: Path | tuple[str, ...] | None, base: Encoder, seed: int) -> GeneralSet | None:
+    """The test queries of a BEIR folder, or docstring pairs; ``source`` as `general_source` gives it. ``base``'s own
+    scores come along with the half to choose by."""
     if source is None:
         return None
+    halves = _halves_of(source, seed)
+    if not len(halves.choosing):
+        return halves
+    of_base = tuple(halves.choosing.scores(base).tolist())
+    return replace(halves, choosing=replace(halves.choosing, base=of_base))
+
+
+def _halves_of(source: Path | tuple[str, ...], seed: int) -> GeneralSet:
     if isinstance(source, Path):
         collection = load_collection(source, seed=seed, require=("test",)).collection
         test = collection.splits["test"]

@@ -1,7 +1,7 @@
 """From judged queries and mined negatives to batches: pairs, cached tokens, masks.
 
-Texts are tokenised once per run. In a batch every distinct query and passage is encoded once, in mini-batches sorted
-by length; the loss sees them in batch order again.
+Texts are tokenised once per run. In a batch every distinct text of a side is encoded once, in mini-batches sorted by
+length; the loss sees them in batch order again.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def _known(row: HardNegatives, position: Mapping[str, int]) -> tuple[list[int], 
 
 
 class Collator:
-    """Rows to one batch: mini-batches of queries and of distinct passages, the positives' rows, the mask."""
+    """Rows to one batch: mini-batches of queries and of passages, the positives' rows, the mask."""
 
     def __init__(
         self,

@@ -1,9 +1,8 @@
-"""Trainer callbacks: time and progress, the epoch of the draws, a stop on a loss that is no number."""
+"""Trainer callbacks: time and progress, the epoch of the draws, what changes with the steps."""
 
 from __future__ import annotations
 
 import logging
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +15,6 @@ from tqdm.contrib.logging import logging_redirect_tqdm  # type: ignore[import-un
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from bessemer.errors import BessemerError
 from bessemer.processes import Processes
 from bessemer.training.checkpoints import NEGATIVES_FILE, read_negatives, write_negatives
 from bessemer.training.lanes import Lanes
@@ -65,13 +63,6 @@ class EpochDraws(TrainerCallback):  # type: ignore[misc]
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         for drawing in self._drawing:
             drawing.epoch = int(state.epoch or 0)
-
-
-def not_finite(name: str, value: float, step: int, where: str = "") -> BessemerError:
-    return BessemerError(
-        f"the {name} is {value} at step {step}; lower --learning-rate or run without --bf16 or --fp16. Checkpoints "
-        f"before this step are kept.{where}"
-    )
 
 
 class RefreshNegatives(TrainerCallback):  # type: ignore[misc]
@@ -123,25 +114,11 @@ class RisingFlops(TrainerCallback):  # type: ignore[misc]
             lanes.flops_share = min(1.0, state.global_step / n_rising) ** 2
 
 
-class FiniteGradient(TrainerCallback):  # type: ignore[misc]
-    """Stops on a gradient that is no number (the loss is looked at in every step). It is looked at before anything is
-    evaluated or saved, so that no checkpoint holds spoilt weights, from which every resume would fail again.
-
-    In fp16 the loss is scaled up by as much as the gradient bears: where it was too much, the scaler leaves the step
-    out and halves the scale, as it does in the first steps of most runs. Weights cannot be spoilt so; but a gradient
-    that is no number even at a scale below 1 never will be one.
-    """
+class LoggedWithCheckpoints(TrainerCallback):  # type: ignore[misc]
+    """A log with every evaluation and every save: the last step is always in the curve."""
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         control.should_log = control.should_log or control.should_evaluate or control.should_save
-
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **also: Any
-    ) -> None:
-        scaler = getattr(also.get("optimizer"), "scaler", None)  # accelerate's optimizer has it
-        was_left_out = scaler is not None and scaler.get_scale() >= 1
-        if not math.isfinite(logs.get("grad_norm", 0.0)) and not was_left_out:
-            raise not_finite("norm of the gradient", logs["grad_norm"], state.global_step)
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]

@@ -57,21 +57,29 @@ def choose_alpha(
     ``tuned_scores``: the dev scores of the encoder as it is, where training has measured them.
     """
     tuned = encoder.copy_weights()
-    known = {0.0: None if dev.base is None else np.array(dev.base), 1.0: tuned_scores}
-    on_dev, on_general = {}, {}
+    general = general if general and len(general) else None
+    on_dev, on_general = _known(dev), _known(general)
+    if tuned_scores is not None:
+        on_dev[1.0] = tuned_scores
     for alpha in (0.0, *ALPHAS):
         encoder.load_weights(mix(base, tuned, alpha))
-        scores = known.get(alpha)
-        on_dev[alpha] = dev.scores(encoder) if scores is None else scores
-        on_general[alpha] = general.scores(encoder) if general and len(general) else None
+        if alpha not in on_dev:
+            on_dev[alpha] = dev.scores(encoder)
+        if general and alpha not in on_general:
+            on_general[alpha] = general.scores(encoder)
     best = max(ALPHAS, key=lambda alpha: (on_dev[alpha].mean(), -alpha))
-    tried = {alpha: _candidate(alpha, on_dev[alpha], on_dev[best], on_general[alpha]) for alpha in on_dev}
+    tried = {alpha: _candidate(alpha, on_dev[alpha], on_dev[best], on_general.get(alpha)) for alpha in (0.0, *ALPHAS)}
     keeps_general = [a for a in ALPHAS if _loss(tried[0.0], tried[a]) <= margin] or [min(ALPHAS)]
     best = max(keeps_general, key=lambda alpha: (on_dev[alpha].mean(), -alpha))
     close = [a for a in keeps_general if tried[best].dev - tried[a].dev <= _paired_error(on_dev[a], on_dev[best])]
     alpha = min(close)
     encoder.load_weights(mix(base, tuned, alpha))
     return Interpolation(alpha, tried[0.0], tuple(tried[a] for a in ALPHAS), _reason(alpha, best, keeps_general))
+
+
+def _known(pool: DevPool | None) -> dict[float, NDArray[np.float64]]:
+    """The scores of the base, alpha 0, where the pool has them."""
+    return {} if pool is None or pool.base is None else {0.0: np.array(pool.base)}
 
 
 def _candidate(

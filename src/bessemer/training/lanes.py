@@ -57,7 +57,7 @@ class Lanes(ABC):
         return unified_loss(*given, self_distillation=self.distils)
 
     def regulariser(self, embeddings: Sequence[Tensor], batch: Batch) -> tuple[Tensor, Parts]:
-        """``flops_query`` times FLOPS of the batch's queries plus ``flops_passage`` times that of its distinct
+        """``flops_query`` times FLOPS of the batch's distinct queries plus ``flops_passage`` times that of its distinct
         passages, as far as they are in force; and both by name. 0 without any."""
         total, parts, start = torch.zeros((), device=batch["excluded"].device), Parts(), 0
         for side, texts in (("query", batch["queries"]), ("passage", batch["passages"])):

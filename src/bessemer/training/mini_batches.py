@@ -49,16 +49,16 @@ class MiniBatches:
         return (f"{self.n_cut} texts are longer than the model reads; the rest of them was cut",) if self.n_cut else ()
 
     def __call__(self, token_ids: Sequence[Sequence[int]], side: Side) -> dict[str, Any]:
-        """``features`` of each mini-batch; ``order[i]`` is the row of the i-th text in their concatenation."""
-        by_length = sorted(range(len(token_ids)), key=lambda i: -len(token_ids[i]))
+        """``features`` of each mini-batch; every distinct text is in one of them, once. ``order[i]`` is the row of the
+        i-th text in their concatenation."""
+        by_length = sorted(dict.fromkeys(map(tuple, token_ids)), key=lambda ids: -len(ids))
         features = []
-        for rows in _cut(by_length, [len(token_ids[i]) for i in by_length], self.budget):
-            features.append(self._encoder.features([token_ids[i] for i in rows], side))
-            self.n_tokens += sum(len(token_ids[i]) for i in rows)
+        for texts in _cut(by_length, self.budget):
+            features.append(self._encoder.features(texts, side))
+            self.n_tokens += sum(len(ids) for ids in texts)
             self.n_padded_tokens += int(features[-1]["input_ids"].numel())
-        order = torch.empty(len(token_ids), dtype=torch.long)
-        order[torch.tensor(by_length)] = torch.arange(len(token_ids))
-        return {"features": features, "order": order}
+        row = {ids: i for i, ids in enumerate(by_length)}
+        return {"features": features, "order": torch.tensor([row[tuple(ids)] for ids in token_ids])}
 
     def halve(self) -> bool:
         """Half the budget, where that leaves room for a text; the memory was not enough for more."""
@@ -69,12 +69,12 @@ class MiniBatches:
         return True
 
 
-def _cut(rows: Sequence[int], lengths: Sequence[int], budget: int) -> list[Sequence[int]]:
-    """Runs of rows, longest first, whose padded size stays within the token budget (one row at least)."""
+def _cut(texts: Sequence[Sequence[int]], budget: int) -> list[Sequence[Sequence[int]]]:
+    """Runs of texts, longest first, whose padded size stays within the token budget (one text at least)."""
     cuts, start = [], 0
-    for i in range(1, len(rows) + 1):
-        full = i < len(rows) and (i - start + 1) * lengths[start] > budget
-        if i == len(rows) or full:
-            cuts.append(rows[start:i])
+    for i in range(1, len(texts) + 1):
+        full = i < len(texts) and (i - start + 1) * len(texts[start]) > budget
+        if i == len(texts) or full:
+            cuts.append(texts[start:i])
             start = i
     return cuts

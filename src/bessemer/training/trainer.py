@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
@@ -24,25 +25,24 @@ from bessemer.config import FinetuneConfig
 from bessemer.encoders.sparse import SparseEncoder
 from bessemer.encoders.trainable import Trainable
 from bessemer.encoders.unified import UnifiedEncoder
-from bessemer.errors import ArtifactError
+from bessemer.errors import ArtifactError, BessemerError
 from bessemer.training import shares
 from bessemer.training.arguments import count_of
 from bessemer.training.batches import Examples
 from bessemer.training.callbacks import (
     EpochDraws,
-    FiniteGradient,
+    LoggedWithCheckpoints,
     Progress,
     RefreshNegatives,
     RisingFlops,
     SelfDistillation,
     TrainingClock,
-    not_finite,
 )
 from bessemer.training.checkpoints import NEGATIVES_FILE, STATE_FILE, read_negatives, write_negatives
 from bessemer.training.dev_pool import DevPool
 from bessemer.training.distributed import joined_processes
 from bessemer.training.grad_cache import cached_backward
-from bessemer.training.hardware import whole_graph_tokens
+from bessemer.training.hardware import is_out_of_memory, whole_graph_tokens
 from bessemer.training.lora import merged
 from bessemer.training.mini_batches import Features
 from bessemer.training.sampling import TaskBatches
@@ -83,7 +83,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         self.best_scores: NDArray[np.float64] | None = None  # per dev query, of the best weights of this process
         self._progress = Progress(self.measure)
         trackers = open_trackers(config.report_to, Path(arguments.output_dir).parent)
-        callbacks = [TrainingClock(), EpochDraws([*tasks, batches]), FiniteGradient(), self._progress, *trackers]
+        callbacks = [TrainingClock(), EpochDraws([*tasks, batches]), LoggedWithCheckpoints(), self._progress, *trackers]
         if self._mining:
             every = count_of(config.refresh_steps, arguments.max_steps)
             callbacks.insert(0, RefreshNegatives(self._mining, every, self._processes))  # its time is training's
@@ -156,22 +156,49 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
                 loss = self.step_on(model, task, task.batch(examples), *arguments)
                 shares.all_well(self._encoder.device, self._processes)
                 break
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 if not isinstance(error, shares.OutOfMemoryElsewhere):
                     shares.out_of_memory(self._encoder.device, self._processes)
                 model.zero_grad()
                 if not task.pieces.halve():
-                    raise
+                    message = f"out of memory even with mini-batches of {task.pieces.budget} tokens"
+                    raise BessemerError(f"{message}; give a smaller --max-length or batch, or more memory") from error
                 self._was_halved = True
+        self._batch = task, examples
         if not torch.isfinite(loss):
-            folder = Path(self.args.output_dir).parent
-            where = f" The batch is in {task.write(examples, folder)}." if self._processes.is_first else ""
-            raise not_finite("loss", float(loss), self.state.global_step + 1, where)
+            raise self._not_finite("loss", float(loss))
         shares.sum_gradients(model, self._processes)
         self._n_examples += len(examples)
         for name, part in task.parts.items():
             self._parts[name].append(part)
         return loss
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float:
+        """Looked at before the weights take the step, so that no checkpoint holds spoilt ones, from which every resume
+        would fail again.
+
+        In fp16 the loss is scaled up by as much as the gradient bears: where it was too much, the scaler leaves the
+        step out and halves the scale, as it does in the first steps of most runs. But a gradient that is no number
+        even at a scale of 1 never will be one.
+        """
+        norm: Tensor | float = super()._get_grad_norm(model, grad_norm)
+        scaler = getattr(self.accelerator, "scaler", None)
+        will_be_left_out = scaler is not None and scaler.get_scale() > 1
+        if not math.isfinite(float(norm)) and not will_be_left_out:
+            raise self._not_finite("norm of the gradient", float(norm))
+        return norm
+
+    def _not_finite(self, name: str, value: float) -> BessemerError:
+        """With the batch at hand in a file."""
+        task, examples = self._batch
+        folder = Path(self.args.output_dir).parent
+        where = f" The batch is in {task.write(examples, folder)}." if self._processes.is_first else ""
+        return BessemerError(
+            f"the {name} is {value} at step {self.state.global_step + 1}; lower --learning-rate or run without --bf16 "
+            f"or --fp16. Checkpoints before this step are kept.{where}"
+        )
 
     def _located(self, indices: Sequence[int]) -> tuple[Task, list[int]]:
         """The task of a batch, and its examples as the task numbers them."""
