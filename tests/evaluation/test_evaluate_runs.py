@@ -49,6 +49,14 @@ def test_fused_runs() -> None:
     assert fused.queries_per_second == pytest.approx(8.0)  # 0.1 s + 0.025 s
 
 
+def test_runs_fused_by_weighted_scores() -> None:
+    # Min-max within each list: x 1, y 0.5, z 0 of the first; y 1, z 0 of the second, where x is as low as z.
+    first = Run("a", {"q1": [("x", 9.0), ("y", 8.0), ("z", 7.0)]}, 10.0)
+    second = Run("b", {"q1": [("y", 0.9), ("z", 0.5)]}, 40.0)
+    fused = fuse_runs("hybrid", [first, second], 2, [1.0, 0.25])
+    assert fused.results == {"q1": [("x", pytest.approx(1.0)), ("y", pytest.approx(0.75))]}
+
+
 def test_a_reranked_run_keeps_what_stood_below() -> None:
     """102 hits: the first 100 turned around, the other two below them in their order."""
     hits = [(f"p{i:03d}", 200.0 - i) for i in range(102)]

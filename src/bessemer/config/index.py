@@ -25,7 +25,6 @@ class IndexConfig(Section):
     late_chunking: bool = Field(
         False, description="passages are read in their documents (--source, models with mean pooling)"
     )
-
     fusion_data: str | None = Field(
         None,
         description="judged data whose dev queries choose the weights of the lanes; unset: ranks are fused",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bessemer.config import EvaluationConfig
 from bessemer.encoders.encoder import Encoded
 from bessemer.errors import DataError, Problem
 from bessemer.measures import check_measures, per_query
-from bessemer.search.fusion import reciprocal_rank_fusion
+from bessemer.search.fusion import reciprocal_rank_fusion, weighted_fusion
 from bessemer.search.ranking import followed_by
 from bessemer.search.retriever import LANE_DEPTH, Retriever
 from bessemer.types import Hits, Judged, Query, Run
@@ -106,16 +107,17 @@ def rerank_run(
     return Run(name, results, len(queries) / max(seconds, 1e-9))
 
 
-def fuse_runs(name: str, runs: Sequence[Run], top_k: int) -> Run:
-    """The hybrid of ``runs`` by reciprocal rank fusion; its time is the sum of theirs.
+def fuse_runs(name: str, runs: Sequence[Run], top_k: int, weights: Sequence[float] | None = None) -> Run:
+    """The hybrid of ``runs`` by reciprocal rank fusion, or by their scores with ``weights``, one per run; its time is
+    the sum of theirs.
 
     Each run should be at least ``LANE_DEPTH`` deep.
     """
+    fused = reciprocal_rank_fusion if weights is None else partial(weighted_fusion, weights=weights)
     query_ids = dict.fromkeys(query_id for run in runs for query_id in run.results)
     depth = max(top_k, LANE_DEPTH)
     results = {
-        query_id: reciprocal_rank_fusion([run.results.get(query_id, [])[:depth] for run in runs])[:top_k]
-        for query_id in query_ids
+        query_id: fused([run.results.get(query_id, [])[:depth] for run in runs])[:top_k] for query_id in query_ids
     }
     seconds = sum(1 / run.queries_per_second for run in runs if run.queries_per_second > 0)
     return Run(name, results, 1 / seconds if seconds else 0.0)

@@ -18,6 +18,7 @@ from bessemer.recipes.card import write_model_card
 from bessemer.recipes.data import (
     Material,
     load_judged,
+    mining_of,
     open_encoder,
     open_reranker,
     require_one_input,
@@ -26,13 +27,15 @@ from bessemer.recipes.documents import material_from_documents
 from bessemer.recipes.final_fit import fit_on_everything
 from bessemer.recipes.funnel import write_dropped
 from bessemer.recipes.general import general_source, load_general_set, measure_general
-from bessemer.recipes.generated import open_llm
+from bessemer.recipes.generated import estimate_of_documents, open_llm
 from bessemer.recipes.output import claim_folder, publish_folder, write_json
 from bessemer.recipes.plan import Plan
+from bessemer.recipes.questions import wants_llm
 from bessemer.recipes.reporting import assemble_report, measure_separation
-from bessemer.recipes.soft_labels import teacher_of, training_data
+from bessemer.recipes.soft_labels import all_calls, teacher_of, training_data
 from bessemer.recipes.systems import further_slices, run_base_systems, run_tuned
 from bessemer.recipes.tasks import require_prompts, with_task_prompts
+from bessemer.recipes.weighted_hybrid import note_of, tune_hybrid, weigh_lanes, weighted_run
 from bessemer.search.index_build import build_index
 from bessemer.training.dev_pool import build_dev_pool
 from bessemer.training.finetune import Selection, discard_checkpoints, finetune
@@ -69,6 +72,9 @@ def plan(config: Config, material: Material | None = None) -> Mapping[str, Any]:
             _adapt(config, material, workspace, Path(config.out), planned, llm)
         except WouldRun as step:
             planned.next_step = str(step)
+            if llm and planned.next_step == "documents" and wants_llm(config.questions, llm):
+                assert planned.encoder
+                planned.llm = estimate_of_documents(config, planned.encoder, llm)
     return planned.to_dict(config)
 
 
@@ -76,7 +82,7 @@ def _adapt(
     config: Config, material: Material | None, workspace: Workspace, out: Path, planned: Plan, llm: Client | None
 ) -> Mapping[str, Any]:
     require_prompts(config.task, config)
-    teacher = teacher_of(config)
+    teacher = teacher_of(config, llm)
     step, embeddings = workspace.step, workspace.root / "embeddings"
     evaluation, seed = config.evaluation, config.seed
     base = planned.encoder = open_encoder(config, config.model)
@@ -96,9 +102,9 @@ def _adapt(
     train, dev, test = splits["train"], splits["dev"], splits["test"]
 
     before = step("base-runs", run_base_systems, test, dev, passages, cached_base, evaluation)
-    general = step("general-set", load_general_set, general_source(evaluation), seed)
+    general = step("general-set", load_general_set, general_source(evaluation), cached_base, seed)
     reranker = open_reranker(config)
-    mined = step("negatives", mine_hard_negatives, train, passages, cached_base, config.negatives, seed, reranker)
+    mined = step("negatives", mine_hard_negatives, train, passages, cached_base, mining_of(config), seed, reranker)
     retrieved = [list(run.results.values()) for run in (before.dev_bm25, before.dev_base)]
     pool = build_dev_pool(dev, passages, retrieved, seed, before.dev_base.results)
     data, labels = training_data(config, workspace, train, passages, mined.negatives, llm, teacher)
@@ -109,19 +115,25 @@ def _adapt(
 
     tuned = open_encoder(config, str(fitted.model))
     cached_tuned = CachedEncoder(tuned, embeddings)
-    after = step("tuned-runs", run_tuned, test, passages, cached_tuned, evaluation)
+    after = step("tuned-runs", run_tuned, test, dev, passages, cached_tuned, evaluation)
     kept = step("general-loss", measure_general, general, cached_base, cached_tuned, evaluation)
     scores = step("separation", measure_separation, test, passages, cached_base, cached_tuned, before.base)
     if workspace.dry_run:
         return {}
 
-    hybrids = [fuse_runs(f"hybrid-{run.name}", [before.bm25, run], evaluation.top_k) for run in (before.base, after)]
-    runs = [before.bm25, before.base, after, *hybrids]
+    top_k, dense = evaluation.top_k, (before.base, after.test)
+    fusion = tune_hybrid(pool.queries, dev, after.dev, before.dev_bm25)
+    hybrids = [fuse_runs(f"hybrid-{run.name}", [before.bm25, run], top_k) for run in dense]
+    runs = [before.bm25, *dense, *hybrids, *weighted_run(fusion, after.test, before.bm25, top_k)]
     measured = evaluation_report(runs, test, passages, evaluation, general=kept, separation=scores)
     measured["slices"] = [
         *further_slices(splits, passages, cached_base, cached_tuned, evaluation),
         *measured["slices"],
     ]
+    if fusion:
+        unusable = len(dev.queries) - len(pool)
+        measured["fusion"] = {**fusion.to_dict(), "unusable": unusable}
+        measured["notes"] = [note_of(fusion), *measured["notes"]]
     report = assemble_report(config, material, mined.report, fitted.report, measured, base, tuned)
     if teacher:
         report["teacher"] = labels.account
@@ -133,10 +145,14 @@ def _adapt(
         report["final_fit"] = final.account
         report["evaluation"]["notes"].insert(0, final.account["note"])
         report["fingerprints"]["final"] = served.fingerprint
+    if llm and teacher and teacher.calls:
+        report["data"]["llm"] = all_calls(report["data"].get("llm", {}), llm.model, teacher.calls)
 
     publish_folder(model, out / "model")
     write_model_card(out / "model", report)
     build_index(out / "index", material.served, served, out / "model")
+    if fusion:
+        weigh_lanes(out / "index", served, measured["fusion"])
     write_dropped(material.dropped, out / "dropped.jsonl")
     write_json(report, out / "report.json")
     write_report(report, out / "report.html")

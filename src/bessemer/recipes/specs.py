@@ -91,7 +91,9 @@ def check_models(named: Named, revision: str | None) -> None:
     faults = []
     for name, (kind, argument) in named.items():
         model = argument.partition(":")[2] if kind == "rerank" else argument
-        why = misfit(kind, model, revision) if kind in TAKEN else _no_index(argument) if kind == "index" else ""
+        why = misfit(kind, model, revision) if kind in TAKEN else ""
+        if kind == "index":
+            why = _no_index(argument)
         if why:
             faults.append(f"--system {name}={kind}:{argument}: {why}")
     if faults:

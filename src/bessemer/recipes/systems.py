@@ -44,8 +44,20 @@ def run_base_systems(
     )
 
 
-def run_tuned(test: Judged, passages: Sequence[Passage], encoder: Encoder, config: EvaluationConfig) -> Run:
-    return run_system("tuned", dense_over(passages, encoder), test.queries, config.top_k)
+@dataclass(frozen=True)
+class TunedRuns:
+    """The tuned model on the test and on the dev queries."""
+
+    test: Run
+    dev: Run
+
+
+def run_tuned(
+    test: Judged, dev: Judged, passages: Sequence[Passage], encoder: Encoder, config: EvaluationConfig
+) -> TunedRuns:
+    retriever = dense_over(passages, encoder)
+    runs = [run_system("tuned", retriever, judged.queries, config.top_k) for judged in (test, dev)]
+    return TunedRuns(*runs)
 
 
 def bm25_over(passages: Sequence[Passage]) -> BM25:

@@ -1,4 +1,4 @@
-"""The hybrid index: lanes of one store, fused by rank, stamped with the model's fingerprint."""
+"""The hybrid index: lanes of one store, fused by rank or by weighted scores, stamped with the model's fingerprint."""
 
 from __future__ import annotations
 
@@ -120,8 +120,8 @@ class Index:
 
         Each is ``{"passage_id", "doc_id", "score", "text", "metadata", "lanes"}``; ``lanes`` says at which rank and
         with which score of its own each lane found the passage, up to rank 100, and in the lane `questions` by which
-        ``question``. With ``with_tokens`` each has
-        ``explain``: see `bessemer.search.explain`. Raises ConfigError for an empty query and for ``top_k`` below 1.
+        ``question``. With ``with_tokens`` each has ``explain``: see `bessemer.search.explain`. Raises ConfigError for
+        an empty query and for ``top_k`` below 1.
         """
         _refuse_unsearchable(query, top_k)
         depth = max(top_k, RERANKED) if reranker else top_k
