@@ -271,7 +271,7 @@ def keywords(
     call.answer(result, keywords_summary(result))
 
 
-@verb("ask", *LLM)
+@verb("ask", *LLM, "rewrite_llm_model=llm.rewrite_model")
 def ask(
     call: Call,
     question: Annotated[str, typer.Argument(help="what you want to know")],

@@ -312,6 +312,18 @@ def test_an_empty_report_says_that_it_holds_no_verdict() -> None:
     assert "no verdict This report holds no verdict." in page.text
 
 
+def test_the_teacher_and_what_it_cost() -> None:
+    llm = {"calls": 1200, "input_tokens": 3000, "output_tokens": 1200, "cost": 0.5}
+    part = {"teacher": "http://host/v1 m", "pairs": 1500, "kept_from_before": 300, "llm": llm}
+    told = Page(render_report({**sample_report(), "teacher": part})).text
+    shown = "teacher http://host/v1 m pairs 1,500 of them kept from before 300 calls 1,200 tokens 4,200 cost 0.5000"
+    assert shown in told
+    local = Page(
+        render_report({**sample_report(), "teacher": {"teacher": "m", "pairs": 5, "kept_from_before": 0}})
+    ).text
+    assert "Teacher teacher m pairs 5 Data" in local
+
+
 def test_an_evaluation_of_other_systems_uses_their_names() -> None:
     report = sample_report()
     text = render_report({"evaluation": report["evaluation"]})

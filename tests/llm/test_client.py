@@ -18,8 +18,9 @@ import pytest
 
 from bessemer.config import LLMConfig
 from bessemer.errors import ArtifactError, BudgetError, ConfigError, ServiceError
-from bessemer.llm.client import MAX_BYTES, Client
-from bessemer.llm.ledger import Ledger, Tokens, estimated_tokens
+from bessemer.llm.client import Client
+from bessemer.llm.endpoint import MAX_BYTES
+from bessemer.llm.ledger import Ledger, Tokens, Usage, estimated_tokens, total_account
 from bessemer.llm.request import Reply, Request
 from bessemer.llm.request_cache import RequestCache
 from scripted_llm import Answer, Scripted, chat, fault, serving
@@ -62,8 +63,8 @@ def test_replies_come_in_order_and_are_never_asked_again(cache: RequestCache) ->
         again = Client(settings(server), cache)
         assert [reply.text for reply in again.ask(ask(11))][10] == "re: question 10"
         assert len(server.requests) == 11
-    assert (client.ledger.n_calls, client.ledger.spent) == (10, Tokens(100, 50))
-    assert (again.ledger.n_calls, again.ledger.n_kept, again.ledger.kept) == (1, 10, Tokens(100, 50))
+    assert client.ledger.usage == Usage(n_calls=10, spent=Tokens(100, 50))
+    assert again.ledger.usage == Usage(n_calls=1, spent=Tokens(10, 5), n_kept=10, kept=Tokens(100, 50))
 
 
 def test_what_is_sent(cache: RequestCache, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,6 +208,82 @@ def test_calls_in_flight_together_keep_the_budget_too(cache: RequestCache) -> No
         assert len(server.requests) == 2  # 2 x 27 <= 60 < 3 x 27
 
 
+OF_ONE_CALL = Tokens(10, 5)
+AT_WORST = Tokens(3 + 4, 20)
+
+
+@pytest.mark.parametrize(
+    ("first", "took"),
+    [
+        (Answer({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 2}}), Tokens(9, 2)),
+        (Answer({"choices": []}), AT_WORST),
+        (Answer(chat("whole").body, cut=30), AT_WORST),
+        (Answer(chat("late").body, seconds=1.5), AT_WORST),
+        (fault(429, retry_after_ms="1"), None),
+        (fault(500, retry_after_ms="1"), None),
+    ],
+    ids=["broken, counted", "broken", "cut", "slow", "429", "500"],
+)
+def test_every_send_that_may_be_charged_is_counted(first: Answer, took: Tokens | None, cache: RequestCache) -> None:
+    def script(request: dict[str, Any], number: int) -> Answer:
+        return first if number == 0 else echo(request, number)
+
+    with serving(script) as server:
+        client = Client(settings(server, timeout=0.7), cache)
+        client.ask(ask(1))
+    paid = [took, OF_ONE_CALL] if took else [OF_ONE_CALL]
+    assert client.ledger.usage == Usage(len(paid), sum(paid, Tokens(0, 0)))
+
+
+def test_a_call_that_fails_in_the_end_is_counted(cache: RequestCache) -> None:
+    """Three sends of 10 + 5 tokens each, and no answer among them."""
+    with serving(lambda *_: Answer({"choices": [], "usage": chat("").body["usage"]})) as server:
+        client = Client(settings(server), cache)
+        with pytest.raises(ServiceError, match="an answer that is no chat completion"):
+            client.ask(ask(1))
+        assert len(server.requests) == 3
+    assert client.ledger.usage == Usage(3, Tokens(30, 15))
+
+
+def test_a_service_that_is_not_there_costs_nothing(cache: RequestCache) -> None:
+    with serving(echo) as server:
+        pass
+    client = Client(settings(server, max_retries=1, max_tokens=30), cache)
+    with pytest.raises(ServiceError, match="Connection error"):
+        client.ask(ask(1))
+    assert client.ledger.usage == Usage()
+
+
+@pytest.mark.parametrize(
+    "bad", [Answer({"choices": []}), Answer(chat("late").body, seconds=1.0)], ids=["broken", "slow"]
+)
+def test_what_is_sent_again_keeps_the_budget(bad: Answer, cache: RequestCache) -> None:
+    """Each send is 27 tokens at worst, and counts so: the third would pass 60."""
+    with serving(lambda *_: bad) as server:
+        client = Client(settings(server, max_tokens=60, timeout=0.3, max_retries=5), cache)
+        with pytest.raises(BudgetError, match=r"--max-tokens 60: .*\(2 calls made, 54 tokens\)"):
+            client.ask(ask(1))
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("headers", "n_sent"),
+    [
+        ({"x_should_retry": "false"}, 1),
+        ({"retry_after": "3600"}, 1),
+        ({"retry_after_ms": "1"}, 3),
+        ({"retry_after": "0.001"}, 3),
+    ],
+)
+def test_a_service_says_whether_and_when_it_is_asked_again(
+    headers: dict[str, str], n_sent: int, cache: RequestCache
+) -> None:
+    with serving(lambda *_: fault(503, **headers)) as server:
+        with pytest.raises(ServiceError, match="1 of 1 calls failed, the last with 503"):
+            Client(settings(server, max_retries=2), cache).ask(ask(1))
+        assert len(server.requests) == n_sent
+
+
 def test_a_budget_of_money(cache: RequestCache) -> None:
     """A call is reserved at 7 * 1 + 20 * 3 = 67 millionths and takes 10 * 1 + 5 * 3 = 25."""
     prices = {"input_price": 1.0, "output_price": 3.0, "max_cost": 100e-6}
@@ -285,6 +362,28 @@ def test_money_needs_prices() -> None:
     assert Ledger().cost(Tokens(5, 5)) is None
 
 
+def test_the_account_of_a_part_and_of_several() -> None:
+    """At 2 and 4 per million: 100 + 50 tokens cost 400 millionths, 30 + 15 cost 120, 7 + 3 of before 26."""
+    ledger = Ledger(input_price=2.0, output_price=4.0)
+    ledger.settle(Tokens(0, 0), Tokens(100, 50))
+    before = ledger.usage
+    ledger.settle(Tokens(0, 0), Tokens(30, 15))
+    ledger.note_kept(Tokens(7, 3))
+    account = ledger.account(since=before)
+    assert account == {
+        "calls": 1,
+        "input_tokens": 30,
+        "output_tokens": 15,
+        "cost": pytest.approx(120e-6),
+        "calls_kept_from_before": 1,
+        "tokens_kept_from_before": 10,
+        "cost_before": pytest.approx(26e-6),
+    }
+    whole = total_account([account, account])
+    assert (whole["calls"], whole["input_tokens"], whole["cost"]) == (2, 60, pytest.approx(240e-6))
+    assert total_account([account, {**account, "cost": None}])["cost"] is None
+
+
 def test_a_file_that_is_no_cache(tmp_path: Path) -> None:
     (tmp_path / "replies.sqlite").write_text("not a database, and long enough to be looked at as one" * 20)
     with pytest.raises(ArtifactError, match="move it away"):
@@ -342,7 +441,7 @@ def test_a_deadline_for_those_who_wait(cache: RequestCache) -> None:
             client.ask(ask(2), deadline=0.5)
         assert client.ask(ask(1), deadline=0.5)[0].text == "re: question 0"  # this one was in time, and is kept
         assert len(server.requests) == 2
-        assert client.ledger.spent == Tokens(10, 5)
+        assert client.ledger.usage.spent == Tokens(10 + 7, 5 + 20)  # who hangs up may be charged all the same
 
 
 def test_the_same_request_twice_is_one_call(cache: RequestCache) -> None:

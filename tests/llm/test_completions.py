@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM
 
 from bessemer.config import LLMConfig
 from bessemer.errors import BudgetError, ConfigError, ServiceError
-from bessemer.llm.completions import CompletionsModel
+from bessemer.llm.completions import PROBE, CompletionsModel
+from bessemer.llm.ledger import Ledger, Tokens, Usage
 from bessemer.llm.likelihood import Completion, Likelihood
 from bessemer.llm.local import load_causal_lm
 from bessemer.llm.templates import template_of
@@ -176,8 +177,37 @@ def test_the_budget_is_never_passed(served: Served) -> None:
         model = endpoint(server, concurrency=1, max_tokens=120)
         with pytest.raises(BudgetError, match="--max-tokens 120"):
             scored(model, COMPLETIONS)
-        assert 0 < model.ledger.spent.total <= 120
+        assert 0 < model.ledger.usage.spent.total <= 120
         assert 2 <= len(server.requests) < 1 + len(COMPLETIONS)
+
+
+def test_a_budget_is_shared_with_whoever_spends_from_it_too(served: Served) -> None:
+    ledger = Ledger(max_tokens=1_000)
+    with serving(served.echo) as server:
+        config = LLMConfig(url=server.url, model="m")
+        scored(CompletionsModel(config, ledger), COMPLETIONS[:1])
+        n_probed_and_asked = 2
+        assert ledger.usage.n_calls == n_probed_and_asked
+        ledger.settle(Tokens(0, 0), Tokens(1_000, 0))  # somebody else's
+        with pytest.raises(BudgetError, match="--max-tokens 1,000"):
+            scored(CompletionsModel(config, ledger), COMPLETIONS[:1])
+        assert len(server.requests) == n_probed_and_asked
+
+
+@pytest.mark.parametrize("broken", [Answer(b"<html>busy</html>"), Answer({"choices": []}, cut=5)], ids=["HTML", "cut"])
+def test_a_broken_answer_is_asked_for_again_and_counted(broken: Answer, served: Served) -> None:
+    """The probe of 20 ASCII characters is 7 tokens and one more at worst; then it takes what the server counts."""
+
+    def script(request: dict[str, Any], number: int) -> Answer:
+        return broken if number == 0 else served.echo(request)
+
+    with serving(script) as server:
+        model = endpoint(server)
+        scored(model, [])
+        assert len(server.requests) == 2
+    n_counted = len(served.tokens(PROBE.text))
+    assert len(PROBE.text) == 20
+    assert model.ledger.usage == Usage(2, Tokens(7 + n_counted, 1 + 1))
 
 
 def test_no_server_no_url() -> None:

@@ -64,6 +64,9 @@ def test_evidence() -> None:
     assert parse_questions('[{"question": "甲是什么？", "evidence": " 甲是乙。"}]').questions == (
         Asked("甲是什么？", "甲是乙。"),
     )
+    assert parse_questions('[{"question": "What is A?", "evidence": ["A is", "B", 3]}]').questions == (
+        Asked("What is A?", "A is\nB"),
+    )
 
 
 @pytest.mark.parametrize(

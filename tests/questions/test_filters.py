@@ -10,6 +10,7 @@ from bessemer.llm.ledger import Tokens
 from bessemer.llm.request import Reply, Request
 from bessemer.questions.filters import RULES, distinct, judged, obeying, script, shared_out
 from bessemer.questions.generate import Draft
+from bessemer.questions.prompts import marked
 from bessemer.types import Passage
 
 BM25 = Passage(
@@ -19,11 +20,11 @@ BM25 = Passage(
 CHINESE = Passage("p2", "d2", "水泵每小时最多启动十二次。超过这个次数，控制器会锁定电机，并在显示屏上给出代码 E17。")
 
 
-def asked(text: str, evidence: str = "", passage: Passage = BM25, split: str = "train") -> Draft:
+def asked(text: str, evidence: str | None = None, passage: Passage = BM25, split: str = "train") -> Draft:
     return Draft(text, (passage.passage_id,), passage.doc_id, split, evidence)
 
 
-def reason(text: str, evidence: str = "", passage: Passage = BM25) -> tuple[str, str] | None:
+def reason(text: str, evidence: str | None = None, passage: Passage = BM25) -> tuple[str, str] | None:
     found = obeying([asked(text, evidence, passage)], {passage.passage_id: passage})
     return (found.dropped[0].stage, found.dropped[0].reason) if found.dropped else None
 
@@ -43,7 +44,7 @@ def test_good_questions_pass(question: str) -> None:
 
 def test_good_chinese_questions_pass() -> None:
     assert reason("电机为什么被锁住了？", "超过这个次数，控制器会锁定电机", CHINESE) is None
-    assert reason("E17 是什么意思？", "", CHINESE) is None
+    assert reason("E17 是什么意思？", None, CHINESE) is None
 
 
 @pytest.mark.parametrize(
@@ -71,11 +72,11 @@ def test_bad_questions_and_why(question: str, stage: str) -> None:
 
 
 def test_bad_chinese_questions_and_why() -> None:
-    assert reason("本文说水泵多久启动一次？", "", CHINESE) == (
+    assert reason("本文说水泵多久启动一次？", None, CHINESE) == (
         "stands alone", "points at its passage, which nobody has who asks"
     )  # fmt: skip
-    assert reason("How often may the pump start?", "", CHINESE) == ("language", "not in the language of its passage")
-    assert reason("控制器会锁定电机并在显示屏上给出代码吗？", "", CHINESE) == ("leakage", "copied from its passage")
+    assert reason("How often may the pump start?", None, CHINESE) == ("language", "not in the language of its passage")
+    assert reason("控制器会锁定电机并在显示屏上给出代码吗？", None, CHINESE) == ("leakage", "copied from its passage")
 
 
 def test_evidence_must_stand_in_the_passage() -> None:
@@ -83,6 +84,13 @@ def test_evidence_must_stand_in_the_passage() -> None:
     assert reason(good, "so that every engine ranks alike") is None
     assert reason(good, "So that EVERY engine, ranks alike!") is None  # marks and case are no words
     assert reason(good, "buy the premium plan today") == ("evidence", "its evidence does not stand in the passage")
+
+
+@pytest.mark.parametrize("left_out", ["", " ... "])
+def test_evidence_that_was_left_out_is_missed_and_that_which_had_no_place_is_not(left_out: str) -> None:
+    good = "Do all engines give the same order for keyword search?"
+    assert reason(good, left_out) == ("evidence", "the model gives no evidence for it")
+    assert reason(good, None) is None
 
 
 def test_drops_are_told_by_question_and_passage() -> None:
@@ -137,15 +145,54 @@ def test_one_document_cannot_flood_a_split() -> None:
 class Judge:
     fingerprint = "judge"
 
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+        self.requests: list[Request] = []
+
     def ask(self, requests: Sequence[Request]) -> list[Reply]:
-        return [Reply("No." if "unknown" in r.user else " **Yes**, it does", Tokens(0, 0)) for r in requests]
+        self.requests += requests
+        return [self.reply for _ in requests]
 
 
-def test_the_judge_decides_but_for_questions_about_two_passages() -> None:
-    both = Draft("unknown to one alone", ("p1", "p2"), "d1", "train")
-    found = judged([asked("known"), asked("unknown thing"), both], {"p1": BM25, "p2": CHINESE}, Judge())
-    assert [c.text for c in found.kept] == ["known", "unknown to one alone"]
-    assert found.dropped[0].reason == "the passage does not answer it"
+def verdict(text: str, refused: str = "") -> Reply:
+    return Reply(text, Tokens(0, 0), refused=refused)
+
+
+@pytest.mark.parametrize("text", ["yes", "Yes.", " **Yes**, it does", "`yes`", "是", "是的。"])
+def test_a_yes_of_the_judge_keeps_a_question(text: str) -> None:
+    found = judged([asked("known")], {"p1": BM25}, Judge(verdict(text)))
+    assert ([draft.text for draft in found.kept], found.dropped) == (["known"], ())
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        (verdict("No."), "the passage does not answer it"),
+        (verdict("**no**"), "the passage does not answer it"),
+        (verdict("不能"), "the passage does not answer it"),
+        (verdict(""), "the judge says neither yes nor no"),  # what a thinking model leaves of five tokens
+        (verdict("The passage says"), "the judge says neither yes nor no"),
+        (verdict("Nothing but yes"), "the judge says neither yes nor no"),
+        (verdict("Yesterday"), "the judge says neither yes nor no"),
+        (verdict("是否"), "the judge says neither yes nor no"),
+        (verdict("", refused="400 content filter"), "the service refuses to judge it"),
+    ],
+)
+def test_all_else_drops_it_and_says_why(reply: Reply, why: str) -> None:
+    found = judged([asked("asked")], {"p1": BM25}, Judge(reply))
+    assert found.kept == ()
+    assert [(item.stage, item.reason, item.text) for item in found.dropped] == [("judge", why, "asked")]
+
+
+def test_a_question_about_two_passages_is_judged_on_both() -> None:
+    both = Draft("asked of two", ("p1", "p2"), "d1", "train")
+    judge = Judge(verdict("no"))
+    found = judged([both], {"p1": BM25, "p2": CHINESE}, judge)
+    assert [item.reason for item in found.dropped] == ["its passages together do not answer it"]
+    assert marked(BM25) in judge.requests[0].user
+    assert marked(CHINESE) in judge.requests[0].user
+    assert "passages together" in judge.requests[0].system
+    assert judged([both], {"p1": BM25, "p2": CHINESE}, Judge(verdict("yes"))).kept == (both,)
 
 
 def test_script() -> None:

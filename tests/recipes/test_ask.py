@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bessemer.config import Config
-from bessemer.errors import ConfigError, ServiceError
+from bessemer.errors import BudgetError, ConfigError, ServiceError
 from bessemer.formats.lines import write_jsonl
 from bessemer.recipes.ask import ask
 from bessemer.recipes.index import index
@@ -123,6 +123,76 @@ def test_keywords_are_a_lane_of_their_own(indexed: Callable[..., Config]) -> Non
     assert found["passages"][0].startswith("filter.md")
 
 
+def test_an_answer_is_forgotten_when_a_passage_changes_that_only_its_keywords_found(
+    indexed: Callable[..., Config],
+) -> None:
+    question = "How often may the pump start before the motor is locked?"
+    given: dict[str, Any] = {"ways": ["keywords"], "top_k": 2}
+    with serving(diligent) as server:
+        config = indexed(server.url)
+        plain = ask(config, [config.out], question, top_k=2)["passages"]
+        first = ask(config, [config.out], question, **given)["passages"]
+        assert [any(p.startswith("filter.md") for p in found) for found in (plain, first)] == [False, True]
+        n_calls = len(server.requests)
+        assert ask(config, [config.out], question, **given)["cached"] == question
+        assert len(server.requests) == n_calls
+        Path(config.source or "", "filter.md").write_text("# Filter\n\nRinse the filter with hot water, every week.\n")
+        index(config)
+        changed = ask(config, [config.out], question, **given)
+    assert changed["cached"] is None
+    assert "every week" in server.users()[-1]
+
+
+def test_other_rewriting_shares_no_answer(indexed: Callable[..., Config], tmp_path: Path) -> None:
+    feedback = tmp_path / "feedback.jsonl"
+
+    def script(request: dict[str, Any], number: int) -> Answer:
+        return chat("no keywords") if request["model"] == "small" else diligent(request, number)
+
+    with serving(script) as server:
+        config = indexed(server.url)
+        small = config.model_copy(update={"llm": config.llm.model_copy(update={"rewrite_model": "small"})})
+        (filter_id,) = (p.passage_id for p in open_index(config.out).passages() if p.doc_id == "filter.md")
+
+        def cached(config: Config, **given: Any) -> bool:
+            question = "How often may the pump start?"
+            found = [ask(config, [config.out], question, top_k=3, **given)["cached"] for _ in range(2)]
+            assert found[1] == question
+            return found[0] is not None
+
+        assert not cached(config)
+        assert not cached(config, ways=["keywords"])
+        assert not cached(config, ways=["keywords", "hyde"])
+        assert not cached(small, ways=["keywords"])
+        write_jsonl(feedback, [{"query": "How do I clean the sieve?", "passage_id": filter_id, "helpful": True}])
+        assert not cached(config, ways=["keywords"], feedback=str(feedback))
+        write_jsonl(feedback, [{"query": "How is the sieve rinsed?", "passage_id": filter_id, "helpful": True}])
+        assert not cached(config, ways=["keywords"], feedback=str(feedback))
+        assert cached(config, ways=["keywords"])  # as before, and nothing of it was forgotten
+
+
+def test_a_model_of_its_own_for_rewriting(indexed: Callable[..., Config]) -> None:
+    with serving(diligent) as server:
+        config = indexed(server.url)
+        llm = config.llm.model_copy(update={"rewrite_model": "small"})
+        found = ask(
+            config.model_copy(update={"llm": llm}), [config.out], "Wie wird das Sieb gereinigt?", ways=["keywords"]
+        )
+        tight = config.model_copy(update={"llm": llm.model_copy(update={"max_tokens": 700})})
+        with pytest.raises(BudgetError):  # 15 tokens for the keywords leave too few for the answer
+            ask(tight, [config.out], "Wie wird das Filterglas gereinigt?", ways=["keywords"])
+    assert [request["model"] for request in server.requests[:2]] == ["small", "m"]
+    assert found["rewritten"]["keywords"] == ["filter", "rinse"]
+    assert found["llm"]["calls"] == 2  # on one account
+
+
+def test_feedback_that_is_not_there(indexed: Callable[..., Config], tmp_path: Path) -> None:
+    with serving(diligent) as server:
+        config = indexed(server.url)
+        with pytest.raises(ConfigError, match=r"gone\.jsonl: cannot be read"):
+            ask(config, [config.out], "why?", ways=["keywords"], feedback=str(tmp_path / "gone.jsonl"))
+
+
 def test_a_slow_rewriter_holds_nobody_up(
     indexed: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -137,7 +207,7 @@ def test_a_slow_rewriter_holds_nobody_up(
         found = ask(config, [config.out], "How often may the pump start?", ways=["keywords"])
     assert found["found"]
     assert found["rewritten"]["keywords"] == []
-    assert "searched as it is" in caplog.text
+    assert "searched without keywords: " in caplog.text
 
 
 def test_without_a_model_to_ask(indexed: Callable[..., Config]) -> None:

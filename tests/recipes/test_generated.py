@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 
 import english_world
-from bessemer.config import Config
+from bessemer.config import Config, QuestionsConfig
 from bessemer.errors import BudgetError, ConfigError, DataError, ServiceError
 from bessemer.formats import load_collection
 from bessemer.recipes.adapt import adapt, plan
+from bessemer.recipes.generated import estimate, open_llm
 from bessemer.recipes.keywords import keywords
 from bessemer.recipes.plan import plan_summary
 from bessemer.recipes.questions import questions_folder
 from bessemer.recipes.summary import WIDTH, funnel_summary, keywords_summary, report_summary
+from bessemer.types import Passage
 from scripted_llm import Answer, Scripted, chat, fault, obliging, passages_of, serving
 
 Configure = Callable[..., Config]
@@ -89,10 +91,32 @@ def test_a_dry_run_asks_nothing_and_counts(configure: Configure, english_beir: P
         assert not server.requests
         assert not Path(config.out).exists()
         assert not (tmp_path / "workspace" / "llm").exists()
-        questions_folder(config)
-        n_first = sum("into other words" not in r["messages"][0]["content"] for r in server.requests)
-    assert found["calls"] == n_first
+        made = questions_folder(config)["llm"]
+        assert found["calls"] >= len(server.requests)
+        assert found["cost"] >= made["cost"]
+        again = questions_folder(config, dry_run=True)["llm"]
     assert found["cost"] == pytest.approx((found["input_tokens"] + found["output_tokens"]) / 1e6)
+    assert (again["calls"], again["calls_kept"], again["cost"]) == (0, made["calls"], 0)
+
+
+def test_an_estimate_knows_rewording_and_judging(configure: Configure, tmp_path: Path) -> None:
+    """Of a train passage 2 questions are asked, of dev and test 1 each, 120 tokens for every one; the latter two are
+    reworded in as many tokens again, and all four judged in 5."""
+    passages = [Passage(f"p{i}", split, "iron and ore") for i, split in enumerate(("train", "dev", "test"))]
+    splits = {passage.doc_id: passage.doc_id for passage in passages}
+    asked = QuestionsConfig(per_passage=2, per_test_passage=1, paraphrase=False)
+
+    def estimated(**changes: bool) -> Mapping[str, Any]:
+        return estimate(passages, splits, llm, asked.model_copy(update=changes), seed=1)
+
+    with serving(obliging) as server, open_llm(configure(tmp_path, llm=of(server))) as llm:
+        assert llm is not None
+        plain, reworded, judged = estimated(), estimated(paraphrase=True), estimated(paraphrase=True, judge=True)
+        assert not server.requests
+    assert (plain["calls"], plain["output_tokens"]) == (3, 4 * 120)
+    assert (reworded["calls"], reworded["output_tokens"]) == (5, 6 * 120)
+    assert (judged["calls"], judged["output_tokens"]) == (9, 6 * 120 + 4 * 5)
+    assert reworded["input_tokens"] - plain["input_tokens"] > 2 * 120  # the questions, and what is asked of them
 
 
 def test_ten_documents_more_ask_for_those_alone(configure: Configure, english_documents: Path, tmp_path: Path) -> None:
@@ -116,9 +140,13 @@ def test_adapt_with_a_language_model(configure: Configure, english_documents: Pa
     with serving(obliging) as server:
         config = configure(tmp_path, source=str(english_documents), llm=of(server, input_price=1, output_price=2))
         planned = plan(config)
-        assert planned["llm"] is None  # nothing is known before the documents are read
+        assert not server.requests
+        assert not (tmp_path / "workspace" / "steps").exists()
         report = adapt(config)
         n_calls = len(server.requests)
+        assert planned["llm"]["calls"] >= n_calls  # of documents that were cut for the estimate alone
+        assert planned["llm_cost"] == planned["llm"]["cost"] >= report["data"]["llm"]["cost"]
+        assert plan(config)["llm_cost"] == 0.0
         adapt(config)
         assert len(server.requests) == n_calls
         changed = configure(
@@ -187,6 +215,75 @@ def test_a_refused_passage_is_counted(configure: Configure, english_beir: Path, 
     assert item["text"] == "400 content filter"
 
 
+def bare_objects(questions: list[str]) -> str:
+    return json.dumps([{"question": question} for question in questions])
+
+
+def between_pipes(questions: list[str]) -> str:
+    return f"{' | '.join(questions)} |"
+
+
+@pytest.mark.parametrize("form", [json.dumps, between_pipes, bare_objects])
+def test_answers_that_never_bring_evidence_are_kept(
+    form: Callable[[list[str]], str], configure: Configure, english_beir: Path, tmp_path: Path
+) -> None:
+    def script(request: dict[str, Any], number: int) -> Answer:
+        return chat(form([item["question"] for item in answered(request, number)]))
+
+    with serving(script) as server:
+        config = configure(tmp_path, data=str(english_beir), llm=of(server), questions={"paraphrase": False})
+        result = questions_folder(config)
+    assert all(result["splits"][split]["queries"] for split in ("train", "dev", "test"))
+    assert "evidence" not in {stage["stage"] for stage in result["funnel"]}
+
+
+def test_objects_without_evidence_are_dropped_and_counted(
+    configure: Configure, english_beir: Path, tmp_path: Path
+) -> None:
+    def script(request: dict[str, Any], number: int) -> Answer:
+        items = answered(request, number)
+        return chat(json.dumps([{"question": item["question"]} for item in items] if number == 0 else items))
+
+    with serving(script) as server:
+        llm = of(server, concurrency=1)
+        config = configure(tmp_path, data=str(english_beir), llm=llm, questions={"paraphrase": False})
+        result = questions_folder(config)
+        first = answered(server.requests[0], 0)
+    (stage,) = [stage for stage in result["funnel"] if stage["stage"] == "evidence"]
+    assert stage["reasons"] == {"the model gives no evidence for it": len(first)}
+    assert [item["text"] for item in dropped(config) if item["stage"] == "evidence"] == [
+        item["question"] for item in first
+    ]
+
+
+def answered(request: dict[str, Any], number: int) -> list[dict[str, str]]:
+    """What the obliging model asks, as objects."""
+    found: list[dict[str, str]] = json.loads(obliging(request, number).body["choices"][0]["message"]["content"])
+    return found
+
+
+def test_a_judge_without_a_verdict_lets_nothing_pass(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    """Of three questions the judge refuses one, says no word of another and no to the third; all others are fine."""
+    verdicts = [fault(400, "content filter"), chat("<think>The passage"), chat("no")]
+
+    def script(request: dict[str, Any], number: int) -> Answer:
+        is_judge = "judge whether" in request["messages"][0]["content"]
+        return verdicts.pop() if is_judge and verdicts else obliging(request, number)
+
+    with serving(script) as server:
+        config = configure(tmp_path, data=str(english_beir), llm=of(server, concurrency=1), questions={"judge": True})
+        result = questions_folder(config)
+        judged_together = [r for r in server.requests if "whether passages answer" in r["messages"][0]["content"]]
+    (stage,) = [stage for stage in result["funnel"] if stage["stage"] == "judge"]
+    assert stage["reasons"] == {
+        "the passage does not answer it": 1,
+        "the judge says neither yes nor no": 1,
+        "the service refuses to judge it": 1,
+    }
+    assert sum(item["stage"] == "judge" for item in dropped(config)) == stage["dropped"] == 3
+    assert all(len(passages_of(request)) == 2 for request in judged_together)
+
+
 def test_generate_needs_a_model_to_ask(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="generate needs a language model"):
         questions_folder(configure(tmp_path, data=str(english_beir), questions={"strategy": "generate"}))
@@ -250,6 +347,7 @@ def test_keywords_to_fine_tune_on(configure: Configure, english_beir: Path, tmp_
         assert len(server.requests) == n_train
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert (len(rows), result["rows"], result["without_keywords"]) == (n_train - 1, n_train - 1, 1)
-    assert [message["role"] for message in rows[0]["messages"]] == ["system", "user", "assistant"]
-    assert rows[0]["messages"][2]["content"] == "alpha, beta gamma"
+    for row, request in zip(rows, server.requests[1:], strict=True):
+        assert row["messages"][:2] == request["messages"]  # what ask --rewrite keywords sends
+        assert row["messages"][2] == {"role": "assistant", "content": '["alpha", "beta gamma"]'}
     assert "1 queries without keywords" in keywords_summary(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import pytest
 
 from bessemer.config import Config
 from bessemer.encoders.load import load_encoder
-from bessemer.errors import ConfigError, DataError
-from bessemer.recipes.adapt import adapt
-from bessemer.recipes.soft_labels import soft_labels, teacher_of, with_reference_answers
+from bessemer.errors import BudgetError, ConfigError, DataError
+from bessemer.recipes.adapt import adapt, plan
+from bessemer.recipes.plan import plan_summary
+from bessemer.recipes.soft_labels import Answered, soft_labels, teacher_of, with_reference_answers
 from bessemer.types import HardNegatives, Judged, Passage, Query
-from scripted_llm import Answer, chat, serving
+from scripted_llm import Answer, Scripted, chat, serving
 from tiny_llm import save_causal_lm
 
 Configure = Callable[..., Config]
@@ -31,7 +33,7 @@ LOSS = {"loss": "stable_distillation", "n_negatives": 2, "learning_rate": 0.05, 
 
 def test_an_embedder_scores_what_was_mined(configure: Configure, english_model: Path, tmp_path: Path) -> None:
     teacher = {"kind": "embedder", "model": str(english_model)}
-    judge = teacher_of(configure(tmp_path, finetune=LOSS, teacher=teacher))
+    judge = teacher_of(configure(tmp_path, finetune=LOSS, teacher=teacher), None)
     assert judge is not None
     labels = soft_labels(TRAIN, PASSAGES, MINED, "", judge)
     assert {query: set(scores) for query, scores in labels.scores.items()} == {
@@ -50,7 +52,8 @@ def test_an_embedder_scores_what_was_mined(configure: Configure, english_model: 
 
 def test_a_language_model_weighs_answers(configure: Configure, tmp_path: Path) -> None:
     save_causal_lm(tmp_path / "llama")
-    judge = teacher_of(configure(tmp_path, finetune=LOSS, teacher={"kind": "llm", "model": str(tmp_path / "llama")}))
+    teacher = {"kind": "llm", "model": str(tmp_path / "llama")}
+    judge = teacher_of(configure(tmp_path, finetune=LOSS, teacher=teacher), None)
     assert judge is not None
     labels = soft_labels(TRAIN, PASSAGES, MINED, "", judge)
     assert set(labels.scores) == {"q1"}
@@ -67,12 +70,13 @@ def test_answers_are_written_where_there_are_none(configure: Configure, tmp_path
         config = configure(tmp_path, llm={"url": server.url, "model": "m"})
         with open_llm(config) as llm:
             answered = with_reference_answers(TRAIN, PASSAGES, llm)
-    assert [query.answers for query in answered.queries] == [("from iron",), ("Ore is smelted, with coke.",)]
+    assert (answered.llm["calls"], answered.llm["input_tokens"], answered.llm["output_tokens"]) == (1, 10, 5)
+    assert [query.answers for query in answered.judged.queries] == [("from iron",), ("Ore is smelted, with coke.",)]
     assert len(server.requests) == 1
     assert "ore and coke" in server.users()[0]
-    assert with_reference_answers(TRAIN, PASSAGES, None) is TRAIN
+    assert with_reference_answers(TRAIN, PASSAGES, None) == Answered(TRAIN, {})
     unjudged = Judged((Query("q3", "nobody knows"),), {})
-    assert with_reference_answers(unjudged, PASSAGES, None) is unjudged
+    assert with_reference_answers(unjudged, PASSAGES, None) == Answered(unjudged, {})
 
 
 def test_what_the_model_cannot_answer_stays_without(configure: Configure, tmp_path: Path) -> None:
@@ -82,7 +86,7 @@ def test_what_the_model_cannot_answer_stays_without(configure: Configure, tmp_pa
         serving(lambda *_: chat("NOT IN THE DOCUMENTS")) as server,
         open_llm(configure(tmp_path, llm={"url": server.url, "model": "m"})) as llm,
     ):
-        assert with_reference_answers(TRAIN, PASSAGES, llm).queries[1].answers == ()
+        assert with_reference_answers(TRAIN, PASSAGES, llm).judged.queries[1].answers == ()
 
 
 def test_adapt_learns_from_a_teacher(
@@ -116,6 +120,65 @@ def test_adapt_by_likelihood_of_written_answers(configure: Configure, english_be
     assert report["teacher"]["pairs"] >= 24
 
 
+def answers_and_likelihoods(request: dict[str, Any], _: int) -> Answer:
+    """A model of both kinds of calls: a chat takes 10 + 5 tokens, a likelihood 100 + 1."""
+    if "messages" in request:
+        return chat("It does what its name says [1].")
+    tokens = [*re.findall(r"\s*\S+|\s+", request["prompt"]), " more"]
+    told = {"tokens": tokens, "token_logprobs": [None, *[-0.01 * len(tokens)] * (len(tokens) - 1)]}
+    usage = {"prompt_tokens": 100, "completion_tokens": 1}
+    return Answer({"choices": [{"text": request["prompt"] + " more", "logprobs": told}], "usage": usage})
+
+
+def by_endpoint(configure: Configure, root: Path, data: Path, server: Scripted, **budget: float) -> Config:
+    return configure(
+        root,
+        data=str(data),
+        finetune=LOSS,
+        negatives={"n_negatives": 3},
+        teacher={"kind": "llm"},
+        llm={"url": server.url, "model": "m", "input_price": 1, "output_price": 2, "concurrency": 1, **budget},
+    )
+
+
+def test_the_report_counts_every_call_of_the_run(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    with serving(answers_and_likelihoods) as server:
+        config = by_endpoint(configure, tmp_path, english_beir, server)
+        before = plan(config)
+        report = adapt(config)
+        n_calls = len(server.requests)
+        n_chats = sum("messages" in request for request in server.requests)
+        again = adapt(config)
+        after = plan(config)
+        assert len(server.requests) == n_calls
+    assert (before["llm_unknown"], before["llm_cost"]) == (["answers", "teacher"], None)
+    assert "language model: calls for answers and teacher are not known yet" in plan_summary(before)
+    assert {step["state"] for step in after["steps"]} == {"cached"}
+    assert (after["llm_unknown"], after["llm_cost"]) == ([], 0.0)
+
+    n_scored = n_calls - n_chats
+    llm, of_teacher = report["data"]["llm"], report["teacher"]["llm"]
+    assert n_chats == 24
+    assert (llm["model"], llm["calls"], of_teacher["calls"]) == ("m", n_calls, n_scored)
+    assert llm["cost"] == pytest.approx((n_chats * (10 + 2 * 5) + n_scored * (100 + 2 * 1)) / 1e6)
+    assert again["data"]["llm"] == llm
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert f"<dt>calls</dt><dd>{n_calls}</dd>" in page
+    assert f"<dt>cost</dt><dd>{llm['cost']:.4f}</dd>" in page
+    assert f"<dt>pairs</dt><dd>{report['teacher']['pairs']}</dd>" in page
+
+
+def test_the_teacher_spends_from_the_same_budget(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    """24 answers take 360 tokens; 16 likelihoods more would be 1,976, and the next might pass 2,000."""
+    with serving(answers_and_likelihoods) as server:
+        with pytest.raises(BudgetError, match="--max-tokens 2,000"):
+            adapt(by_endpoint(configure, tmp_path, english_beir, server, max_tokens=2_000))
+        n_chats = sum("messages" in request for request in server.requests)
+        n_scored = len(server.requests) - n_chats
+    assert n_chats == 24
+    assert 0 < n_scored <= 16
+
+
 def test_a_loss_that_needs_a_teacher_says_so_at_once(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="learns from a teacher; give --teacher cross-encoder and --teacher-model"):
         adapt(configure(tmp_path, data=str(english_beir), finetune=LOSS))
@@ -123,4 +186,4 @@ def test_a_loss_that_needs_a_teacher_says_so_at_once(configure: Configure, engli
 
 
 def test_no_teacher_for_other_losses(configure: Configure, tmp_path: Path) -> None:
-    assert teacher_of(configure(tmp_path, teacher={"kind": "embedder", "model": "nowhere"})) is None
+    assert teacher_of(configure(tmp_path, teacher={"kind": "embedder", "model": "nowhere"}), None) is None

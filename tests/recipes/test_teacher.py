@@ -16,13 +16,13 @@ import torch
 from sentence_transformers import CrossEncoder
 from transformers import AutoModelForCausalLM, BertConfig, BertForSequenceClassification, BertTokenizerFast
 
-from bessemer.config import Config
+from bessemer.config import Config, LLMConfig
 from bessemer.encoders.load import load_encoder
 from bessemer.errors import ConfigError, DataError, ServiceError
 from bessemer.formats import read_bge_jsonl
 from bessemer.recipes.summary import teacher_summary
 from bessemer.recipes.teacher import SCORES, teacher
-from scripted_llm import Answer, fault, serving
+from scripted_llm import Answer, chat, fault, serving
 from tiny_llm import save_causal_lm, word_pieces
 
 Configure = Callable[..., Config]
@@ -131,7 +131,8 @@ def test_rows_that_cannot_be_scored_are_listed_all_at_once(llm_config: Config, t
         teacher(llm_config, str(tmp_path / "out.jsonl"))
     assert [str(problem).removeprefix(data) for problem in caught.value.problems] == [
         ":1:answers: is missing or empty: a language model weighs passages by an answer; "
-        'give "answers": ["..."], or score by --teacher cross-encoder or embedder, which need none',
+        'give "answers": ["..."], or --llm URL, which writes them from the positives as `adapt --teacher llm` does; '
+        "--teacher cross-encoder and embedder need none",
         ":3:pos: is missing or empty; give at least one positive, or teacher_scores",
         ':4:query: is missing; give "query": "..."',
     ]
@@ -141,6 +142,67 @@ def test_rows_that_cannot_be_scored_are_listed_all_at_once(llm_config: Config, t
     assert not (tmp_path / "out.jsonl").exists()
     write(tmp_path / "in.jsonl", [ROWS[0]])
     assert teacher(llm_config, str(tmp_path / "out.jsonl"))["cached"] == 3
+
+
+def test_answers_that_are_missing_are_written_flagged_and_counted(llm_config: Config, tmp_path: Path) -> None:
+    silent = {key: value for key, value in ROWS[0].items() if key != "answers"}
+    write(tmp_path / "in.jsonl", [silent, ROWS[1], {**ROWS[3], "answers": [""]}])
+    with serving(lambda *_: chat("the converter [1]")) as server:
+        asking = llm_config.model_copy(update={"llm": LLMConfig(url=server.url, model="writer")})
+        report = teacher(asking, str(tmp_path / "out.jsonl"))
+        (asked,) = server.users()  # both rows ask the same of the same positive, which is one call
+    assert CONVERTER in asked
+    assert WINE not in asked  # a negative
+    first, given, third = read(tmp_path / "out.jsonl")
+    assert (first["answers"], first["answers_generated"]) == (["the converter"], True)
+    assert (third["answers"], third["answers_generated"]) == (["the converter"], True)
+    assert "answers_generated" not in given
+    assert (report["answers_generated"], report["llm"]["calls"]) == (2, 1)
+    assert "2 answers were written by a language model: their rows are flagged `answers_generated`" in report["notes"]
+    write(tmp_path / "in.jsonl", [{**silent, "answers": ["the converter"]}])
+    teacher(llm_config, str(tmp_path / "given.jsonl"))
+    assert read(tmp_path / "given.jsonl")[0]["teacher_scores"] == first["teacher_scores"]
+
+
+def test_an_endpoint_that_answers_and_scores_does_both_from_one_budget(configure: Configure, tmp_path: Path) -> None:
+    def serve(request: dict[str, Any], _: int) -> Answer:
+        if "messages" in request:
+            return chat("iron [1]")
+        tokens = [*request["prompt"], "!"]
+        told = {"tokens": tokens, "token_logprobs": [None, *(-1.0 for _ in tokens[1:])]}
+        return Answer({"choices": [{"logprobs": told}], "usage": {"completion_tokens": 1, "prompt_tokens": 50}})
+
+    data = write(tmp_path / "in.jsonl", [{"query": "q", "pos": [FURNACE], "neg": [WINE]}])
+    with serving(serve) as server:
+        llm = {"url": server.url, "model": "m", "max_retries": 0}
+        report = teacher(configure(tmp_path, data=data, llm=llm), str(tmp_path / "out.jsonl"))
+    assert read(tmp_path / "out.jsonl")[0]["teacher_scores"] == [-1, -1]
+    assert report["llm"]["calls"] == len(server.requests) == 4  # an answer, the probe and two candidates
+    assert report["llm"]["input_tokens"] == 10 + 3 * 50
+
+
+def test_the_flag_outlives_a_second_run_which_asks_nothing(llm_config: Config, tmp_path: Path) -> None:
+    write(tmp_path / "in.jsonl", [{**ROWS[0], "answers_generated": True}, ROWS[1]])
+    assert teacher(llm_config, str(tmp_path / "out.jsonl"))["answers_generated"] == 1
+    assert read(tmp_path / "out.jsonl")[0]["answers_generated"] is True
+
+
+def test_rows_that_nobody_can_answer_are_listed(llm_config: Config, tmp_path: Path) -> None:
+    turns = {"task": "chat", "history": [WINE, FURNACE], "query": "Is it hot?"}  # without a positive to answer from
+    data = write(tmp_path / "in.jsonl", [ROWS[0], {"query": "q", "pos": ["p"], "neg": ["n"]}])
+    with serving(lambda *_: chat("NOT IN THE DOCUMENTS")) as server:
+        asking = llm_config.model_copy(update={"llm": LLMConfig(url=server.url, model="writer")})
+        with pytest.raises(DataError) as unanswered:
+            teacher(asking, str(tmp_path / "out.jsonl"))
+        n_asked = len(server.requests)
+        write(tmp_path / "in.jsonl", [ROWS[0], turns])
+        with pytest.raises(DataError, match=":2:answers: is missing or empty: a language model weighs"):
+            teacher(asking, str(tmp_path / "out.jsonl"))
+        assert n_asked == len(server.requests) == 1
+    (problem,) = unanswered.value.problems
+    assert str(problem).startswith(
+        f"{data}:2:answers: is missing or empty, and the language model finds none in the positives; give "
+    )
 
 
 def test_cut_passages_are_counted_cached_or_not(llm_config: Config, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ class LLMConfig(Section):
 
     url: str | None = Field(None, description="such as http://localhost:8000/v1; unset: no language model is asked")
     model: str | None = Field(None, description="as the endpoint calls it; unset: the first that it lists")
+    rewrite_model: str | None = Field(None, description="at the same endpoint, rewrites what is asked; unset: model")
     max_cost: float | None = Field(None, gt=0, description="of one run; needs the prices")
     max_tokens: int | None = Field(None, ge=1, description="of one run, sent and received together")
     input_price: float | None = Field(None, ge=0, description="of a million tokens sent")

@@ -50,6 +50,7 @@ def render_report(report: Mapping[str, Any]) -> str:
             examples=report_sections.examples(evaluation),
             training=report_figures.training(report),
             funnel=report_sections.funnel(data),
+            teacher=report_sections.teacher(report),
             llm=report_sections.language_model(data),
             settings=list(report_sections.flat(report_sections.mapping(report.get("settings")))),
         )

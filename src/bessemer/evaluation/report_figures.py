@@ -13,7 +13,7 @@ from bessemer.evaluation.formatting import MISSING, count, duration, finite, n_b
 from bessemer.evaluation.plots import Series
 from bessemer.evaluation.report_sections import PRIMARY, Json, View, interval_of, mapping, primary_comparison, records
 
-STYLES = {name: f"s-{name}" for name in ("base", "tuned", "bm25", "hybrid-base", "hybrid-tuned")}
+STYLES = {name: f"s-{name}" for name in ("base", "tuned", "bm25", "hybrid-base", "hybrid-tuned", "hybrid-weighted")}
 
 
 def differences(evaluation: Json) -> Markup | None:

@@ -200,6 +200,23 @@ def language_model(data: Json) -> View | None:
     }
 
 
+def teacher(report: Json) -> list[tuple[str, str]]:
+    """Who scored the candidates, how many, and what an endpoint took for it; empty without a teacher."""
+    part = mapping(report.get("teacher"))
+    if not part:
+        return []
+    llm = mapping(part.get("llm"))
+    counts = {
+        "pairs": part.get("pairs"),
+        "of them kept from before": part.get("kept_from_before"),
+        "calls": llm.get("calls"),
+        "tokens": sum(finite(llm.get(key)) or 0 for key in ("input_tokens", "output_tokens")),
+    }
+    cost = finite(llm.get("cost"))
+    facts = [("teacher", str(part.get("teacher") or "")), *((name, count(n)) for name, n in counts.items() if n)]
+    return [*facts, *([] if cost is None else [("cost", f"{cost:.4f}")])]
+
+
 def flat(settings: Json, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Nested settings as dotted names with JSON values."""
     for key, value in settings.items():

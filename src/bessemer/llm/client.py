@@ -8,32 +8,24 @@ import logging
 import re
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from bessemer.config import LLMConfig
 from bessemer.errors import BessemerError, BudgetError
-from bessemer.llm.endpoint import ABOUT_THIS_REQUEST, Endpoint, tokens_taken
+from bessemer.llm.endpoint import ABOUT_THIS_REQUEST, BrokenAnswer, Endpoint, tokens_taken
 from bessemer.llm.ledger import Ledger, Tokens, estimated_tokens
 from bessemer.llm.request import Reply, Request
 from bessemer.llm.request_cache import RequestCache
 
 logger = logging.getLogger("bessemer")
 
-MAX_BYTES = 4 << 20
-"""Of one answer: a broken server could send without end."""
-BROKEN_ANSWERS = 3
-"""How often a request is sent whose answer was cut, or was no answer."""
 IN_A_ROW = 5
 """Failed calls with none between them that succeeded, after which the rest is not tried."""
 LOG_SECONDS = 5.0
 
-
 _THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 """What reasoning models write before they answer."""
-
-
-class _Broken(Exception):
-    """An answer that is none."""
 
 
 class Client:
@@ -42,9 +34,10 @@ class Client:
     def __init__(self, config: LLMConfig, cache: RequestCache) -> None:
         self._config = config
         self._cache = cache
-        self._endpoint = Endpoint(config)
-        self.model = self._endpoint.model
         self.ledger = Ledger.of(config)
+        self._endpoint = Endpoint(config, self.ledger)
+        self.model = self._endpoint.model
+        self._counted: set[str] = set()  # what this run paid for is not kept from before
         self._failed = self._failed_in_a_row = 0
         self._last_fault = ""
 
@@ -56,28 +49,29 @@ class Client:
     def ask(self, requests: Sequence[Request], *, deadline: float | None = None) -> list[Reply]:
         """The replies in the order of the requests; each is kept as soon as it is there.
 
-        Answers that are kept already are not asked for. Raises BudgetError before the call that might pass the budget,
+        Answers that are kept already are not asked for. Raises BudgetError before the send that might pass the budget,
         ServiceError when calls still fail after retries; either way what came back is kept, and the same call again
         asks for the rest alone. ``deadline``: seconds for all together, for those who wait at a screen; after them
         ServiceError.
         """
         keys = [request.key(self.model) for request in requests]
         by_key = dict(zip(keys, requests, strict=True))  # the same request twice is one call
-        found = {key: reply for key in by_key if (reply := self._kept(key))}
+        found = {key: reply for key, request in by_key.items() if (reply := self.kept(request))}
+        for key in found.keys() - self._counted:
+            self.ledger.note_kept(found[key].tokens)
+        self._counted |= by_key.keys()
         left = {key: request for key, request in by_key.items() if key not in found}
         if left:
             found |= asyncio.run(self._in_time(left, deadline))
         return [found[key] for key in keys]
 
-    def _kept(self, key: str) -> Reply | None:
-        reply = self._cache.get(key)
-        if reply is not None:
-            self.ledger.note_kept(reply.tokens)
-        return reply
+    def kept(self, request: Request) -> Reply | None:
+        """The answer of an earlier call."""
+        return self._cache.get(request.key(self.model))
 
     def estimate(self, requests: Sequence[Request]) -> dict[str, Any]:
         """What `ask` would take at most: calls, tokens, cost and seconds (None where nothing is known of them)."""
-        unasked = [request for request in requests if self._cache.get(request.key(self.model)) is None]
+        unasked = [request for request in requests if self.kept(request) is None]
         tokens = Tokens(0, 0)
         for request in unasked:
             tokens += worst_case(request)
@@ -132,52 +126,24 @@ class Client:
         """None where the call failed in the end, which is counted."""
         import openai
 
-        worst = worst_case(request)
-        self.ledger.reserve(worst)
-        took: Tokens | None = None
-        started = time.monotonic()
-        try:
-            reply = await self._whole_reply(service, request)
-            took = reply.tokens
-        except openai.APIStatusError as error:
-            return self._refused(error)
-        except (openai.APIError, _Broken) as error:
-            self._note_failure(str(error) or type(error).__name__)
-            return None
-        finally:
-            self.ledger.settle(worst, took)
-        self._failed_in_a_row = 0
-        self._cache.put(request.key(self.model), reply, time.monotonic() - started)
-        return reply
-
-    async def _whole_reply(self, service: Any, request: Request) -> Reply:
-        """The library sends again what was not answered; we, what was answered in part."""
-        for _ in range(BROKEN_ANSWERS - 1):
-            try:
-                return await self._sent(service, request)
-            except _Broken:
-                continue
-        return await self._sent(service, request)
-
-    async def _sent(self, service: Any, request: Request) -> Reply:
-        call = service.chat.completions.with_streaming_response.create(
+        call = partial(
+            service.chat.completions.with_streaming_response.create,
             model=self.model,
             messages=[{"role": "system", "content": request.system}, {"role": "user", "content": request.user}],
             max_tokens=request.max_tokens,
             temperature=request.temperature,
         )
-        body = bytearray()
-        async with call as response:
-            try:
-                async for chunk in response.iter_bytes():
-                    body += chunk
-                    if len(body) > MAX_BYTES:
-                        raise _Broken(f"an answer of more than {MAX_BYTES >> 20} MiB")
-            except _Broken:
-                raise
-            except Exception as error:  # of the HTTP library below: the connection was cut within the answer
-                raise _Broken(f"an answer that was cut ({type(error).__name__})") from None
-        return read_reply(bytes(body), request)
+        started = time.monotonic()
+        try:
+            reply = await self._endpoint.answer(call, worst_case(request), partial(_counted, request))
+        except openai.APIStatusError as error:
+            return self._refused(error)
+        except (openai.APIError, BrokenAnswer) as error:
+            self._note_failure(str(error) or type(error).__name__)
+            return None
+        self._failed_in_a_row = 0
+        self._cache.put(request.key(self.model), reply, time.monotonic() - started)
+        return reply
 
     def _refused(self, error: Any) -> Reply | None:
         said = self._endpoint.said(error)
@@ -206,7 +172,8 @@ def worst_case(request: Request) -> Tokens:
 
 
 def read_reply(body: bytes, request: Request) -> Reply:
-    """The answer in a chat completion's JSON; what the service does not count is estimated."""
+    """The answer in a chat completion's JSON; what the service does not count is estimated. Raises BrokenAnswer."""
+    data = None
     try:
         data = json.loads(body)
         choice = data["choices"][0]
@@ -214,9 +181,14 @@ def read_reply(body: bytes, request: Request) -> Reply:
         if not isinstance(text, str):
             raise TypeError
     except (ValueError, KeyError, IndexError, TypeError):
-        raise _Broken("an answer that is no chat completion") from None
+        raise BrokenAnswer("an answer that is no chat completion", tokens_taken(data, worst_case(request))) from None
     taken = tokens_taken(data, Tokens(worst_case(request).input, estimated_tokens(text)))
     return Reply(_THOUGHTS.sub("", text).strip(), taken, is_whole=choice.get("finish_reason") != "length")
+
+
+def _counted(request: Request, body: bytes) -> tuple[Reply, Tokens]:
+    reply = read_reply(body, request)
+    return reply, reply.tokens
 
 
 class _Progress:
@@ -234,6 +206,5 @@ class _Progress:
             return
         self._last = now
         left = (now - self._start) / self._done * (self._n - self._done)
-        cost = self._ledger.cost(self._ledger.spent)
-        spent = f"{self._ledger.spent.total:,} tokens" + (f", {cost:.2f}" if cost is not None else "")
+        spent = self._ledger.spent_in_words(2)
         logger.info("language model: %d of %d calls, %s, %.0f s left", self._done, self._n, spent, left)

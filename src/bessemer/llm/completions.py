@@ -11,12 +11,13 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from bessemer.config import LLMConfig
 from bessemer.errors import BessemerError, BudgetError, ServiceError
-from bessemer.llm.endpoint import ABOUT_THIS_REQUEST, Endpoint, tokens_taken
+from bessemer.llm.endpoint import ABOUT_THIS_REQUEST, BrokenAnswer, Endpoint, tokens_taken
 from bessemer.llm.ledger import Ledger, Tokens, estimated_tokens
 from bessemer.llm.likelihood import EMPTY_ANSWER, Completion, Likelihood, no_likelihood
 from bessemer.llm.prompt_tokens import PromptTokens, answer_likelihood, read_echo, read_prompt_logprobs
@@ -44,14 +45,15 @@ class _Refused(Exception):
 
 
 class CompletionsModel:
-    """``config.model`` at ``config.url``. Raises ConfigError without either, or without the `openai` package."""
+    """``config.model`` at ``config.url``. ``ledger``: that of the run, where others spend from its budget too. Raises
+    ConfigError without a URL, or without the `openai` package."""
 
-    def __init__(self, config: LLMConfig) -> None:
+    def __init__(self, config: LLMConfig, ledger: Ledger | None = None) -> None:
         self._config = config
-        self._endpoint = Endpoint(config)
+        self.ledger = ledger or Ledger.of(config)
+        self._endpoint = Endpoint(config, self.ledger)
         self._dialect: Dialect | None = None
         self.identity = f"{self._endpoint.url} {self._endpoint.model}"
-        self.ledger = Ledger.of(config)
 
     def log_likelihoods(self, completions: Sequence[Completion]) -> Iterator[tuple[int, Likelihood]]:
         """(place among ``completions``, likelihood), as replies come in; a text that is refused is a fault.
@@ -124,22 +126,21 @@ class CompletionsModel:
         """One call, within the budget: the reply's JSON. Not every server takes ``max_tokens`` 0."""
         import openai
 
+        call = partial(
+            service.completions.with_streaming_response.create,
+            model=self._endpoint.model,
+            prompt=completion.text,
+            max_tokens=1,
+            temperature=0,
+            **dialect.arguments,
+        )
         worst = Tokens(estimated_tokens(completion.text), 1)
-        took: Tokens | None = None
-        self.ledger.reserve(worst)
         try:
-            response = await service.completions.with_raw_response.create(
-                model=self._endpoint.model, prompt=completion.text, max_tokens=1, temperature=0, **dialect.arguments
-            )
-            reply = json.loads(response.content)
-            took = tokens_taken(reply, worst)
+            return await self._endpoint.answer(call, worst, partial(_counted, worst))
         except openai.APIStatusError as error:
             raise self._explained(error) from None
-        except (openai.APIError, ValueError, AttributeError) as error:
+        except (openai.APIError, BrokenAnswer) as error:
             raise self._failed(str(error) or type(error).__name__) from None
-        finally:
-            self.ledger.settle(worst, took)
-        return reply  # type: ignore[no-any-return]
 
     def _explained(self, error: Any) -> BessemerError | _Refused:
         said = self._endpoint.said(error)
@@ -151,3 +152,13 @@ class CompletionsModel:
         return self._endpoint.fault(
             f"{said}; all scores so far are kept: run the same command again when the service is back"
         )
+
+
+def _counted(worst: Tokens, body: bytes) -> tuple[Mapping[str, Any], Tokens]:
+    try:
+        reply = json.loads(body)
+    except ValueError:
+        reply = None
+    if not isinstance(reply, dict):
+        raise BrokenAnswer("an answer that is no completion")
+    return reply, tokens_taken(reply, worst)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bessemer.config import LLMConfig
 from bessemer.errors import BudgetError
+
+CHARACTERS_PER_TOKEN = 3
+"""ASCII characters, rather too few; every other character counts as a token of its own."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +32,28 @@ class Tokens:
         return self.input + self.output
 
 
+@dataclass(frozen=True)
+class Usage:
+    """``n_calls`` that took ``spent``, and ``n_kept`` answers of earlier runs that served and had taken ``kept``."""
+
+    n_calls: int = 0
+    spent: Tokens = Tokens(0, 0)
+    n_kept: int = 0
+    kept: Tokens = Tokens(0, 0)
+
+    def __add__(self, other: Usage) -> Usage:
+        counts = (self.n_calls + other.n_calls, self.n_kept + other.n_kept)
+        return Usage(counts[0], self.spent + other.spent, counts[1], self.kept + other.kept)
+
+    def __sub__(self, other: Usage) -> Usage:
+        counts = (self.n_calls - other.n_calls, self.n_kept - other.n_kept)
+        return Usage(counts[0], self.spent - other.spent, counts[1], self.kept - other.kept)
+
+
 class Ledger:
     """The calls of one run. Prices are per million tokens, in whatever currency; without them costs are unknown.
 
-    A call is reserved at its worst before it is made and settled at what it took, so that calls in flight together do
+    A send is reserved at its worst before it is made and settled at what it took, so that sends in flight together do
     not pass the budget that each alone would keep. What an earlier run paid for is counted, not paid again.
     """
 
@@ -46,9 +69,7 @@ class Ledger:
         self._max_cost = math.inf if max_cost is None else max_cost
         self._max_tokens = math.inf if max_tokens is None else max_tokens
         self._reserved = Tokens(0, 0)
-        self.spent = Tokens(0, 0)
-        self.kept = Tokens(0, 0)
-        self.n_calls = self.n_kept = 0
+        self.usage = Usage()
 
     @classmethod
     def of(cls, config: LLMConfig) -> Ledger:
@@ -61,8 +82,8 @@ class Ledger:
         )
 
     def reserve(self, worst: Tokens) -> None:
-        """Raises BudgetError when the call might pass the budget; nothing is reserved then."""
-        after = self.spent + self._reserved + worst
+        """Raises BudgetError when the send might pass the budget; nothing is reserved then."""
+        after = self.usage.spent + self._reserved + worst
         if after.total > self._max_tokens:
             raise BudgetError(f"--max-tokens {self._max_tokens:,.0f}: the next call might pass it")
         cost = self.cost(after)
@@ -71,16 +92,14 @@ class Ledger:
         self._reserved += worst
 
     def settle(self, worst: Tokens, took: Tokens | None) -> None:
-        """The reserved call is over; None: it failed, and nothing is owed."""
+        """What was reserved is over; None: nothing is owed for it."""
         self._reserved -= worst
         if took is not None:
-            self.spent += took
-            self.n_calls += 1
+            self.usage += Usage(n_calls=1, spent=took)
 
     def note_kept(self, tokens: Tokens) -> None:
         """An answer of an earlier run served."""
-        self.kept += tokens
-        self.n_kept += 1
+        self.usage += Usage(n_kept=1, kept=tokens)
 
     def cost(self, tokens: Tokens) -> float | None:
         """None where no prices are known."""
@@ -88,29 +107,39 @@ class Ledger:
             return None
         return (tokens.input * self._prices[0] + tokens.output * self._prices[1]) / 1e6
 
-    def account(self) -> dict[str, float | int | None]:
-        """For reports: this run, and what earlier ones had paid for."""
+    def account(self, since: Usage = Usage()) -> dict[str, float | int | None]:
+        """For reports: this run, or what came after it stood at ``since``; and what earlier runs had paid for."""
+        usage = self.usage - since
         return {
-            "calls": self.n_calls,
-            "input_tokens": self.spent.input,
-            "output_tokens": self.spent.output,
-            "cost": self.cost(self.spent),
-            "calls_kept_from_before": self.n_kept,
-            "tokens_kept_from_before": self.kept.total,
-            "cost_before": self.cost(self.kept),
+            "calls": usage.n_calls,
+            "input_tokens": usage.spent.input,
+            "output_tokens": usage.spent.output,
+            "cost": self.cost(usage.spent),
+            "calls_kept_from_before": usage.n_kept,
+            "tokens_kept_from_before": usage.kept.total,
+            "cost_before": self.cost(usage.kept),
         }
+
+    def spent_in_words(self, decimals: int) -> str:
+        """Tokens and, with prices, money."""
+        cost = self.cost(self.usage.spent)
+        return f"{self.usage.spent.total:,} tokens" + (f", {cost:.{decimals}f}" if cost is not None else "")
 
     def stopped(self, error: BudgetError) -> BudgetError:
         """The error with what was spent, once calls in flight have come back."""
-        cost = self.cost(self.spent)
-        spent = f"{self.spent.total:,} tokens" + (f", {cost:.4f}" if cost is not None else "")
         return BudgetError(
-            f"{error} ({self.n_calls} calls made, {spent}); all answers are kept: raise the limit and run the same "
-            "command again"
+            f"{error} ({self.usage.n_calls} calls made, {self.spent_in_words(4)}); all answers are kept: raise the "
+            "limit and run the same command again"
         )
 
 
+def total_account(accounts: Sequence[Mapping[str, Any]]) -> dict[str, float | int | None]:
+    """Several accounts as one; a cost that one of them does not know is unknown."""
+    columns = {key: [account[key] for account in accounts] for key in Ledger().account()}
+    return {key: None if None in values else sum(values) for key, values in columns.items()}
+
+
 def estimated_tokens(text: str) -> int:
-    """About how many tokens a text has, rather too many: three ASCII characters each, and every other one its own."""
+    """About how many tokens a text has, rather too many."""
     n_ascii = len(text.encode("ascii", "ignore"))
-    return math.ceil(n_ascii / 3) + len(text) - n_ascii
+    return math.ceil(n_ascii / CHARACTERS_PER_TOKEN) + len(text) - n_ascii

@@ -119,8 +119,14 @@ def _asked(value: Any) -> Iterator[Asked]:
                 if isinstance(item, list | dict):
                     yield from _asked(item)
             return
-        evidence = next((value[key] for key in _EVIDENCE_KEYS if isinstance(value.get(key), str)), "")
-        yield Asked(question, evidence)
+        evidence = next((value[key] for key in _EVIDENCE_KEYS if value.get(key)), "")
+        yield Asked(question, _joined(evidence))
+
+
+def _joined(evidence: Any) -> str:
+    """One span, or several in a list."""
+    spans = evidence if isinstance(evidence, list) else [evidence]
+    return "\n".join(span for span in spans if isinstance(span, str))
 
 
 def _plain(text: str) -> Iterator[str]:

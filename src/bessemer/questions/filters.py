@@ -8,7 +8,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from bessemer.llm.request import LLM
+from bessemer.llm.request import LLM, Reply
 from bessemer.questions.generate import Draft
 from bessemer.questions.hostile import hostility
 from bessemer.questions.phrases import content_words
@@ -38,6 +38,10 @@ _POINTS = re.compile(
     re.IGNORECASE,
 )
 
+_YES = re.compile(r"[\W_]*(?:yes(?![a-z])|是(?![否不]))", re.IGNORECASE)
+_NO = re.compile(r"[\W_]*(?:no(?![a-z])|否|不)", re.IGNORECASE)
+"""Verdicts of the judge, whatever marks stand before them."""
+
 Rule = Callable[[Draft, Sequence[Passage]], str]
 
 
@@ -63,9 +67,12 @@ def stands_alone(draft: Draft, _: Sequence[Passage]) -> str:
 
 
 def evidence(draft: Draft, passages: Sequence[Passage]) -> str:
+    """A hijacked model could leave it out: where the answer has a place for it, it must stand there."""
+    if draft.evidence is None:
+        return ""
     wanted = Counter(units(draft.evidence))
     if not wanted:
-        return ""
+        return "the model gives no evidence for it"
     held = Counter(units("\n".join(passage.indexed_text for passage in passages)))
     share = sum((wanted & held).values()) / wanted.total()
     return "its evidence does not stand in the passage" if share < EVIDENCE_FOUND else ""
@@ -145,15 +152,28 @@ def _near_duplicates(sets: Sequence[frozenset[str]]) -> dict[int, float]:
 
 
 def judged(drafts: Sequence[Draft], passages: Mapping[str, Passage], llm: LLM) -> Filtered[Draft]:
-    """Those of which the model says that the passage answers them; of several passages the first must do."""
-    requests = [judge_request(draft.text, passages[draft.passage_ids[0]]) for draft in drafts]
-    says_no = [
-        reply.text.strip().casefold().lstrip("*`\"' ").startswith(("no", "否", "不")) for reply in llm.ask(requests)
-    ]
-    kept = tuple(c for c, no in zip(drafts, says_no, strict=True) if not no or len(c.passage_ids) > 1)
-    left = {id(draft) for draft in kept}
-    dropped = [c.dropped("judge", "the passage does not answer it") for c in drafts if id(c) not in left]
-    return Filtered(kept, tuple(dropped))
+    """Those of which the model says that their passages, together where there are several, answer them. What is no
+    verdict is no yes. Raises what ``llm.ask`` raises."""
+    requests = [judge_request(draft.text, [passages[one] for one in draft.passage_ids]) for draft in drafts]
+    kept, dropped = [], []
+    for draft, reply in zip(drafts, llm.ask(requests), strict=True):
+        fault = _verdict_fault(reply, len(draft.passage_ids))
+        if fault:
+            dropped.append(draft.dropped("judge", fault))
+        else:
+            kept.append(draft)
+    return Filtered(tuple(kept), tuple(dropped))
+
+
+def _verdict_fault(reply: Reply, n_passages: int) -> str:
+    """Why the judge does not let a question pass; "" where it does."""
+    if reply.refused:
+        return "the service refuses to judge it"
+    if _YES.match(reply.text):
+        return ""
+    if _NO.match(reply.text):
+        return "the passage does not answer it" if n_passages == 1 else "its passages together do not answer it"
+    return "the judge says neither yes nor no"
 
 
 def shared_out(drafts: Sequence[Draft], max_share: float) -> Filtered[Draft]:

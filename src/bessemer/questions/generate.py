@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from bessemer.config import QuestionsConfig
-from bessemer.llm.parse import parse_questions
+from bessemer.llm.parse import Parsed, parse_questions
 from bessemer.llm.request import LLM, Request
 from bessemer.questions.prompts import held_out_request, pair_request, paraphrase_request, train_request
 from bessemer.questions.split import MAX_SEEN, SEEN_SHARE, position
@@ -17,16 +18,20 @@ from bessemer.types import Dropped, Passage
 
 STAGE, PARSE, PARAPHRASE = "ask", "parse", "paraphrase"
 
+_OBJECTS = re.compile(r'"(?:question|query)"\s*:')
+"""Stands in an answer of objects, which have a place for evidence; strings in a list or between ``|`` have none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A question with the passages that answer it, before it is believed. ``doc_id``: where the first one stands."""
+    """A question with the passages that answer it, before it is believed. ``doc_id``: where the first one stands;
+    ``evidence``: "" where the model left it out, None where its answer had no place for it."""
 
     text: str
     passage_ids: tuple[str, ...]
     doc_id: str
     split: str
-    evidence: str = ""
+    evidence: str | None = None
     origin: str = "mined"
 
     @property
@@ -94,12 +99,28 @@ def generate(
         dropped += [Dropped(home, PARSE, reason, text, None, home) for text, reason in parsed.refused]
         if not parsed.questions and not _is_empty_list(reply.text):
             dropped.append(Dropped(home, PARSE, "no question in the answer", reply.text[:500], None, home))
-        ids = tuple(passage.passage_id for passage in order.passages)
-        found += [Draft(q.text, ids, order.passages[0].doc_id, order.split, q.evidence) for q in parsed.questions]
+        found += _drafts(order, parsed, has_objects=bool(_OBJECTS.search(reply.text)))
+    if not _gives_evidence(found):
+        found = [replace(draft, evidence=draft.evidence or None) for draft in found]
     if config.paraphrase:
         found, unchanged = paraphrased(found, llm)
         dropped += unchanged
     return Drafts(tuple(found), tuple(dropped), len(asked), n_cut)
+
+
+def _drafts(order: Order, parsed: Parsed, *, has_objects: bool) -> list[Draft]:
+    """A bare string among objects leaves its evidence out, too: otherwise it were the way around that rule."""
+    ids = tuple(passage.passage_id for passage in order.passages)
+    return [
+        Draft(asked.text, ids, order.passages[0].doc_id, order.split, asked.evidence if has_objects else None)
+        for asked in parsed.questions
+    ]
+
+
+def _gives_evidence(drafts: Sequence[Draft]) -> bool:
+    """Whether the model does so as a rule. Where it does not, evidence that is missing tells nothing."""
+    given = [bool(draft.evidence) for draft in drafts if draft.evidence is not None]
+    return 2 * sum(given) >= len(given)
 
 
 def paraphrased(drafts: Sequence[Draft], llm: LLM) -> tuple[list[Draft], list[Dropped]]:

@@ -97,14 +97,16 @@ def paraphrase_request(questions: Sequence[str]) -> Request:
     return Request(system, json.dumps(list(questions), ensure_ascii=False), len(questions) * TOKENS_PER_QUESTION)
 
 
-def judge_request(question: str, passage: Passage) -> Request:
-    """Whether a passage answers a question."""
+def judge_request(question: str, passages: Sequence[Passage]) -> Request:
+    """Whether a passage by itself, or several together, answer a question."""
+    one = len(passages) == 1
     system = _joined(
-        "You judge whether a passage answers a question.",
-        _DATA.format(what="a question and a passage"),
-        "Answer `yes` if the passage by itself answers the question, else `no`: that one word.",
+        f"You judge whether {'a passage answers' if one else 'passages answer'} a question.",
+        _DATA.format(what=f"a question and {'a passage' if one else 'passages'}"),
+        f"Answer `yes` if the {'passage by itself answers' if one else 'passages together answer'} the question, else "
+        "`no`: that one word.",
     )
-    return Request(system, f"{between_marks('question', question)}\n\n{marked(passage)}", 5)
+    return Request(system, "\n\n".join((between_marks("question", question), *map(marked, passages))), 5)
 
 
 def most_questions(passage: Passage, config: QuestionsConfig) -> int:
@@ -126,7 +128,7 @@ def frames() -> tuple[str, ...]:
         *(make(one, QuestionsConfig(), seed) for make in (train_request, held_out_request) for seed in range(8)),
         pair_request(one, one, QuestionsConfig()),
         paraphrase_request(["x"]),
-        judge_request("x", one),
+        *(judge_request("x", passages) for passages in ((one,), (one, one))),
     ]
     return tuple(dict.fromkeys(request.system for request in requests))
 

@@ -33,7 +33,7 @@ def write_review(drafts: Sequence[Draft], passages: Mapping[str, Passage], file:
             writer.writerow(COLUMNS)
             for draft in drafts:
                 texts = "\n\n".join(passages[passage_id].indexed_text for passage_id in draft.passage_ids)
-                row = (draft.query_id, draft.split, draft.text, "", "", draft.evidence)
+                row = (draft.query_id, draft.split, draft.text, "", "", draft.evidence or "")
                 writer.writerow([_harmless(cell) for cell in (*row, " ".join(draft.passage_ids), texts)])
     except OSError as error:
         raise ConfigError(f"--review {file}: cannot be written ({error.strerror}); choose another file") from None

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bessemer.answers.answer import Answer, answer_request, read_answer
 from bessemer.answers.answer_cache import AnswerCache, Evidence
 from bessemer.config import Config
+from bessemer.content_hash import content_hash
 from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import ConfigError, DataError, ServiceError
@@ -22,7 +22,6 @@ from bessemer.llm.client import Client
 from bessemer.questions.own import own_questions
 from bessemer.recipes.generated import open_llm
 from bessemer.search.index import Index, open_index
-from bessemer.search.retriever import unit_length
 from bessemer.search.rewrite import Example, Rewritten, rewrite
 from bessemer.search.rewriting_examples import examples_near
 from bessemer.search.routing import route, search_all
@@ -39,17 +38,27 @@ REWRITE_SECONDS = 4.0
 
 @dataclass(frozen=True)
 class Rewriting:
-    """How a question is rewritten. ``feedback``: a file of judged questions, whose vectors are kept in ``cache``."""
+    """How a question is rewritten, and by which language model. ``feedback``: a file of judged questions, whose vectors
+    are kept in ``cache``."""
 
+    llm: Client
     ways: tuple[str, ...]
     feedback: str | None
     cache: Path
 
-    def of(self, question: str, index: Index, llm: Client) -> Rewritten:
+    @property
+    def fingerprint(self) -> str:
+        """What an answer depends on here. Raises ConfigError where the feedback cannot be read."""
+        if not self.ways:
+            return ""
+        examples = content_hash(Path(self.feedback)) if self.feedback else ""
+        return f"{self.ways} {self.llm.fingerprint} {examples}"
+
+    def of(self, question: str, index: Index) -> Rewritten:
         """With examples whose passages ``index`` holds."""
         if not self.ways:
             return Rewritten()
-        return rewrite(question, self.ways, llm, REWRITE_SECONDS, self._examples(question, index))
+        return rewrite(question, self.ways, self.llm, REWRITE_SECONDS, self._examples(question, index))
 
     def _examples(self, question: str, index: Index) -> Sequence[Example]:
         if self.feedback is None:
@@ -84,8 +93,9 @@ def ask(
 
     Returns ``{"question", "found", "answer", "reason", "citations", "passages", "indexes", "cached", "rewritten",
     "llm"}``; ``citations`` holds ``{"n", "passage_id", "doc_id", "text", "index"}`` for each number in the answer. A
-    question that means the same as one of before gets that answer, as long as what it rests on is the same. Raises
-    ConfigError without a language model or an index, ServiceError when the model fails.
+    question in the words of one before gets that answer, as long as all that it rests on is the same. Raises
+    ConfigError without a language model or an index and for ``feedback`` that cannot be read, ServiceError when the
+    model fails.
     """
     if not folders:
         raise ConfigError("ask needs --index FOLDER; give it once for every index")
@@ -93,9 +103,17 @@ def ask(
         if llm is None:
             raise ConfigError("ask needs a language model; give --llm URL and --llm-model NAME, or use search")
         indexes = [open_index(folder, task=config.task or None) for folder in dict.fromkeys(folders)]
-        rewriting = Rewriting(tuple(ways), feedback, config.workspace_folder / "embeddings")
         search = partial(search_all, top_k=top_k, where=where)
+        rewriter = _rewriter(llm, config.llm.rewrite_model)
+        rewriting = Rewriting(rewriter, tuple(ways), feedback, config.workspace_folder / "embeddings")
         return _with_cache(config, indexes, llm, question, search, rewriting, use_cache=use_cache)
+
+
+def _rewriter(llm: Client, model: str | None) -> Client:
+    """``llm``, or ``model`` at its endpoint: with its cache and on its budget."""
+    rewriter = copy(llm)
+    rewriter.model = model or llm.model
+    return rewriter
 
 
 def _with_cache(
@@ -109,9 +127,10 @@ def _with_cache(
     use_cache: bool = True,
 ) -> Mapping[str, Any]:
     of_indexes = [(index.manifest["fingerprint"], index.manifest["task"]) for index in indexes]
-    context = f"{of_indexes} {llm.fingerprint} {search.keywords}"
-    with AnswerCache(config.workspace_folder / "llm" / "answers.sqlite", context) as cache:
-        return _asked(indexes, llm, cache if use_cache else None, question, search, rewriting)
+    context = f"{of_indexes} {llm.fingerprint} {search.keywords} {rewriting.fingerprint}"
+    with AnswerCache(config.workspace_folder / "llm" / "answered.sqlite", context) as cache:
+        find = partial(_find, indexes, llm, search, rewriting)
+        return _asked(llm, cache if use_cache else None, question, find)
 
 
 class Asker:
@@ -127,48 +146,48 @@ class Asker:
         asked = [self._indexes[name] for name in names]
         with open_llm(self._config) as llm:
             assert llm is not None
-            return _with_cache(self._config, asked, llm, question, search, Rewriting((), None, Path()))
+            return _with_cache(self._config, asked, llm, question, search, Rewriting(llm, (), None, Path()))
 
 
-def _asked(
-    indexes: Sequence[Index],
-    llm: Client,
-    cache: AnswerCache | None,
-    question: str,
-    search: Search,
-    rewriting: Rewriting,
-) -> Mapping[str, Any]:
-    def evidence(asked: str) -> Evidence:
-        return _evidence(search(route(asked, indexes, llm, REWRITE_SECONDS), asked))
+@dataclass(frozen=True)
+class _Found:
+    """What a question is answered from: the ``indexes`` that were searched, by what else, and the passages."""
 
-    vectors = indexes[0].encoder.encode_queries([question]).dense
-    assert vectors is not None  # an index has them
-    vector = unit_length(vectors)[0]
-    known = cache.find(question, vector, evidence) if cache else None
+    indexes: tuple[Index, ...]
+    rewritten: Rewritten
+    hits: list[dict[str, Any]]
+
+
+def _find(indexes: Sequence[Index], llm: Client, search: Search, rewriting: Rewriting, question: str) -> _Found:
+    """Route, rewrite and search. For a question of before no call is made: those replies are kept."""
+    chosen = route(question, indexes, llm, REWRITE_SECONDS)
+    rewritten = rewriting.of(question, chosen[0])
+    return _Found(chosen, rewritten, search(chosen, question, rewritten=rewritten))
+
+
+def _asked(llm: Client, cache: AnswerCache | None, question: str, find: Callable[[str], _Found]) -> Mapping[str, Any]:
+    known = cache.find(question, lambda asked: _evidence(find(asked).hits)) if cache else None
     if known is not None:
         return {**known[1], "question": question, "cached": known[0], "llm": llm.ledger.account()}
-    chosen = route(question, indexes, llm, REWRITE_SECONDS)
-    rewritten = rewriting.of(question, chosen[0], llm)
-    hits = search(chosen, question, rewritten=rewritten)
-    answer = _answer(llm, question, hits)
+    found = find(question)
+    answer = _answer(llm, question, found.hits)
     result = {
         "question": question,
         "found": answer.found,
         "answer": answer.text,
         "reason": answer.reason,
-        "citations": [{"n": n, **_shown(hits[place])} for n, place in enumerate(answer.cited, start=1)],
-        "passages": [hit["passage_id"] for hit in hits],
-        "indexes": [index.location for index in chosen],
+        "citations": [{"n": n, **_shown(found.hits[place])} for n, place in enumerate(answer.cited, start=1)],
+        "passages": [hit["passage_id"] for hit in found.hits],
+        "indexes": [index.location for index in found.indexes],
         "cached": None,
         "rewritten": {
-            "keywords": list(rewritten.keywords),
-            "variants": list(rewritten.variants),
-            "hypothetical": rewritten.hypothetical,
+            "keywords": list(found.rewritten.keywords),
+            "variants": list(found.rewritten.variants),
+            "hypothetical": found.rewritten.hypothetical,
         },
     }
     if cache:
-        plain = hits if rewritten == Rewritten() else search(chosen, question)
-        cache.keep(question, np.asarray(vector), result, _evidence(plain))
+        cache.keep(question, result, _evidence(found.hits))
     return {**result, "llm": llm.ledger.account()}
 
 

@@ -12,7 +12,7 @@ from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.llm.client import Client
 from bessemer.negatives import mine_hard_negatives
-from bessemer.recipes.data import Material, open_reranker
+from bessemer.recipes.data import Material, mining_of, open_reranker
 from bessemer.recipes.soft_labels import KeepingTeacher, training_data
 from bessemer.recipes.tasks import with_task_prompts
 from bessemer.training.finetune import TrainingReport, discard_checkpoints
@@ -40,7 +40,7 @@ def fit_on_everything(
     judged = merged(list(material.collection.splits.values()))
     passages = material.collection.passages
     cached = CachedEncoder(base, workspace.root / "embeddings")
-    asked = (judged, passages, cached, config.negatives, config.seed, open_reranker(config))
+    asked = (judged, passages, cached, mining_of(config), config.seed, open_reranker(config))
     mined = workspace.step("final-negatives", mine_hard_negatives, *asked)
     chosen = Chosen.of(measured, n_pairs(material.collection.splits["train"]))
     data, _ = training_data(config, workspace, judged, passages, mined.negatives, llm, teacher)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,15 +10,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from bessemer.config import Config, QuestionsConfig
+from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.encoder import Encoder
 from bessemer.errors import DataError, Problem
 from bessemer.llm.client import Client
+from bessemer.llm.ledger import CHARACTERS_PER_TOKEN, Tokens
+from bessemer.llm.request import Reply, Request
 from bessemer.llm.request_cache import RequestCache
 from bessemer.questions.filters import distinct, judged, obeying, shared_out
-from bessemer.questions.generate import PARAPHRASE, PARSE, Draft, generate, orders
+from bessemer.questions.generate import PARAPHRASE, PARSE, Draft, generate
+from bessemer.questions.prompts import TOKENS_PER_QUESTION
 from bessemer.questions.review import Decision, reviewed
 from bessemer.questions.round_trip import round_trip
+from bessemer.recipes.data import passage_tokens
 from bessemer.recipes.funnel import funnel_stage
+from bessemer.recipes.prepare import prepare
 from bessemer.recipes.systems import bm25_over, dense_over
 from bessemer.types import Dropped, Filtered, Judged, Passage, Query
 
@@ -62,6 +69,7 @@ def written_questions(
 ) -> Written:
     """Ask about every passage and keep what stands all tests, and a person's where there is a review. ``splits``:
     doc_id to train, dev or test. Without an encoder, BM25 alone must find a question's passage."""
+    before = llm.ledger.usage
     asked = generate(passages, splits, llm, config, seed)
     by_id = {passage.passage_id: passage for passage in passages}
     stages = _Stages(asked.kept, [item for item in asked.dropped if item.stage != PARAPHRASE])
@@ -81,7 +89,7 @@ def written_questions(
         "passages_asked_about": asked.n_asked,
         "answers_cut": asked.n_cut,
         "questions_not_paraphrased": unchanged,
-        **llm.ledger.account(),
+        **llm.ledger.account(since=before),
     }
     return Written(stages.kept, tuple(stages.dropped), tuple(stages.funnel), easiness, calls)
 
@@ -89,8 +97,18 @@ def written_questions(
 def estimate(
     passages: Sequence[Passage], splits: Mapping[str, str], llm: Client, config: QuestionsConfig, seed: int
 ) -> Mapping[str, Any]:
-    """What asking about a corpus would take at most, but for rewording and judging, which depend on the answers."""
-    return llm.estimate([order.request for order in orders(passages, splits, config, seed)])
+    """What asking about a corpus would take at most, if the model writes no more questions than it is asked for."""
+    foreseen = _Foreseen(llm)
+    drafts = generate(passages, splits, foreseen, config, seed).kept
+    if config.judge:
+        judged(drafts, {passage.passage_id: passage for passage in passages}, foreseen)
+    return llm.estimate(foreseen.requests)
+
+
+def estimate_of_documents(config: Config, encoder: DenseEncoder, llm: Client) -> Mapping[str, Any]:
+    """`estimate` for ``config.source``, cut into passages as it would be. Raises as `prepare` does."""
+    prepared = prepare(config, encoder.count_tokens, passage_tokens(config, encoder))
+    return estimate(prepared.passages, prepared.splits, llm, config.questions, config.seed)
 
 
 def by_split(drafts: Sequence[Draft]) -> dict[str, Judged]:
@@ -108,6 +126,29 @@ def by_split(drafts: Sequence[Draft]) -> dict[str, Judged]:
     if problems:
         raise DataError(problems)
     return found
+
+
+class _Foreseen:
+    """Stands in for a language model: nothing is asked, and what would be is in ``requests``. An answer that is kept is
+    given; any other has as many questions as were asked for, as long as they may be."""
+
+    fingerprint = "nothing is asked"
+
+    def __init__(self, llm: Client) -> None:
+        self._llm = llm
+        self.requests: list[Request] = []
+
+    def ask(self, requests: Sequence[Request], *, deadline: float | None = None) -> list[Reply]:
+        del deadline
+        self.requests += requests
+        return [self._llm.kept(request) or _longest_reply(request) for request in requests]
+
+
+def _longest_reply(request: Request) -> Reply:
+    """Questions that differ, or they would be taken for one."""
+    length = TOKENS_PER_QUESTION * CHARACTERS_PER_TOKEN
+    questions = [f"{i:x>{length}}" for i in range(request.max_tokens // TOKENS_PER_QUESTION)]
+    return Reply(json.dumps(questions), Tokens(0, 0))
 
 
 class _Stages:

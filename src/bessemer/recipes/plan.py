@@ -10,7 +10,9 @@ from typing import Any
 from bessemer.config import Config
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.recipes.final_fit import n_pairs
+from bessemer.recipes.soft_labels import is_endpoint
 from bessemer.training.interpolation import ALPHAS
+from bessemer.training.losses import FOR_TEACHERS
 from bessemer.types import Collection
 
 STEPS = ("base-runs", "general-set", "negatives", "model", "tuned-runs", "general-loss", "separation")
@@ -21,7 +23,8 @@ N_TIMED = 48
 
 @dataclass
 class Plan:
-    """Filled as the recipe goes along; ``next_step`` is the first that is not done."""
+    """Filled as the recipe goes along; ``next_step`` is the first that is not done, ``llm`` what writing the questions
+    would take at most."""
 
     next_step: str = ""
     encoder: DenseEncoder | None = None
@@ -29,16 +32,21 @@ class Plan:
     llm: Mapping[str, Any] | None = None
 
     def to_dict(self, config: Config) -> Mapping[str, Any]:
-        steps = STEPS if config.data else ("documents", "questions", *STEPS)
+        """``llm_cost``: 0 where nothing will be asked, None where it is not known: without prices, and while steps of
+        ``llm_unknown`` are to run, whose calls depend on what comes before."""
+        steps = _steps_of(config)
         place = steps.index(self.next_step) if self.next_step in steps else len(steps)
         seconds = self._seconds(config) if place < len(steps) else {}
+        estimated = {"questions"} if self.llm else set()
+        unknown = [step for step in steps[place:] if step in _asking(config) - estimated]
         return {
             "steps": [
                 {"step": step, "state": "cached" if i < place else "to run", "seconds": seconds.get(step)}
                 for i, step in enumerate(steps)
             ],
             "llm": self.llm,
-            "llm_cost": self.llm["cost"] if self.llm else 0.0,
+            "llm_unknown": unknown,
+            "llm_cost": None if unknown else self.llm["cost"] if self.llm else 0.0,
             "out": config.out,
         }
 
@@ -63,23 +71,42 @@ class Plan:
         }
 
 
+def _steps_of(config: Config) -> tuple[str, ...]:
+    first = () if config.data else ("documents", "questions")
+    answers = ("answers",) if config.teacher.kind == "llm" else ()
+    labels = (*answers, "teacher") if config.finetune.loss in FOR_TEACHERS else ()
+    place = STEPS.index("model")
+    return (*first, *STEPS[:place], *labels, *STEPS[place:])
+
+
+def _asking(config: Config) -> set[str]:
+    """The steps that ask the language model of ``config.llm``."""
+    if config.llm.url is None:
+        return set()
+    asks = {"questions": config.questions.strategy != "extract", "answers": True, "teacher": is_endpoint(config)}
+    return {step for step, does in asks.items() if does}
+
+
 def plan_summary(plan: Mapping[str, Any]) -> str:
     """One line per step."""
     lines = []
     for step in _steps(plan):
         about = f"at most about {step['seconds']:.0f} s" if step["seconds"] else ""
         lines.append(f"{step['step']:14}{step['state']:8}{about}".rstrip())
-    return "\n".join([*lines, f"language model: {calls_summary(plan['llm'])}; nothing was written to {plan['out']}"])
+    calls = [calls_summary(plan["llm"])] if plan["llm"] or not plan["llm_unknown"] else []
+    unknown = [f"calls for {' and '.join(plan['llm_unknown'])} are not known yet"] if plan["llm_unknown"] else []
+    return "\n".join([*lines, f"language model: {'; '.join([*calls, *unknown])}; nothing was written to {plan['out']}"])
 
 
 def calls_summary(estimate: Mapping[str, Any] | None) -> str:
-    """What it would be asked at most."""
+    """What it would be asked at most; None: nothing."""
     if estimate is None:
-        return "no calls that are known of, cost 0"
+        return "no calls, cost 0"
     cost = "cost unknown without prices" if estimate["cost"] is None else f"cost {estimate['cost']:.4f}"
     time_left = "" if estimate["seconds"] is None else f", about {estimate['seconds']:.0f} s"
     tokens = f"{estimate['input_tokens']:,} + {estimate['output_tokens']:,} tokens"
-    return f"{estimate['calls']} calls ({estimate['calls_kept']} more are kept), at most {tokens}, {cost}{time_left}"
+    kept = f" ({estimate['calls_kept']} more are kept)" if estimate["calls_kept"] else ""
+    return f"at most {estimate['calls']} calls{kept}, {tokens}, {cost}{time_left}"
 
 
 def _steps(plan: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bessemer.answers.answer import answer_request, read_answer, without_citations
 from bessemer.config import Config
 from bessemer.errors import ConfigError, DataError, Problem
 from bessemer.llm.client import Client
+from bessemer.llm.completions import CompletionsModel
+from bessemer.llm.ledger import Ledger, Usage, total_account
 from bessemer.recipes.data import guide_of, miner_of
-from bessemer.recipes.teacher import SCORES, score_pairs
-from bessemer.recipes.teachers import LikelihoodTeacher, Pair, Teacher, cost_of, open_teacher, template_for
+from bessemer.recipes.teacher import SCORES, reference_answers, score_pairs
+from bessemer.recipes.teachers import LikelihoodTeacher, Pair, Teacher, open_teacher, template_for
 from bessemer.score_cache import ScoreCache
 from bessemer.training.batches import TrainingData
 from bessemer.training.losses import FOR_TEACHERS
@@ -23,19 +24,29 @@ from bessemer.workspace import Workspace
 
 @dataclass(frozen=True)
 class SoftLabels:
-    """query_id -> {passage_id: score}, and how they came to be."""
+    """query_id -> {passage_id: score}, and how they came to be; ``account["llm"]``: what an endpoint was asked."""
 
     scores: Mapping[str, Mapping[str, float]]
     notes: tuple[str, ...]
     account: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Answered:
+    """Queries with reference answers; ``llm``: what the language model was asked for them, {} where nothing."""
+
+    judged: Judged
+    llm: Mapping[str, Any]
+
+
 class KeepingTeacher:
-    """A teacher whose scores are kept in the workspace, for a step."""
+    """A teacher whose scores are kept in the workspace, for a step. ``calls``: an account of each step that asked an
+    endpoint for its sake, now or when the step was done."""
 
     def __init__(self, teacher: Teacher, cache: Path) -> None:
         self.teacher = teacher
         self.cache = cache
+        self.calls: list[Mapping[str, Any]] = []
 
     @property
     def fingerprint(self) -> str:
@@ -45,9 +56,16 @@ class KeepingTeacher:
     def needs_answers(self) -> bool:
         return isinstance(self.teacher, LikelihoodTeacher)
 
+    @property
+    def ledger(self) -> Ledger | None:
+        """Of the endpoint that it asks, if any."""
+        model = self.teacher.model if isinstance(self.teacher, LikelihoodTeacher) else None
+        return model.ledger if isinstance(model, CompletionsModel) else None
 
-def teacher_of(config: Config) -> KeepingTeacher | None:
-    """The teacher of ``config.teacher`` where the loss learns from one. Raises ConfigError where none is named."""
+
+def teacher_of(config: Config, llm: Client | None) -> KeepingTeacher | None:
+    """The teacher of ``config.teacher`` where the loss learns from one; an endpoint spends from the budget of ``llm``.
+    Raises ConfigError where none is named."""
     if config.finetune.loss not in FOR_TEACHERS:
         return None
     if config.teacher.model is None and config.llm.url is None:
@@ -55,7 +73,16 @@ def teacher_of(config: Config) -> KeepingTeacher | None:
             f"finetune.loss: `{config.finetune.loss}` learns from a teacher; give --teacher cross-encoder and "
             "--teacher-model NAME_OR_FOLDER (docs/teacher.md)"
         )
-    return KeepingTeacher(open_teacher(config), config.workspace_folder / SCORES)
+    if llm and is_endpoint(config):
+        teacher: Teacher = LikelihoodTeacher(CompletionsModel(config.llm, llm.ledger))
+    else:
+        teacher = open_teacher(config)
+    return KeepingTeacher(teacher, config.workspace_folder / SCORES)
+
+
+def is_endpoint(config: Config) -> bool:
+    """The teacher is the language model of ``config.llm``, not one of its own."""
+    return config.teacher.kind == "llm" and config.teacher.model is None
 
 
 def training_data(
@@ -71,18 +98,26 @@ def training_data(
     the teacher says of the candidates, found in steps of the workspace; no labels without a teacher."""
     labels = SoftLabels({}, (), {})
     if teacher:
-        asked = (
+        answered = (
             workspace.step("answers", with_reference_answers, judged, passages, llm)
             if teacher.needs_answers
-            else judged
+            else Answered(judged, {})
         )
-        labels = workspace.step("teacher", soft_labels, asked, passages, negatives, config.task, teacher)
+        labels = workspace.step("teacher", soft_labels, answered.judged, passages, negatives, config.task, teacher)
+        teacher.calls += [calls for calls in (answered.llm, labels.account.get("llm")) if calls]
     miner, guide = miner_of(config, judged, passages), guide_of(config, workspace.root / "embeddings")
     data = TrainingData(judged, passages, negatives, miner, guide=guide, teacher_scores=labels.scores)
     return data, labels
 
 
-def with_reference_answers(train: Judged, passages: Sequence[Passage], llm: Client | None) -> Judged:
+def all_calls(of_questions: Mapping[str, Any], model: str, for_teacher: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The report's account of the language model: what it was asked for questions, {} where for none, and for the
+    teacher together."""
+    accounts = [account for account in (of_questions, *for_teacher) if account]
+    return {"model": model, **of_questions, **total_account(accounts)}
+
+
+def with_reference_answers(train: Judged, passages: Sequence[Passage], llm: Client | None) -> Answered:
     """Queries without an answer get one that the language model writes from their positives, where one is there to
     ask: a likelihood needs an answer to be of."""
     texts = {passage.passage_id: passage.indexed_text for passage in passages}
@@ -93,14 +128,12 @@ def with_reference_answers(train: Judged, passages: Sequence[Passage], llm: Clie
         if known:
             shown[query] = known
     if llm is None or not shown:
-        return train
-    replies = llm.ask([answer_request(query.searched_text, known) for query, known in shown.items()])
-    found = {
-        query.query_id: without_citations(read_answer(reply.text, len(known)).text)
-        for (query, known), reply in zip(shown.items(), replies, strict=True)
-    }
+        return Answered(train, {})
+    before = llm.ledger.usage
+    answers = reference_answers([(query.searched_text, known) for query, known in shown.items()], llm)
+    found = {query.query_id: answer for query, answer in zip(shown, answers, strict=True)}
     queries = tuple(replace(q, answers=(found[q.query_id],)) if found.get(q.query_id) else q for q in train.queries)
-    return Judged(queries, train.qrels)
+    return Answered(Judged(queries, train.qrels), llm.ledger.account(since=before))
 
 
 def soft_labels(
@@ -126,6 +159,7 @@ def soft_labels(
         fix = "give --llm, which writes them, or choose --teacher cross-encoder or embedder"
         raise DataError([Problem("train", None, "answers", "no query has one for the teacher to weigh", fix)])
     keys = {pair: teacher.teacher.key(pair) for pair in wanted.values()}
+    before = teacher.ledger.usage if teacher.ledger else Usage()
     with ScoreCache(teacher.cache) as cache:
         found, n_kept = score_pairs(teacher.teacher, keys, cache)
     scores: dict[str, dict[str, float]] = {}
@@ -144,6 +178,6 @@ def soft_labels(
         "teacher": teacher.fingerprint,
         "pairs": len(found),
         "kept_from_before": n_kept,
-        **cost_of(teacher.teacher),
+        **({"llm": teacher.ledger.account(since=before)} if teacher.ledger else {}),
     }
     return SoftLabels(scores, tuple(f"{n} {what}" for what, n in counts.items() if n), account)

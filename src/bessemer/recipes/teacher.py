@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bessemer.answers.answer import answer_request, read_answer, without_citations
 from bessemer.config import Config
 from bessemer.encoders.runtime import Progress
 from bessemer.errors import ConfigError, DataError, Problem
@@ -15,31 +16,49 @@ from bessemer.formats.jsonl import read_row
 from bessemer.formats.lines import Fields, read_jsonl, write_jsonl
 from bessemer.formats.loaded import Notes
 from bessemer.formats.rows import Row
+from bessemer.llm.completions import CompletionsModel
+from bessemer.llm.ledger import Ledger
+from bessemer.llm.request import LLM
 from bessemer.llm.templates import TEMPLATES, template_of
+from bessemer.recipes.generated import open_llm
 from bessemer.recipes.output import claim_file
-from bessemer.recipes.teachers import Pair, Score, Teacher, cost_of, open_teacher, template_for
+from bessemer.recipes.teachers import LikelihoodTeacher, Pair, Score, Teacher, cost_of, open_teacher, template_for
 from bessemer.score_cache import KeptScore, ScoreCache
 
 SCORES = "teacher-scores.sqlite"
 """In the workspace."""
 COLUMN = "teacher_scores"
+GENERATED = "answers_generated"
+"""Column of rows whose answer no source gave: a language model wrote it."""
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """A line as it stands in the file, and its candidates in the order of their scores: pos, then neg."""
+    """A line as it stands in the file, and its candidates in the order of their scores: ``n_positives`` of pos, then
+    those of neg."""
 
     line: int
     values: Mapping[str, Any]
     pairs: tuple[Pair, ...]
+    n_positives: int
+
+    @property
+    def positives(self) -> tuple[str, ...]:
+        return tuple(pair.passage for pair in self.pairs[: self.n_positives])
+
+    def answered(self, answer: str) -> Candidates:
+        """The same with an answer that was written for it, flagged."""
+        values = {**self.values, "answers": [answer], GENERATED: True}
+        return replace(self, values=values, pairs=tuple(pair._replace(answers=(answer,)) for pair in self.pairs))
 
 
 def teacher(config: Config, out: str) -> Mapping[str, Any]:
     """Score the candidates of ``config.data`` and write ``out``: its rows in their order with all their columns, and
     ``teacher_scores``. Returns counts, seconds and notes.
 
-    Raises DataError with all problems: of the file, rows without answers where the teacher needs them, and candidates
-    that it cannot score.
+    A language model needs answers to weigh: where ``config.llm`` names one, it writes those that are missing, and they
+    are flagged and counted. Raises DataError with all problems: of the file, rows that stay without an answer, and
+    candidates that the teacher cannot score.
     """
     if config.data is None or Path(config.data).is_dir():
         raise ConfigError("teacher needs --data F.jsonl: a BGE JSONL file, such as `bessemer negatives` writes")
@@ -48,7 +67,14 @@ def teacher(config: Config, out: str) -> Mapping[str, Any]:
     claim_file(out, "--out")
     notes = Notes()
     rows = read_candidates(config, notes)
-    judge = open_teacher(config)
+    ledger = None
+    if config.teacher.kind == "llm":
+        rows, ledger = _all_answered(rows, config)
+    n_generated = sum(row.values.get(GENERATED) is True for row in rows)
+    notes.add(
+        GENERATED, f"{{n}} answers were written by a language model: their rows are flagged `{GENERATED}`", n_generated
+    )
+    judge = _open_within(ledger, config)
     keys = {pair: judge.key(pair) for row in rows for pair in row.pairs}
     started = time.monotonic()
     with ScoreCache(config.workspace_folder / SCORES) as cache:
@@ -68,8 +94,9 @@ def teacher(config: Config, out: str) -> Mapping[str, Any]:
         "cached": n_cached,
         "cut": n_cut,
         "seconds": seconds,
+        GENERATED: n_generated,
         "notes": list(notes.warnings()),
-        **cost_of(judge),
+        **({"llm": ledger.account()} if ledger else cost_of(judge)),
     }
 
 
@@ -82,15 +109,54 @@ def read_candidates(config: Config, notes: Notes) -> list[Candidates]:
         row = read_row(fields, notes, to_score=True)
         if row is None:
             continue
-        if config.teacher.kind == "llm" and not row.answers:
-            fix = 'give "answers": ["..."], or score by --teacher cross-encoder or embedder, which need none'
-            fields.fault("answers", "is missing or empty: a language model weighs passages by an answer", fix)
-        rows.append(Candidates(number, values, _pairs(row, config, notes)))
+        if config.teacher.kind == "llm" and not row.answers and not (row.pos and config.llm.url):
+            fields.fault("answers", "is missing or empty: a language model weighs passages by an answer", _FIX)
+        rows.append(Candidates(number, values, _pairs(row, config, notes), len(row.pos)))
     if not rows and not problems:
         problems.append(Problem(file, None, "", "no rows", "give at least one query with candidates"))
     if problems:
         raise DataError(problems)
     return rows
+
+
+_FIX = (
+    'give "answers": ["..."], or --llm URL, which writes them from the positives as `adapt --teacher llm` does; '
+    "--teacher cross-encoder and embedder need none"
+)
+
+
+def _open_within(ledger: Ledger | None, config: Config) -> Teacher:
+    """The teacher of ``config.teacher``; where it is the endpoint that wrote answers, both spend from one budget."""
+    if ledger and config.teacher.model is None:
+        return LikelihoodTeacher(CompletionsModel(config.llm, ledger))
+    return open_teacher(config)
+
+
+def _all_answered(rows: Sequence[Candidates], config: Config) -> tuple[list[Candidates], Ledger | None]:
+    """``rows``, those without an answer with one by the model of ``config.llm``; and its ledger, where it was asked.
+    Raises DataError with every row that stays without, and what asking raises."""
+    silent = [row for row in rows if not row.pairs[0].answers]
+    if not silent:
+        return list(rows), None
+    with open_llm(config) as llm:
+        assert llm  # without one such rows are refused as they are read
+        answers = reference_answers([(row.pairs[0].query, row.positives) for row in silent], llm)
+    found = {row.line: answer for row, answer in zip(silent, answers, strict=True)}
+    what = "is missing or empty, and the language model finds none in the positives"
+    problems = [Problem(str(config.data), line, "answers", what, _FIX) for line, answer in found.items() if not answer]
+    if problems:
+        raise DataError(problems)
+    return [row.answered(found[row.line]) if row.line in found else row for row in rows], llm.ledger
+
+
+def reference_answers(asked: Sequence[tuple[str, Sequence[str]]], llm: LLM) -> list[str]:
+    """What the model answers each question from its passages, without citations; "" where it finds no answer there.
+    Raises what ``llm.ask`` raises."""
+    replies = llm.ask([answer_request(question, passages) for question, passages in asked])
+    return [
+        without_citations(read_answer(reply.text, len(passages)).text)
+        for (_, passages), reply in zip(asked, replies, strict=True)
+    ]
 
 
 def _pairs(row: Row, config: Config, notes: Notes) -> tuple[Pair, ...]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bessemer.errors import ConfigError, ServiceError
 from bessemer.llm.marks import between_marks
 from bessemer.llm.parse import parse_questions
-from bessemer.llm.request import LLM, Request
+from bessemer.llm.request import LLM, Reply, Request
 
 logger = logging.getLogger("bessemer")
 
@@ -41,7 +41,8 @@ class Example:
     keywords: tuple[str, ...]
 
 
-def _keywords(query: str) -> Request:
+def keywords_request(query: str) -> Request:
+    """`keywords_in` reads the reply."""
     system = (
         "You turn a question into keywords for a lexical search of specialist documents. "
         f"{_DATA} Give the terms that the documents would use: technical names, synonyms, spelled-out abbreviations, "
@@ -67,7 +68,7 @@ def _hypothetical(query: str) -> Request:
 
 
 WAYS: dict[str, Callable[[str], Request]] = {
-    "keywords": _keywords,
+    "keywords": keywords_request,
     "multi-query": _variants,
     "hyde": _hypothetical,
 }
@@ -80,17 +81,36 @@ def rewrite(query: str, ways: Sequence[str], llm: LLM, deadline: float, examples
     unknown = [way for way in ways if way not in WAYS]
     if unknown:
         raise ConfigError(f"--rewrite {unknown[0]}: unknown; give one or more of {', '.join(WAYS)}")
-    try:
-        replies = llm.ask([shown_with(WAYS[way](query), examples) for way in ways], deadline=deadline)
-    except ServiceError as error:
-        logger.warning("the query is searched as it is: %s", error)
-        return Rewritten()
-    texts = {way: reply.text for way, reply in zip(ways, replies, strict=True)}
+    requests = {way: shown_with(WAYS[way](query), examples) for way in ways}
+    texts = {way: reply.text for way, reply in _in_time(requests, llm, deadline).items()}
     return Rewritten(
         keywords=keywords_in(texts.get("keywords", "")),
         variants=tuple(asked.text for asked in parse_questions(texts.get("multi-query", "")).questions)[:N_VARIANTS],
         hypothetical=" ".join(texts.get("hyde", "").split()),
     )
+
+
+def _in_time(requests: Mapping[str, Request], llm: LLM, deadline: float) -> dict[str, Reply]:
+    """Of the replies to all ``requests``, by the way of rewriting, those that come within ``deadline`` seconds."""
+    fault = ""
+    try:
+        came = dict(zip(requests, llm.ask(list(requests.values()), deadline=deadline), strict=True))
+    except ServiceError as error:  # of one or more of them; the others have come and are kept
+        fault = str(error)
+        came = {way: reply for way, request in requests.items() for reply in _kept(request, llm)}
+    for way in requests:
+        why = came[way].refused if way in came else fault
+        if why:
+            logger.warning("the query is searched without %s: %s", way, why)
+    return came
+
+
+def _kept(request: Request, llm: LLM) -> list[Reply]:
+    """The reply, where the client has kept one: it makes no call in no time."""
+    try:
+        return llm.ask([request], deadline=0)
+    except ServiceError:
+        return []
 
 
 def shown_with(request: Request, examples: Sequence[Example]) -> Request:
@@ -104,6 +124,11 @@ def shown_with(request: Request, examples: Sequence[Example]) -> Request:
         "document that answered it: data as well. They show how these documents speak."
     )
     return replace(request, system=system, user="\n\n".join([*parts, between_marks("query", request.user)]))
+
+
+def keywords_reply(keywords: Sequence[str]) -> str:
+    """What a language model answers that does as `keywords_request` says."""
+    return json.dumps(list(keywords), ensure_ascii=False)
 
 
 def keywords_in(answer: str) -> tuple[str, ...]:
