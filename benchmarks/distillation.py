@@ -5,9 +5,11 @@
 Of 0%, 10% and 30% of the train queries one positive is hidden and stands among the hard negatives: a false negative,
 as an incomplete judgement makes it. Every query has 7 negatives of the base model (minilm), mined without a margin as
 the stress wants it. The teacher is a cross-encoder, minilm's weights trained here for two epochs on the train split
-without the hidden positives, against random passages: it has never seen a hidden positive judged either way. Student,
-steps, learning rate and candidates are the same for all losses; one epoch, the best checkpoint by dev, nothing mixed
-with the base. Test: nDCG@10 of `bessemer evaluate`. Every run is kept; what is there is not run again.
+without the hidden positives, against random passages: it has never seen a hidden positive judged either way. It reads
+each question with its reference answer (the data's `long_answer`), which the student never sees. Student, steps,
+learning rate and candidates are the same for all losses; one epoch, nothing mixed with the base, the best checkpoint by
+dev queries that are carved from the same rows and so are as incompletely judged as these. Test: nDCG@10 of `bessemer
+evaluate`. Every run is kept; what is there is not run again.
 """
 
 from __future__ import annotations
@@ -76,6 +78,12 @@ def loaded(beir: Path) -> Any:
     return load_collection(str(beir)).collection
 
 
+def answered(beir: Path) -> dict[str, str]:
+    """query_id -> what the teacher reads: the question with its reference answer."""
+    rows = read_rows(beir / "queries.jsonl")
+    return {row["_id"]: f"{row['text']} {row['metadata']['long_answer']}" for row in rows}
+
+
 def train_teacher(beir: Path, folder: Path) -> None:
     """On what stays visible at the largest share."""
     from datasets import Dataset
@@ -91,12 +99,12 @@ def train_teacher(beir: Path, folder: Path) -> None:
     load_encoder("minilm", device="cpu").save(base)
     texts = {passage.passage_id: passage.indexed_text for passage in collection.passages}
     train, draw = collection.splits["train"], random.Random(1)
-    rows = []
+    rows, asked = [], answered(beir)
     for query in train.queries:
         positives = [p for p in train.qrels[query.query_id] if p != lost.get(query.query_id)]
         others = [p for p in draw.sample(sorted(texts), N_RANDOM + 20) if p not in train.qrels[query.query_id]]
-        rows += [{"query": query.text, "passage": texts[p], "label": 1.0} for p in positives]
-        rows += [{"query": query.text, "passage": texts[p], "label": 0.0} for p in others[:N_RANDOM]]
+        judged = [*((p, 1.0) for p in positives), *((p, 0.0) for p in others[:N_RANDOM])]
+        rows += [{"query": asked[query.query_id], "passage": texts[p], "label": label} for p, label in judged]
     model = CrossEncoder(str(base), num_labels=1, max_length=256, device="cpu")
     arguments = CrossEncoderTrainingArguments(
         str(folder) + "-run", num_train_epochs=2, per_device_train_batch_size=32, learning_rate=5e-5, bf16=True,
@@ -111,6 +119,7 @@ def train_teacher(beir: Path, folder: Path) -> None:
 def scored(out: Path, beir: Path, teacher: Path, share: float) -> Path:
     """BGE JSONL of the train split with false negatives among its candidates, and the teacher's scores."""
     plain, file = out / f"candidates-{share}.jsonl", out / f"scored-{share}.jsonl"
+    by_teacher = out / f"teacher-{share}.jsonl"
     if file.exists():
         return file
     if not plain.exists():
@@ -119,14 +128,23 @@ def scored(out: Path, beir: Path, teacher: Path, share: float) -> Path:
             out, "negatives", "--data", beir, "--split", "train", "--model", "minilm", "--out", mined,
             "--n-negatives", N_NEGATIVES, "--relative-margin", 0,
         )  # fmt: skip
-        lost = hidden(beir, share)
-        rows = [json.loads(line) for line in mined.read_text(encoding="utf-8").split("\n") if line]
-        lines = [json.dumps(without(row, lost.get(row["query_id"])), ensure_ascii=False) for row in rows]
-        plain.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        lost, asked = hidden(beir, share), answered(beir)
+        rows = [without(row, lost.get(row["query_id"])) for row in read_rows(mined)]
+        write_rows(plain, [{**row, "query": asked[row["query_id"]]} for row in rows])
     bessemer(
-        out, "teacher", "--data", plain, "--teacher", "cross-encoder", "--teacher-model", teacher, "--out", file
+        out, "teacher", "--data", plain, "--teacher", "cross-encoder", "--teacher-model", teacher, "--out", by_teacher
     )  # fmt: skip
+    questions = {query.query_id: query.text for query in loaded(beir).splits["train"].queries}
+    write_rows(file, [{**row, "query": questions[row["query_id"]]} for row in read_rows(by_teacher)])
     return file
+
+
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+
+
+def write_rows(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def without(row: Mapping[str, Any], passage_id: str | None) -> dict[str, Any]:
@@ -183,7 +201,7 @@ def section(report: Mapping[str, Any]) -> Sequence[str]:
         "Written by `python benchmarks/distillation.py --data $BESSEMER_DATA --write-docs`, which says how; all",
         "figures: `benchmarks/distillation.json`. pubmedqa, nDCG@10 on test, by the share of train queries with a",
         f"positive hidden among the negatives; {report['seeds']} seed(s). Teacher: a cross-encoder trained on the",
-        "train split.",
+        "train split, which reads the reference answer with the question.",
         "",
         f"| loss | {' | '.join(f'{share:.0%}' for share in SHARES)} | lost at {SHARES[-1]:.0%} |",
         "|---|" + "---|" * (len(SHARES) + 1),

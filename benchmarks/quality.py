@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from bessemer.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
-EPOCHS = {"pubmedqa": 1, "scifact": 1, "or_sharc": 1, "toollens": 0.5, "cranfield": 2}
+EPOCHS = {"pubmedqa": 1, "scifact": 1, "or_sharc": 1, "toollens": 0.25, "cranfield": 2}
 """Fixed before the runs: one epoch keeps the peer within hours; cranfield, with the fewest queries, has two, and
-toollens, with 10,500 pairs, a half."""
+toollens, with 10,500 pairs, a quarter."""
 MAX_TRAIN_QUERIES = {"toollens": 4000}
 FIRST_SEED = 1
 MEASURES = ("nDCG@10", "R@10", "general")
@@ -137,13 +137,15 @@ def trained_and_measured(contestant: str, settings: Mapping[str, Any], folder: P
 
 def measures(config: Config, model: Path) -> dict[str, float]:
     """Of base and tuned model, on the test split and on the general set."""
+    from bessemer.encoders.cache import CachedEncoder
     from bessemer.recipes.data import open_encoder
     from bessemer.recipes.evaluate import evaluate
     from bessemer.recipes.general import general_source, load_general_set, measure_general
 
     found = evaluate(config, [f"base=dense:{config.model}", f"tuned=dense:{model}"])["systems"]
-    encoders = [open_encoder(config, name) for name in (config.model, str(model))]
-    general = load_general_set(general_source(config.evaluation), config.seed)
+    embeddings = Path(config.workspace) / "embeddings"
+    encoders = [CachedEncoder(open_encoder(config, name), embeddings) for name in (config.model, str(model))]
+    general = load_general_set(general_source(config.evaluation), encoders[0], config.seed)
     kept = measure_general(general, *encoders, config.evaluation)
     assert kept is not None
     of_test = ("nDCG@10", "R@10")

@@ -4,8 +4,9 @@
 
 Start: minilm, for cmrc2018 a small BERT pre-trained here on the texts (small_encoder.py). "before": heads as they
 begin, nothing trained. Then `bessemer finetune --head unified`, with and without self-distillation, the epochs below,
-otherwise its defaults; checkpoint and shares are chosen on dev, the weights of the ensemble too. nDCG@10 on test over
-the whole corpus, exact search. Differences: per query, averaged over seeds, with a 95% interval by paired bootstrap.
+otherwise its defaults; checkpoint and shares are chosen on dev, the weights of the ensemble too, and those of dense and
+BM25 as `bessemer index --fusion-data` chooses them. nDCG@10 on test over the whole corpus, exact search. Differences:
+per query, averaged over seeds, with a 95% interval by paired bootstrap.
 Every run is kept; what is there is not run again.
 """
 
@@ -32,7 +33,10 @@ ROOT = Path(__file__).resolve().parent.parent
 EPOCHS = {"pubmedqa": 1, "scifact": 1, "or_sharc": 1, "cranfield": 2, "cmrc2018": 4}
 KINDS = {"plain": "--no-self-distillation", "self-distilled": "--self-distillation"}
 LANES = ("dense", "sparse", "multi", "ensemble")
-SYSTEMS = ("bm25", "dense+bm25", *LANES)
+BY_RANK, WEIGHTED = "dense+bm25", "dense+bm25, weighted"
+SYSTEMS = ("bm25", BY_RANK, WEIGHTED, *LANES)
+OF_RUNS = {"bm25": "bm25", "h": BY_RANK, "u.dense": "dense", "u.sparse": "sparse", "u.multi": "multi", "u": "ensemble"}
+"""What `bessemer evaluate` calls them, and this table."""
 FIRST_SEED = 1
 SECTION = "representations"
 MEASURE = "nDCG@10"
@@ -106,39 +110,48 @@ def after(out: Path, beir: Path, start: str, kind: str, seed: int) -> None:
 
 def measure(out: Path, beir: Path, model: Path, what: Mapping[str, Any], file: Path) -> None:
     """Per query, of all systems."""
-    runs, result = out / "runs", out / "evaluation.json"
+    runs, dev_runs, result = out / "runs", out / "dev-runs", out / "evaluation.json"
     bessemer(
         out, "evaluate", "--data", beir, "--split", "test", "--system", "bm25=bm25", "--system", f"u=unified:{model}",
         "--system", "h=hybrid:u.dense+bm25", "--runs", runs, "--json", result,
     )  # fmt: skip
-    values = per_query_values(beir, runs)
-    shutil.rmtree(runs)
-    write_json(file, {**what, MEASURE: values, "systems": json.loads(result.read_text())["systems"]})
+    bessemer(
+        out, "evaluate", "--data", beir, "--split", "dev", "--system", "bm25=bm25",
+        "--system", f"u.dense=dense:{model}", "--runs", dev_runs,
+    )  # fmt: skip
+    values, weights = per_query_values(beir, runs, dev_runs)
+    for folder in (runs, dev_runs):
+        shutil.rmtree(folder)
+    account = {"fusion_weights": weights, "systems": json.loads(result.read_text())["systems"]}
+    write_json(file, {**what, MEASURE: values, **account})
 
 
-def per_query_values(beir: Path, runs: Path) -> dict[str, dict[str, float]]:
+def per_query_values(beir: Path, runs: Path, dev_runs: Path) -> tuple[dict[str, dict[str, float]], Any]:
+    """nDCG@10 by system and test query, and the weights of dense and BM25, None where ranks are no worse on dev."""
     from bessemer.formats import load_collection
     from bessemer.formats.trec import read_run
     from bessemer.measures import per_query
+    from bessemer.search.fusion import weighted_fusion
+    from bessemer.search.fusion_tuning import tune_fusion
 
-    judged = load_collection(str(beir)).collection.splits["test"]
-    ids = [
-        query.query_id
-        for query in judged.queries
-        if any(grade > 0 for grade in judged.qrels.get(query.query_id, {}).values())
-    ]
-    names = {
-        "bm25": "bm25",
-        "h": "dense+bm25",
-        "u.dense": "dense",
-        "u.sparse": "sparse",
-        "u.multi": "multi",
-        "u": "ensemble",
+    splits = load_collection(str(beir)).collection.splits
+    of_dev = {name: read_run(dev_runs / f"{name}.trec").results for name in ("u.dense", "bm25")}
+    lanes = {
+        query_id: {name: of_dev[name].get(query_id, []) for name in of_dev} for query_id in answered(splits["dev"])
     }
-    return {
-        system: per_query(read_run(runs / f"{name}.trec").results, judged.qrels, ids, [MEASURE])[MEASURE]
-        for name, system in names.items()
-    }
+    weights = tune_fusion(lanes, splits["dev"].qrels).weights
+    ids, qrels = answered(splits["test"]), splits["test"].qrels
+    found = {system: read_run(runs / f"{name}.trec").results for name, system in OF_RUNS.items()}
+    found[WEIGHTED] = found[BY_RANK]
+    if weights:
+        both = [found["dense"], found["bm25"]]
+        found[WEIGHTED] = {q: weighted_fusion([run.get(q, []) for run in both], list(weights.values())) for q in ids}
+    return {system: per_query(run, qrels, ids, [MEASURE])[MEASURE] for system, run in found.items()}, weights
+
+
+def answered(judged: Any) -> list[str]:
+    """The queries that have a relevant passage."""
+    return [q.query_id for q in judged.queries if any(grade > 0 for grade in judged.qrels.get(q.query_id, {}).values())]
 
 
 def bessemer(out: Path, *arguments: object) -> None:
@@ -167,7 +180,8 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def differences(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of the ensemble to the best of its parts (by the same test queries, which favours the part) and to dense+BM25."""
+    """Of the ensemble to the best of its parts (by the same test queries, which favours the part) and to both ways of
+    joining dense and BM25."""
     grouped = defaultdict(list)
     for result in results:
         grouped[result["set"], result["kind"]].append(result[MEASURE])
@@ -178,7 +192,7 @@ def differences(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         best = max(LANES[:-1], key=lambda lane: means[lane].mean())
         rows += [
             {"set": name, "kind": kind, "to": other, **interval(means["ensemble"] - means[other])}
-            for other in (best, "dense+bm25")
+            for other in (best, BY_RANK, WEIGHTED)
         ]
     return rows
 
@@ -196,7 +210,8 @@ def section(report: Mapping[str, Any]) -> list[str]:
         "",
         "Written by `python benchmarks/representations.py --data $BESSEMER_DATA --write-docs`, which says how; all",
         "figures: `benchmarks/representations.json`. nDCG@10 on test, mean and standard deviation over seeds; before:",
-        "the heads as they begin, nothing trained; dense+bm25: reciprocal rank fusion. Epochs: "
+        "the heads as they begin, nothing trained; dense+bm25: reciprocal rank fusion, or scores with weights that the",
+        "dev queries chose where these are better there. Epochs: "
         + ", ".join(f"{name} {n}" for name, n in report["epochs"].items())
         + ".",
         "",
@@ -207,7 +222,7 @@ def section(report: Mapping[str, Any]) -> list[str]:
         f"| {row['set']} | {row['kind']} | {' | '.join(in_words(row[s]) for s in SYSTEMS)} |" for row in report["table"]
     ]
     lines += ["", "The ensemble less another, per query over all seeds, with a 95% interval:", ""]
-    lines += ["| set | tuned | less the best part | less dense+bm25 |", "|---|---|---|---|"]
+    lines += [f"| set | tuned | less the best part | less {BY_RANK} | less {WEIGHTED} |", "|---|---|---|---|---|"]
     pairs: dict[tuple[str, str], list[str]] = defaultdict(list)
     for row in report["differences"]:
         shown = f"{row['difference']:+.4f} [{row['ci_low']:+.4f}, {row['ci_high']:+.4f}]"
