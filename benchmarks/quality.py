@@ -16,11 +16,11 @@ Both have the learning rate, schedule, warm-up, weight decay, batch size, temper
 (chosen on dev), and the same number of steps (ours may stop early), so that only the recipe differs. The seed decides
 about splits where they are not given, the sample of the train queries, order and dropout. nDCG@10 and R@10 are those
 of `bessemer evaluate` on the test split over the whole corpus; "general" is nDCG@10 on the half of the general set that
-no choice was made on.
+no choice was made on; "others" is nDCG@10 on the test splits of the sets that it was not trained on, their mean.
 
-Every (set, contestant, seed) runs in a process of its own and is saved when done; what is there is not run again. It
-takes hours. Then benchmarks/quality.json is written and the tables are printed; --write-docs puts them into
-docs/results.md.
+Every (set, contestant, seed) runs in a process of its own and is saved when done; what is there, or in the JSON, is not
+run again. It takes hours. Then benchmarks/quality.json is written and the tables are printed; --write-docs puts them
+into docs/results.md.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ EPOCHS = {"pubmedqa": 1, "scifact": 1, "or_sharc": 1, "toollens": 0.25, "cranfie
 toollens, with 10,500 pairs, a quarter."""
 MAX_TRAIN_QUERIES = {"toollens": 4000}
 FIRST_SEED = 1
-MEASURES = ("nDCG@10", "R@10", "general")
+OF_TEST = ("nDCG@10", "R@10")
+MEASURES = (*OF_TEST, "general", "others")
 OURS, PEER, UNMIXED = "bessemer", "sentence-transformers", "bessemer, not mixed"
 RELATIVE_MARGIN = 0.05
 SECTION = "quality"
@@ -68,6 +69,7 @@ def main() -> None:
     parser.add_argument("--json", default=ROOT / "benchmarks" / "quality.json", type=Path)
     parser.add_argument("--write-docs", action="store_true")
     given = parser.parse_args()
+    take_up(given.json, given.out)
     for seed in range(FIRST_SEED, FIRST_SEED + given.seeds):
         for name in given.sets:
             for contestant in given.contestants:
@@ -82,8 +84,20 @@ def main() -> None:
         page.write_text(with_section(page.read_text(encoding="utf-8"), SECTION, lines), encoding="utf-8")
 
 
+def take_up(report: Path, out: Path) -> None:
+    """Rows of an earlier report stand in `out` as if they had been run there."""
+    for row in json.loads(report.read_text(encoding="utf-8"))["results"] if report.exists() else ():
+        file = row_file(out, row["set"], row["contestant"], row["seed"])
+        if not file.exists():
+            write_json(file, row)
+
+
+def row_file(out: Path, name: str, contestant: str, seed: int) -> Path:
+    return out / name / f"{contestant}.seed-{seed}.json"
+
+
 def run_once(given: argparse.Namespace, name: str, contestant: str, seed: int) -> None:
-    file = given.out / name / f"{contestant}.seed-{seed}.json"
+    file = row_file(given.out, name, contestant, seed)
     if file.exists():
         return
     print(f"+ {name}, {contestant}, seed {seed}", flush=True)
@@ -99,7 +113,8 @@ def run_once(given: argparse.Namespace, name: str, contestant: str, seed: int) -
             "max_train_queries": given.max_train_queries or MAX_TRAIN_QUERIES.get(name),
         },
     }
-    result = alone(trained_and_measured, contestant, settings, folder, log=given.out / "output.txt")
+    others = [str(given.data / "beir" / other) for other in EPOCHS if other != name]
+    result = alone(trained_and_measured, contestant, settings, others, folder, log=given.out / "output.txt")
     write_json(file, {"set": name, "contestant": contestant, "seed": seed, "commit": commit(), **result})
     shutil.rmtree(folder)
 
@@ -120,40 +135,65 @@ def write_json(file: Path, value: Any) -> None:
 # ---- in the process of one contestant ----
 
 
-def trained_and_measured(contestant: str, settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def trained_and_measured(
+    contestant: str, settings: Mapping[str, Any], others: Sequence[str], folder: Path
+) -> dict[str, Any]:
     from bessemer.config import Config
     from bessemer.recipes.output import installed_versions
 
     config = Config.model_validate(settings)
     models, training = CONTESTANTS[contestant](config, folder)
-    measured = {name: measures(config, model) for name, model in models.items()}
-    base = {measure: one.pop(f"base {measure}") for one in measured.values() for measure in MEASURES}
+    systems = {"base": config.model, **{name: str(model) for name, model in models.items()}}
+    measured = measures_of_test(config, systems)
+    general = measures_of_general(config, systems)
+    of_others = measures_of_others(config, systems, others)
+    for name, values in measured.items():
+        values["general"] = general[name]
+        values["others"] = statistics.fmean(of_others[name].values())
     return {
-        "measured": {"base": base, **measured},
+        "measured": measured,
+        "others": of_others,
         "training": training,
         "versions": installed_versions(),
     }
 
 
-def measures(config: Config, model: Path) -> dict[str, float]:
-    """Of base and tuned model, on the test split and on the general set."""
+def measures_of_test(config: Config, systems: Mapping[str, str]) -> dict[str, dict[str, float]]:
+    from bessemer.recipes.evaluate import evaluate
+
+    found = evaluate(config, [f"s{place}=dense:{model}" for place, model in enumerate(systems.values())])["systems"]
+    return {
+        name: {measure: found[f"s{place}"]["measures"][measure] for measure in OF_TEST}
+        for place, name in enumerate(systems)
+    }
+
+
+def measures_of_others(
+    config: Config, systems: Mapping[str, str], others: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = defaultdict(dict)  # system -> set -> nDCG@10
+    for other in others:
+        elsewhere = config.model_copy(update={"data": other})
+        for name, values in measures_of_test(elsewhere, systems).items():
+            found[name][Path(other).name] = values["nDCG@10"]
+    return dict(found)
+
+
+def measures_of_general(config: Config, systems: Mapping[str, str]) -> dict[str, float]:
     from bessemer.encoders.cache import CachedEncoder
     from bessemer.recipes.data import open_encoder
-    from bessemer.recipes.evaluate import evaluate
     from bessemer.recipes.general import general_source, load_general_set, measure_general
 
-    found = evaluate(config, [f"base=dense:{config.model}", f"tuned=dense:{model}"])["systems"]
     embeddings = Path(config.workspace) / "embeddings"
-    encoders = [CachedEncoder(open_encoder(config, name), embeddings) for name in (config.model, str(model))]
-    general = load_general_set(general_source(config.evaluation), encoders[0], config.seed)
-    kept = measure_general(general, *encoders, config.evaluation)
-    assert kept is not None
-    of_test = ("nDCG@10", "R@10")
-    return (
-        {f"base {measure}": found["base"]["measures"][measure] for measure in of_test}
-        | {measure: found["tuned"]["measures"][measure] for measure in of_test}
-        | {"base general": kept.base, "general": kept.tuned}
-    )
+    base = CachedEncoder(open_encoder(config, config.model), embeddings)
+    general = load_general_set(general_source(config.evaluation), base, config.seed)
+    found: dict[str, float] = {}
+    for name, model in systems.items():
+        tuned = CachedEncoder(open_encoder(config, model), embeddings)
+        kept = measure_general(general, base, tuned, config.evaluation)
+        assert kept is not None
+        found[name] = kept.tuned
+    return found
 
 
 def bessemer(config: Config, folder: Path) -> tuple[dict[str, Path], dict[str, Any]]:
@@ -277,7 +317,7 @@ def section(report: Mapping[str, Any]) -> list[str]:
         f"Measured at commit {', '.join(commits)}.",
         "",
     ]
-    titles = dict(zip(MEASURES, ("nDCG@10", "R@10", "nDCG@10 on the general set"), strict=True))
+    titles = dict(zip(MEASURES, ("nDCG@10", "R@10", "nDCG@10, general set", "nDCG@10, other sets"), strict=True))
     columns = ("base", PEER, UNMIXED, OURS, "difference")
     for measure, title in titles.items():
         lines += [f"| {title} | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
@@ -285,7 +325,27 @@ def section(report: Mapping[str, Any]) -> list[str]:
             cells = [in_words(row.get(column), signed=column == "difference") for column in columns]
             lines.append(f"| {row['set']} | {' | '.join(cells)} |")
         lines.append("")
-    return lines
+    return lines + forgetting(report["results"])
+
+
+def forgetting(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What tuning on one set gains or costs on each, mean over seeds."""
+    lines = ["What tuning by bessemer on one set (row) changes on the test split of each (column), nDCG@10 - base:", ""]
+    names = [name for name in EPOCHS if any(result["set"] == name for result in results)]
+    lines += [f"| | {' | '.join(EPOCHS)} |", "|---|" + "---|" * len(EPOCHS)]
+    for name in names:
+        rows = [result for result in results if (result["set"], result["contestant"]) == (name, OURS)]
+        cells = []
+        for other in EPOCHS:
+            changes = [on_set(row, OURS, other) - on_set(row, "base", other) for row in rows]
+            cells.append(f"{statistics.fmean(changes):+.4f}" if changes else "")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def on_set(row: Mapping[str, Any], system: str, name: str) -> float:
+    found: float = row["measured"][system]["nDCG@10"] if row["set"] == name else row["others"][system][name]
+    return found
 
 
 def in_words(found: Mapping[str, Any] | None, *, signed: bool) -> str:
