@@ -106,7 +106,7 @@ def run_once(given: argparse.Namespace, name: str, contestant: str, seed: int) -
         "data": str(given.data / "beir" / name),
         "model": given.model,
         "out": str(folder / "out"),
-        "workspace": str(given.out / name / "workspace"),
+        "workspace": str(given.out / "workspace"),
         "seed": seed,
         "finetune": {
             "num_train_epochs": EPOCHS[name],
