@@ -8,6 +8,7 @@ import logging
 import re
 import time
 from collections.abc import Sequence
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -45,6 +46,12 @@ class Client:
     def fingerprint(self) -> str:
         """What its answers depend on besides the requests."""
         return f"llm {self.model}"
+
+    def with_model(self, model: str) -> Client:
+        """A client of ``model`` at the same endpoint, with the same cache and on the same budget."""
+        client = copy(self)
+        client.model = model
+        return client
 
     def ask(self, requests: Sequence[Request], *, deadline: float | None = None) -> list[Reply]:
         """The replies in the order of the requests; each is kept as soon as it is there.

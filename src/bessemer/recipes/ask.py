@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -104,16 +103,9 @@ def ask(
             raise ConfigError("ask needs a language model; give --llm URL and --llm-model NAME, or use search")
         indexes = [open_index(folder, task=config.task or None) for folder in dict.fromkeys(folders)]
         search = partial(search_all, top_k=top_k, where=where)
-        rewriter = _rewriter(llm, config.llm.rewrite_model)
+        rewriter = llm.with_model(config.llm.rewrite_model) if config.llm.rewrite_model else llm
         rewriting = Rewriting(rewriter, tuple(ways), feedback, config.workspace_folder / "embeddings")
         return _with_cache(config, indexes, llm, question, search, rewriting, use_cache=use_cache)
-
-
-def _rewriter(llm: Client, model: str | None) -> Client:
-    """``llm``, or ``model`` at its endpoint: with its cache and on its budget."""
-    rewriter = copy(llm)
-    rewriter.model = model or llm.model
-    return rewriter
 
 
 def _with_cache(

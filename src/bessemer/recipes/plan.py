@@ -10,7 +10,7 @@ from typing import Any
 from bessemer.config import Config
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.recipes.final_fit import n_pairs
-from bessemer.recipes.soft_labels import is_endpoint
+from bessemer.recipes.teachers import is_endpoint
 from bessemer.training.interpolation import ALPHAS
 from bessemer.training.losses import FOR_TEACHERS
 from bessemer.types import Collection

@@ -73,16 +73,8 @@ def teacher_of(config: Config, llm: Client | None) -> KeepingTeacher | None:
             f"finetune.loss: `{config.finetune.loss}` learns from a teacher; give --teacher cross-encoder and "
             "--teacher-model NAME_OR_FOLDER (docs/teacher.md)"
         )
-    if llm and is_endpoint(config):
-        teacher: Teacher = LikelihoodTeacher(CompletionsModel(config.llm, llm.ledger))
-    else:
-        teacher = open_teacher(config)
+    teacher = open_teacher(config, llm.ledger if llm else None)
     return KeepingTeacher(teacher, config.workspace_folder / SCORES)
-
-
-def is_endpoint(config: Config) -> bool:
-    """The teacher is the language model of ``config.llm``, not one of its own."""
-    return config.teacher.kind == "llm" and config.teacher.model is None
 
 
 def training_data(

@@ -16,13 +16,12 @@ from bessemer.formats.jsonl import read_row
 from bessemer.formats.lines import Fields, read_jsonl, write_jsonl
 from bessemer.formats.loaded import Notes
 from bessemer.formats.rows import Row
-from bessemer.llm.completions import CompletionsModel
 from bessemer.llm.ledger import Ledger
 from bessemer.llm.request import LLM
 from bessemer.llm.templates import TEMPLATES, template_of
 from bessemer.recipes.generated import open_llm
 from bessemer.recipes.output import claim_file
-from bessemer.recipes.teachers import LikelihoodTeacher, Pair, Score, Teacher, cost_of, open_teacher, template_for
+from bessemer.recipes.teachers import Pair, Score, Teacher, cost_of, open_teacher, template_for
 from bessemer.score_cache import KeptScore, ScoreCache
 
 SCORES = "teacher-scores.sqlite"
@@ -74,7 +73,7 @@ def teacher(config: Config, out: str) -> Mapping[str, Any]:
     notes.add(
         GENERATED, f"{{n}} answers were written by a language model: their rows are flagged `{GENERATED}`", n_generated
     )
-    judge = _open_within(ledger, config)
+    judge = open_teacher(config, ledger)
     keys = {pair: judge.key(pair) for row in rows for pair in row.pairs}
     started = time.monotonic()
     with ScoreCache(config.workspace_folder / SCORES) as cache:
@@ -123,13 +122,6 @@ _FIX = (
     'give "answers": ["..."], or --llm URL, which writes them from the positives as `adapt --teacher llm` does; '
     "--teacher cross-encoder and embedder need none"
 )
-
-
-def _open_within(ledger: Ledger | None, config: Config) -> Teacher:
-    """The teacher of ``config.teacher``; where it is the endpoint that wrote answers, both spend from one budget."""
-    if ledger and config.teacher.model is None:
-        return LikelihoodTeacher(CompletionsModel(config.llm, ledger))
-    return open_teacher(config)
 
 
 def _all_answered(rows: Sequence[Candidates], config: Config) -> tuple[list[Candidates], Ledger | None]:

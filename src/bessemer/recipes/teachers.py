@@ -16,6 +16,7 @@ from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.runtime import has_native_bf16, resolve_device
 from bessemer.errors import ConfigError
 from bessemer.llm.completions import CompletionsModel
+from bessemer.llm.ledger import Ledger
 from bessemer.llm.likelihood import Likelihood, LikelihoodModel
 from bessemer.llm.local import load_causal_lm
 from bessemer.llm.templates import DEFAULT_TASK, TEMPLATES, Template
@@ -58,9 +59,17 @@ class Teacher(Protocol):
         """(place among ``pairs``, score), in whatever order they are computed."""
 
 
-def open_teacher(config: Config) -> Teacher:
-    """The teacher of ``config.teacher``. Raises ConfigError where it names none, or one that is not to be had."""
+def open_teacher(config: Config, ledger: Ledger | None = None) -> Teacher:
+    """The teacher of ``config.teacher``; an endpoint spends from ``ledger``, where the run has one. Raises ConfigError
+    where none is named, or one that is not to be had."""
+    if is_endpoint(config):
+        return LikelihoodTeacher(_endpoint(config, ledger))
     return KINDS[config.teacher.kind](config)
+
+
+def is_endpoint(config: Config) -> bool:
+    """The teacher is the language model of ``config.llm``, not one of its own."""
+    return config.teacher.kind == "llm" and config.teacher.model is None
 
 
 def template_for(task: str) -> Template:
@@ -179,14 +188,17 @@ class EmbedderTeacher:
             yield place, Score(float(np.dot(query.astype(np.float64), passage)), pairs[place].passage in cut)
 
 
-def _open_llm(config: Config) -> LikelihoodTeacher:
-    if config.teacher.model:
-        device = resolve_device(config.device)
-        bf16 = device.startswith("cuda") and has_native_bf16(device)  # a CPU scores exactly, in float32
-        return LikelihoodTeacher(load_causal_lm(config.teacher.model, device=device, bf16=bf16))
-    if config.llm.url:
-        return LikelihoodTeacher(CompletionsModel(config.llm))
-    raise ConfigError("--teacher llm: give --teacher-model NAME_OR_FOLDER, or --llm URL of an endpoint and --llm-model")
+def _endpoint(config: Config, ledger: Ledger | None) -> CompletionsModel:
+    if not config.llm.url:
+        either = "give --teacher-model NAME_OR_FOLDER, or --llm URL of an endpoint and --llm-model"
+        raise ConfigError(f"--teacher llm: {either}")
+    return CompletionsModel(config.llm, ledger)
+
+
+def _open_causal_lm(config: Config) -> LikelihoodTeacher:
+    device = resolve_device(config.device)
+    bf16 = device.startswith("cuda") and has_native_bf16(device)  # a CPU scores exactly, in float32
+    return LikelihoodTeacher(load_causal_lm(_named(config), device=device, bf16=bf16))
 
 
 def _open_cross_encoder(config: Config) -> CrossEncoderTeacher:
@@ -204,7 +216,7 @@ def _named(config: Config) -> str:
 
 
 KINDS: Mapping[str, Callable[[Config], Teacher]] = {
-    "llm": _open_llm,
+    "llm": _open_causal_lm,
     "cross-encoder": _open_cross_encoder,
     "embedder": _open_embedder,
 }
