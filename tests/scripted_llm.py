@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from bessemer.config import LLMConfig
+from bessemer.llm.request import Request
+
 
 @dataclass
 class Answer:
@@ -153,3 +156,18 @@ def obliging(request: dict[str, Any], number: int) -> Answer:
     groups = [longest[3 * i : 3 * i + 3] for i in range(n)]
     asked = [{"question": f"what about {' '.join(group)}", "evidence": group[0]} for group in groups if len(group) == 3]
     return chat(json.dumps(asked, ensure_ascii=False))
+
+
+def settings(server: Scripted, **given: Any) -> LLMConfig:
+    """Of a client of ``server``."""
+    return LLMConfig(**{"url": server.url, "model": "m", "max_retries": 2, "timeout": 5, **given})
+
+
+def ask(n: int) -> list[Request]:
+    """Numbered questions."""
+    return [Request("be brief", f"question {i}", max_tokens=20) for i in range(n)]
+
+
+def echo(request: dict[str, Any], _: int) -> Answer:
+    """A script: what was asked comes back."""
+    return chat(f"re: {request['messages'][-1]['content']}")
