@@ -146,10 +146,12 @@ def trained_and_measured(
     systems = {"base": config.model, **{name: str(model) for name, model in models.items()}}
     measured = measures_of_test(config, systems)
     general = measures_of_general(config, systems)
-    of_others = measures_of_others(config, systems, others)
+    served = {name: model for name, model in systems.items() if name != UNMIXED}
+    of_others = measures_of_others(config, served, others)
     for name, values in measured.items():
         values["general"] = general[name]
-        values["others"] = statistics.fmean(of_others[name].values())
+        if name in of_others:
+            values["others"] = statistics.fmean(of_others[name].values())
     return {
         "measured": measured,
         "others": of_others,
@@ -285,7 +287,8 @@ def table(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             found: dict[str, dict[int, float]] = defaultdict(dict)  # system -> seed -> value
             for result in (result for result in results if result["set"] == name):
                 for system, values in result["measured"].items():
-                    found[system][result["seed"]] = values[measure]
+                    if measure in values:
+                        found[system][result["seed"]] = values[measure]
             both = found[OURS].keys() & found[PEER].keys()
             found["difference"] = {seed: found[OURS][seed] - found[PEER][seed] for seed in both}
             systems = {system: spread(values.values()) for system, values in found.items() if values}

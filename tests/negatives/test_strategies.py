@@ -10,7 +10,7 @@ import pytest
 from bessemer.config import NegativesConfig
 from bessemer.errors import ConfigError
 from bessemer.negatives import drawn, mine_hard_negatives
-from bessemer.negatives.strategies import parts
+from bessemer.negatives.strategies import STRATEGIES, parts
 from bessemer.search.bm25 import BM25
 from bessemer.search.fusion import reciprocal_rank_fusion
 from bessemer.types import Judged, Passage, Query
@@ -133,6 +133,15 @@ def test_mixed_shares_are_kept_filled_up_and_never_repeat() -> None:
     assert row.probabilities == (0.25,) * 4  # training draws: the first part goes no sooner than the others
     row = mined(world, strategy="mixed", shares={"top_k": 1, "bm25": 1}, n_negatives=4)
     assert len(set(row.passage_ids)) == 4
+
+
+@pytest.mark.parametrize("strategy", ["mixed", *STRATEGIES])
+def test_a_query_whose_candidates_all_go_has_no_negatives(strategy: str) -> None:
+    world = kitchen([0.1, 0.5, 0.6, 0.7, 0.8, 0.9], {"p0": 1})  # all others are nearer than the positive
+    found = mine_hard_negatives(*world, NegativesConfig(strategy=strategy, relative_margin=0.95, n_negatives=4))
+    (row,) = found.negatives
+    assert row.passage_ids == ()
+    assert drawn(found.negatives, 4, 7)[0].passage_ids == ()
 
 
 def test_shares_are_counted_by_largest_remainder() -> None:

@@ -128,7 +128,8 @@ def _choose(
     else:
         picked, dropped = _first_of_each(screened, seed, query_id)
         found = np.array(picked, dtype=np.int64)
-        probabilities = (1 / len(found),) * len(found) if len(screened) > 1 else None  # no part goes before the others
+        equal = (1 / max(1, len(found)),) * len(found)
+        probabilities = equal if len(screened) > 1 else None  # no part goes before the others
     negatives = HardNegatives(
         query_id=query_id,
         passage_ids=tuple(pool.passages[p].passage_id for p in found),
