@@ -13,48 +13,21 @@ from numpy.typing import NDArray
 from bessemer.search.bm25 import BM25
 from bessemer.shingles import shingles
 from bessemer.text import folded
-from bessemer.types import Judged, Passage, Query
+from bessemer.types import Hits, Judged, Passage, Query
 
 Vectors = NDArray[np.float32]
 Positions = NDArray[np.int64]
+Ranking = tuple[Positions, Vectors]
+"""Passages, the best first, and their scores."""
 WORDS_COMPARED = 3
 
 
 @dataclass(frozen=True)
-class Pool:
-    """Queries (Q, d) and passages (P, d) of the mining model, with the relevant passages of each query by position.
+class Corpus:
+    """Passages, and what mining makes of texts alone. It serves every mining of the same passages: what the weights of
+    the model do not change is done once."""
 
-    ``excluded[i]`` holds ``positives[i]`` and whatever shares a text with one of them, or is relevant to another
-    query of the same text: positives of a query are out of bounds across all rows. It is sorted.
-    """
-
-    queries: tuple[Query, ...]
     passages: Sequence[Passage]
-    query_vectors: Vectors
-    passage_vectors: Vectors
-    positives: tuple[Positions, ...]
-    excluded: tuple[Positions, ...]
-
-    def scores(self, query: int, passages: Positions) -> Vectors:
-        """Similarities of one query to some passages, as the mining model gives them."""
-        return np.asarray(self.passage_vectors[passages] @ self.query_vectors[query], dtype=np.float32)
-
-    def is_allowed(self, query: int, passages: Positions) -> NDArray[np.bool_]:
-        """(n,) which of ``passages`` may be negatives of the query."""
-        excluded = self.excluded[query]  # never empty
-        nearest = excluded[np.searchsorted(excluded[:-1], passages)]
-        return np.asarray(nearest != passages, dtype=np.bool_)
-
-    @cached_property
-    def lengths(self) -> Vectors:
-        """(P,) L2 norms of the passages."""
-        squares: Vectors = np.einsum("nd,nd->n", self.passage_vectors, self.passage_vectors)
-        return np.sqrt(squares)
-
-    @cached_property
-    def positive_scores(self) -> list[Vectors]:
-        """Per query the similarities of its positives: every strategy is held against them."""
-        return [self.scores(i, positives) for i, positives in enumerate(self.positives)]
 
     @cached_property
     def position(self) -> Mapping[str, int]:
@@ -77,9 +50,58 @@ class Pool:
     def _trigrams(self) -> dict[int, NDArray[np.uint64]]:
         return {}
 
+    def lexical(self, texts: Sequence[str], depth: int) -> list[Ranking]:
+        """The ``depth`` best passages by BM25 for each text."""
+        return [self.ranking(hits) for hits in self._bm25.search(texts, depth)]
+
     @cached_property
-    def lexical(self) -> BM25:
+    def _bm25(self) -> BM25:
         return BM25.build(list(self.position), [passage.indexed_text for passage in self.passages])
+
+    def ranking(self, hits: Hits) -> Ranking:
+        found = np.array([self.position[passage_id] for passage_id, _ in hits], dtype=np.int64)
+        return found, np.array([score for _, score in hits], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Queries (Q, d) and passages (P, d) of the mining model, with the relevant passages of each query by position.
+
+    ``excluded[i]`` holds ``positives[i]`` and whatever shares a text with one of them, or is relevant to another
+    query of the same text: positives of a query are out of bounds across all rows. It is sorted.
+    """
+
+    queries: tuple[Query, ...]
+    corpus: Corpus
+    query_vectors: Vectors
+    passage_vectors: Vectors
+    positives: tuple[Positions, ...]
+    excluded: tuple[Positions, ...]
+
+    @property
+    def passages(self) -> Sequence[Passage]:
+        return self.corpus.passages
+
+    def scores(self, query: int, passages: Positions) -> Vectors:
+        """Similarities of one query to some passages, as the mining model gives them."""
+        return np.asarray(self.passage_vectors[passages] @ self.query_vectors[query], dtype=np.float32)
+
+    def is_allowed(self, query: int, passages: Positions) -> NDArray[np.bool_]:
+        """(n,) which of ``passages`` may be negatives of the query."""
+        excluded = self.excluded[query]  # never empty
+        nearest = excluded[np.searchsorted(excluded[:-1], passages)]
+        return np.asarray(nearest != passages, dtype=np.bool_)
+
+    @cached_property
+    def lengths(self) -> Vectors:
+        """(P,) L2 norms of the passages."""
+        squares: Vectors = np.einsum("nd,nd->n", self.passage_vectors, self.passage_vectors)
+        return np.sqrt(squares)
+
+    @cached_property
+    def positive_scores(self) -> list[Vectors]:
+        """Per query the similarities of its positives: every strategy is held against them."""
+        return [self.scores(i, positives) for i, positives in enumerate(self.positives)]
 
 
 @dataclass(frozen=True)
@@ -95,10 +117,10 @@ class Proposal:
 
 
 def build_pool(
-    judged: Judged, passages: Sequence[Passage], query_vectors: Vectors, passage_vectors: Vectors
+    judged: Judged, corpus: Corpus, query_vectors: Vectors, passage_vectors: Vectors
 ) -> tuple[Pool, list[str]]:
     """The pool, and the ids of queries left out because none of their relevant passages is in the corpus."""
-    position = {passage.passage_id: i for i, passage in enumerate(passages)}
+    passages, position = corpus.passages, corpus.position
     same_text: dict[str, list[int]] = defaultdict(list)
     for i, passage in enumerate(passages):
         same_text[passage.indexed_text].append(i)
@@ -119,7 +141,7 @@ def build_pool(
     queries = tuple(judged.queries[i] for i in rows)
     pool = Pool(
         queries=queries,
-        passages=passages,
+        corpus=corpus,
         query_vectors=query_vectors[rows],
         passage_vectors=passage_vectors,
         positives=tuple(np.array(relevant[query.query_id], dtype=np.int64) for query in queries),

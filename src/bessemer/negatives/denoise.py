@@ -62,7 +62,7 @@ def near_duplicates(pool: Pool, query: int, candidates: Positions) -> Mask:
     products = pool.passage_vectors[candidates] @ pool.passage_vectors[positives].T
     found = np.zeros(len(candidates), dtype=np.bool_)
     for i, j in zip(*np.nonzero(products > LOOKS_ALIKE * lengths), strict=True):
-        found[i] = found[i] or _same_words(pool.trigrams(candidates[i]), pool.trigrams(positives[j]))
+        found[i] = found[i] or _same_words(pool.corpus.trigrams(candidates[i]), pool.corpus.trigrams(positives[j]))
     return found
 
 

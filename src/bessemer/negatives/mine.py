@@ -13,7 +13,7 @@ from bessemer.config import NegativesConfig
 from bessemer.draws import generator, weighted_order
 from bessemer.encoders.encoder import Encoder
 from bessemer.errors import ArtifactError
-from bessemer.negatives.candidates import Pool, Positions, Proposal, build_pool
+from bessemer.negatives.candidates import Corpus, Pool, Positions, Proposal, build_pool
 from bessemer.negatives.denoise import Reranker, near_duplicates, relative_margin_of, too_close, vetoed
 from bessemer.negatives.strategies import parts
 from bessemer.types import HardNegatives, Judged, Passage
@@ -69,12 +69,24 @@ def mine_hard_negatives(
     encoder's own similarity (dot of its vectors: the cosine where it normalises), whichever strategy proposed.
     Raises ConfigError for an unknown strategy.
     """
+    return mine_from(Corpus(passages), judged, encoder, config, seed, reranker)
+
+
+def mine_from(
+    corpus: Corpus,
+    judged: Judged,
+    encoder: Encoder,
+    config: NegativesConfig,
+    seed: int = 42,
+    reranker: Reranker | None = None,
+) -> Mined:
+    """As `mine_hard_negatives`, again and again as weights change: what goes by texts alone stays in ``corpus``."""
     chosen = parts(config)
     queries = encoder.encode_queries([query.searched_text for query in judged.queries]).dense
-    corpus = encoder.encode_passages([passage.indexed_text for passage in passages]).dense
-    if queries is None or corpus is None:
+    vectors = encoder.encode_passages([passage.indexed_text for passage in corpus.passages]).dense
+    if queries is None or vectors is None:
         raise ArtifactError("mining needs dense vectors, which this encoder does not give; use a dense model")
-    pool, without_positive = build_pool(judged, passages, queries, corpus)
+    pool, without_positive = build_pool(judged, corpus, queries, vectors)
 
     dropped: Counter[str] = Counter()
     n_seen = 0

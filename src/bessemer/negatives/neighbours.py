@@ -7,14 +7,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from bessemer.config import NegativesConfig
-from bessemer.negatives.candidates import Pool, Positions, Vectors
+from bessemer.negatives.candidates import Pool, Ranking
 from bessemer.search.exact import ExactSearch
 from bessemer.search.fusion import reciprocal_rank_fusion
-from bessemer.types import Hits
 
 QUERIES_PER_BLOCK = 2048
-
-Ranking = tuple[Positions, Vectors]
 
 
 def neighbours(pool: Pool, config: NegativesConfig) -> Iterator[Ranking]:
@@ -52,8 +49,7 @@ def _lexical(pool: Pool, rows: range, anchor: str, depth: int) -> list[Ranking]:
         texts = [pool.queries[i].searched_text for i in rows]
     else:
         texts = [pool.passages[p].indexed_text for i in rows for p in pool.positives[i]]
-    lists = [_positions(pool, hits) for hits in pool.lexical.search(texts, depth)]
-    return _by_query(pool, rows, anchor, lists)
+    return _by_query(pool, rows, anchor, pool.corpus.lexical(texts, depth))
 
 
 def _by_query(pool: Pool, rows: range, anchor: str, lists: Sequence[Ranking]) -> list[Ranking]:
@@ -73,9 +69,4 @@ def _by_query(pool: Pool, rows: range, anchor: str, lists: Sequence[Ranking]) ->
 
 def _fused(pool: Pool, lanes: Sequence[Ranking]) -> Ranking:
     lists = [[(pool.passages[p].passage_id, float(s)) for p, s in zip(*lane, strict=True)] for lane in lanes]
-    return _positions(pool, reciprocal_rank_fusion(lists))
-
-
-def _positions(pool: Pool, hits: Hits) -> Ranking:
-    found = np.array([pool.position[passage_id] for passage_id, _ in hits], dtype=np.int64)
-    return found, np.array([score for _, score in hits], dtype=np.float32)
+    return pool.corpus.ranking(reciprocal_rank_fusion(lists))

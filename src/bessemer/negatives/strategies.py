@@ -46,7 +46,7 @@ def same_document(pool: Pool, config: NegativesConfig, seed: int) -> Iterator[Pr
     del config, seed
     for i, positives in enumerate(pool.positives):
         documents = {pool.passages[p].doc_id for p in positives}
-        members = np.unique(np.concatenate([pool.of_document[doc_id] for doc_id in documents]))
+        members = np.unique(np.concatenate([pool.corpus.of_document[doc_id] for doc_id in documents]))
         members = members[pool.is_allowed(i, members)]
         scores = pool.scores(i, members)
         order = np.argsort(-scores, kind="stable")

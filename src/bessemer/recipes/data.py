@@ -20,7 +20,8 @@ from bessemer.encoders.encoder import Encoder, Side
 from bessemer.encoders.load import load_encoder
 from bessemer.errors import ConfigError
 from bessemer.formats import Columns, Loaded, load_collection
-from bessemer.negatives import mine_hard_negatives
+from bessemer.negatives import Corpus, mine_from
+from bessemer.recipes.kept_reranker import RERANKER_SCORES, KeptReranker
 from bessemer.search.rerank import CrossEncoderReranker
 from bessemer.training.batches import Miner
 from bessemer.types import Collection, Dropped, HardNegatives, Judged, Passage
@@ -146,11 +147,12 @@ def mining_of(config: Config) -> NegativesConfig:
     return config.negatives.model_copy(update={"n_negatives": most})
 
 
-def open_reranker(config: Config) -> CrossEncoderReranker | None:
-    """The cross-encoder whose veto mining asks for, if any."""
+def open_reranker(config: Config) -> KeptReranker | None:
+    """The cross-encoder whose veto mining asks for, if any; what it scores is kept in the workspace."""
     if config.negatives.reranker is None:
         return None
-    return CrossEncoderReranker(config.negatives.reranker, config.device)
+    reranker = CrossEncoderReranker(config.negatives.reranker, config.device)
+    return KeptReranker(reranker, config.workspace_folder / RERANKER_SCORES)
 
 
 def guide_of(config: Config, embeddings: Path) -> CachedEncoder | None:
@@ -170,18 +172,18 @@ def miner_of(config: Config, judged: Judged, passages: Sequence[Passage]) -> Min
     """Mines again for whatever weights it is given, where training is to refresh its negatives."""
     if not config.finetune.refresh_steps:
         return None
-    return partial(_mine_again, judged, passages, mining_of(config), config.seed, open_reranker(config))
+    return partial(_mine_again, Corpus(passages), judged, mining_of(config), config.seed, open_reranker(config))
 
 
 def _mine_again(
+    corpus: Corpus,
     judged: Judged,
-    passages: Sequence[Passage],
     config: NegativesConfig,
     seed: int,
-    reranker: CrossEncoderReranker | None,
+    reranker: KeptReranker | None,
     encoder: Encoder,
 ) -> Sequence[HardNegatives]:
-    return mine_hard_negatives(judged, passages, encoder, config, seed, reranker).negatives
+    return mine_from(corpus, judged, encoder, config, seed, reranker).negatives
 
 
 def text_length(encoder: DenseEncoder, side: Side) -> int | None:
