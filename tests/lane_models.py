@@ -39,6 +39,11 @@ def unified_tiny(folder: Path, dimension: int = 8) -> UnifiedEncoder:
     return _with_heads(load_encoder(str(_bare(folder, BertModel)), device="cpu", bf16=False), dimension)
 
 
+def write_dense(folder: Path) -> Path:
+    load_encoder(str(_bare(folder, BertModel)), device="cpu", bf16=False).save(folder / "dense")
+    return folder / "dense"
+
+
 def write_unified(folder: Path) -> Path:
     unified_tiny(folder).save(folder / "unified")
     return folder / "unified"
