@@ -44,6 +44,7 @@ def less_the_clock(result: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in result.items() if name not in CLOCK}
 
 
+@pytest.mark.slow
 def test_killed_between_checkpoints(
     configure: Configure, english_beir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

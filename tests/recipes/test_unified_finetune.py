@@ -58,6 +58,7 @@ def test_a_plain_model_becomes_a_unified_one(english_beir: Path, tmp_path: Path)
     np.testing.assert_allclose(plain, encoded.dense, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_tasks_a_guide_and_a_refresh_together(
     english_beir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -182,7 +182,7 @@ def test_the_cases_are_all_losses_plain_and_by_grad_cache() -> None:
 
 
 @pytest.mark.usefixtures("restored")
-@pytest.mark.parametrize(("kind", "n"), [("bert", 2), ("bert", 3), ("static", 2)])
+@pytest.mark.parametrize(("kind", "n"), [("bert", 2), pytest.param("bert", 3, marks=pytest.mark.slow), ("static", 2)])
 def test_the_gradient_is_that_of_one_process_with_the_whole_batch(
     kind: str, n: int, tiny_bert_model: Path, tiny_static_model: Path, tmp_path: Path
 ) -> None:

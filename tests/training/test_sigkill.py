@@ -144,7 +144,9 @@ def whole(
 
 
 OF_ALL_KINDS = ("between checkpoints", "after the refresh of step 4")
-CASES = [("static", kill) for kill in KILLS] + [(kind, kill) for kind in ("bert", "unified") for kill in OF_ALL_KINDS]
+CASES = [("static", kill) for kill in KILLS] + [
+    pytest.param(kind, kill, marks=pytest.mark.slow) for kind in ("bert", "unified") for kill in OF_ALL_KINDS
+]
 
 
 @pytest.mark.parametrize(("whole", "kill"), CASES, indirect=["whole"])
