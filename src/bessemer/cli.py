@@ -88,14 +88,15 @@ def prepare(call: Call) -> None:
     call.answer(result, funnel_summary(result))
 
 
-@verb("questions", "data", "source", "model", "out", "questions.*", "split.*", *LLM)
+@verb("questions", "data", "source", "queries", "model", "out", "questions.*", "split.*", *LLM)
 def questions(
     call: Call,
     review: Annotated[
         str | None, typer.Option(help="CSV of generated questions: written for a person, then read back")
     ] = None,
 ) -> None:
-    """Questions for a corpus, by a language model or extracted without one, split by document; a BEIR folder."""
+    """Questions for a corpus, by a language model or extracted without one, beside your own, split by document; a BEIR
+    folder."""
     from bessemer.recipes.plan import calls_summary
     from bessemer.recipes.questions import questions_folder
     from bessemer.recipes.summary import funnel_summary

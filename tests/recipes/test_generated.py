@@ -296,6 +296,17 @@ def test_extraction_can_be_asked_for_beside_a_model(configure: Configure, englis
         assert not server.requests
 
 
+def filled_in(file: Path, decisions: Mapping[int, Mapping[str, str]]) -> list[dict[str, str]]:
+    """The rows of a review, all accepted but for those given."""
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        rows = [{**row, "decision": "accept", **decisions.get(i, {})} for i, row in enumerate(csv.DictReader(stream))]
+    with file.open("w", encoding="utf-8-sig", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    return rows
+
+
 def test_a_person_has_the_last_word(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
     file = tmp_path / "review.csv"
     with serving(obliging) as server:
@@ -305,17 +316,9 @@ def test_a_person_has_the_last_word(configure: Configure, english_beir: Path, tm
         assert "run the same command again" in first["notes"][0]
         lines = file.read_text(encoding="utf-8-sig").replace("\r\n", "\n")
         n_questions = lines.count("\nmined-") + lines.count("\nparaphrased-")
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream))
+        edited = {"decision": "edit", "edited question": "asked by a person"}
+        rows = filled_in(file, {0: {"decision": "reject"}, 1: edited})
         assert len(rows) == n_questions == first["funnel"][-1]["kept"]
-        for row in rows:
-            row["decision"] = "accept"
-        rows[0]["decision"] = "reject"
-        rows[1] |= {"decision": "edit", "edited question": "asked by a person"}
-        with file.open("w", encoding="utf-8-sig", newline="") as stream:
-            writer = csv.DictWriter(stream, rows[0].keys())
-            writer.writeheader()
-            writer.writerows(rows)
         n_calls = len(server.requests)
         result = questions_folder(config, review=str(file))
         assert len(server.requests) == n_calls
@@ -328,6 +331,45 @@ def test_a_person_has_the_last_word(configure: Configure, english_beir: Path, tm
         "dropped": 1,
         "reasons": {"rejected": 1},
     }
+
+
+@pytest.mark.parametrize("reviewed", [False, True])
+def test_own_questions_stand_beside_generated_ones(
+    configure: Configure, english_documents: Path, tmp_path: Path, reviewed: bool
+) -> None:
+    """They judge alone where a split has any, and train with the others, which a person may have looked at before."""
+    documents = sorted(str(file.relative_to(english_documents)) for file in english_documents.rglob("*.md"))
+    own = [{"query": f"what may I ask of {name}", "source": name} for name in documents]
+    own.append({"query": "who wrote the manual", "source": "manual.md"})
+    english_world.write_jsonl(tmp_path / "own.jsonl", own)
+    review = str(tmp_path / "review.csv") if reviewed else None
+    with serving(obliging) as server:
+        source, queries = str(english_documents), str(tmp_path / "own.jsonl")
+        config = configure(tmp_path, source=source, queries=queries, llm=of(server))
+        if review:
+            questions_folder(config, review=review)
+            rows = filled_in(Path(review), {0: {"decision": "reject"}})
+            assert not any(row["question"].startswith("what may I ask of") for row in rows)
+        result = questions_folder(config, review=review)
+    splits = load_collection(config.out).collection.splits
+    asked = {split: [query.text for query in judged.queries] for split, judged in splits.items()}
+    n_own = {split: sum(text.startswith("what may I ask of") for text in texts) for split, texts in asked.items()}
+    assert sum(n_own.values()) == len(documents)
+    assert 0 < n_own["train"] < len(asked["train"])
+    for split in ("dev", "test"):
+        assert n_own[split] == len(asked[split]) > 0
+    assert result["funnel"][-1]["reasons"] == {"source 'manual.md' is not among the documents read": 1}
+    if reviewed:
+        assert rows[0]["question"] not in asked["train"] + asked["dev"] + asked["test"]
+
+
+def test_own_questions_of_a_corpus(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    own = [{"query": f"what is meant by number {i}", "passage_id": f"p{i}"} for i in range(40)]
+    english_world.write_jsonl(tmp_path / "own.jsonl", own)
+    questions_folder(configure(tmp_path, data=str(english_beir), queries=str(tmp_path / "own.jsonl")))
+    collection = load_collection(str(tmp_path / "out")).collection
+    found = {q.text: judged.qrels[q.query_id] for judged in collection.splits.values() for q in judged.queries}
+    assert all(found[line["query"]] == {line["passage_id"]: 1} for line in own)
 
 
 def test_a_review_of_extracted_questions(configure: Configure, english_beir: Path, tmp_path: Path) -> None:

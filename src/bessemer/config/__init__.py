@@ -75,7 +75,7 @@ class Config(Section):
     prompts: Mapping[str, PromptsConfig] = Field(
         {}, description="your own tasks, as {faq: {query: 'Question: ', passage: 'Answer: '}}"
     )
-    queries: str | None = Field(None, description="JSONL of your own queries for --source")
+    queries: str | None = Field(None, description="JSONL of your own queries: text, and passage_id or source")
     model: str = Field("minilm", description="name, alias or folder of the base model")
     out: str = Field("out", description="folder to write to")
     workspace: str = Field(".bessemer", description="folder of finished steps and caches")

@@ -42,24 +42,15 @@ class Questions:
     llm: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """Passages with the split of every document, and what was dropped on the way to them."""
-
-    passages: tuple[Passage, ...]
-    splits: Mapping[str, str]
-    funnel: tuple[Mapping[str, Any], ...] = ()
-    dropped: tuple[Dropped, ...] = ()
-
-
 def questions_folder(config: Config, *, review: str | None = None, dry_run: bool = False) -> Mapping[str, Any]:
-    """Questions with qrels for a corpus or documents: a BEIR folder with dropped.jsonl.
+    """Questions with qrels for a corpus or documents, beside people's own in ``config.queries``: a BEIR folder with
+    dropped.jsonl.
 
     ``review``: a CSV file of generated questions. Where it is not there it is written, and nothing else; where it is,
     what a person accepted or edited in it is taken. ``dry_run``: what the language model would be asked and what that
     would cost at most; nothing is written.
     """
-    require_one_input(config)
+    require_one_input(config.model_copy(update={"queries": None}))  # a corpus takes people's own questions as well
     if review and (config.llm.url is None or config.questions.strategy == "extract"):
         raise ConfigError("--review is for generated questions; give --llm URL and --llm-model NAME")
     decisions = read_review(review) if review and Path(review).exists() else None
@@ -67,38 +58,34 @@ def questions_folder(config: Config, *, review: str | None = None, dry_run: bool
         if dry_run and llm is None:
             return {"llm": None}
         encoder = None if dry_run and config.data else _encoder(config)
-        corpus = _corpus(config, encoder)
+        prepared = _prepared(config, encoder)
         if dry_run:
             assert llm is not None
-            return {"llm": estimate(corpus.passages, corpus.splits, llm, config.questions, config.seed)}
+            return {"llm": estimate(prepared.passages, prepared.splits, llm, config.questions, config.seed)}
         asks = wants_llm(config.questions, llm)
-        to_review = review if asks and decisions is None else None
-        if to_review:
-            claim_file(to_review, "--review")
-        else:
-            claim_folder(config.out)
-        if asks and llm is not None:
-            cached = CachedEncoder(encoder, config.workspace_folder / "embeddings") if encoder else None
-            asked = (corpus.passages, corpus.splits, llm, cached, config.questions, config.seed)
-            if to_review:
-                return _for_review(written_questions(*asked), corpus, to_review)
-            made = generated(*asked, decisions)
-        else:
-            made = extracted(corpus.passages, corpus.splits, config.questions, config.seed)
+        cached = CachedEncoder(encoder, config.workspace_folder / "embeddings") if encoder and asks else None
+        if review and decisions is None:
+            assert llm is not None
+            claim_file(review, "--review")
+            drafts = written_questions(prepared.passages, prepared.splits, llm, cached, config.questions, config.seed)
+            return _for_review(drafts, prepared, review)
+        claim_folder(config.out)
+        own = Path(config.queries) if config.queries else None
+        made = ask(prepared, config.questions, own, llm, cached, config.seed, decisions)
     out = Path(config.out)
     write_beir(Collection(input_name(config), made.collection.passages, made.collection.splits), out)
-    write_dropped((*corpus.dropped, *made.dropped), out / "dropped.jsonl")
+    write_dropped((*prepared.dropped, *made.dropped), out / "dropped.jsonl")
     counts = {split: {"queries": len(judged.queries)} for split, judged in made.collection.splits.items()}
-    funnel = [*corpus.funnel, *made.funnel]
+    funnel = [*prepared.funnel, *made.funnel]
     return {"out": str(out), "funnel": funnel, "splits": counts, "notes": list(made.notes), "llm": dict(made.llm)}
 
 
-def _for_review(written: Written, corpus: Corpus, file: str) -> Mapping[str, Any]:
-    write_review(written.drafts, {passage.passage_id: passage for passage in corpus.passages}, file)
+def _for_review(written: Written, prepared: Prepared, file: str) -> Mapping[str, Any]:
+    write_review(written.drafts, {passage.passage_id: passage for passage in prepared.passages}, file)
     note = f"fill in the column `decision` of {file} (accept, edit, reject) and run the same command again"
     return {
         "out": file,
-        "funnel": [*corpus.funnel, *written.funnel],
+        "funnel": [*prepared.funnel, *written.funnel],
         "splits": {},
         "notes": [note],
         "llm": written.calls,
@@ -112,12 +99,13 @@ def wants_llm(config: QuestionsConfig, llm: Client | None) -> bool:
     return llm is not None and config.strategy != "extract"
 
 
-def _corpus(config: Config, encoder: Any) -> Corpus:
+def _prepared(config: Config, encoder: Any) -> Prepared:
+    """Documents as `prepare` makes them; a corpus as it is, split by document."""
     if config.source:
-        prepared = prepare(config, encoder.count_tokens, passage_tokens(config, encoder))
-        return Corpus(prepared.passages, prepared.splits, prepared.funnel, prepared.dropped)
+        return prepare(config, encoder.count_tokens, passage_tokens(config, encoder))
     passages = open_collection(config).collection.passages
-    return Corpus(passages, split_by_document({p.doc_id: p.doc_id for p in passages}, config.split, config.seed))
+    splits = split_by_document({p.doc_id: p.doc_id for p in passages}, config.split, config.seed)
+    return Prepared((), passages, splits, (), ())
 
 
 def _encoder(config: Config) -> Any:
@@ -165,11 +153,12 @@ def ask(
     llm: Client | None,
     encoder: Encoder | None,
     seed: int,
+    review: Mapping[str, Decision] | None = None,
 ) -> Questions:
     """Questions for every split. People's own ones judge where there are any; made ones train beside them."""
     if wants_llm(config, llm):
         assert llm is not None
-        made = generated(prepared.passages, prepared.splits, llm, encoder, config, seed)
+        made = generated(prepared.passages, prepared.splits, llm, encoder, config, seed, review)
     else:
         made = extracted(prepared.passages, prepared.splits, config, seed)
     if own is None:
