@@ -150,11 +150,13 @@ def test_the_report_counts_every_call_of_the_run(configure: Configure, english_b
         n_chats = sum("messages" in request for request in server.requests)
         again = adapt(config)
         after = plan(config)
+        last = plan(config.model_copy(update={"final_fit": True}))
         assert len(server.requests) == n_calls
     assert (before["llm_unknown"], before["llm_cost"]) == (["answers", "teacher"], None)
     assert "language model: calls for answers and teacher are not known yet" in plan_summary(before)
     assert {step["state"] for step in after["steps"]} == {"cached"}
     assert (after["llm_unknown"], after["llm_cost"]) == ([], 0.0)
+    assert (last["llm_unknown"], last["llm_cost"]) == (["final fit"], None)  # it would ask for dev and test
 
     n_scored = n_calls - n_chats
     llm, of_teacher = report["data"]["llm"], report["teacher"]["llm"]

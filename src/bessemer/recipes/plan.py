@@ -16,6 +16,7 @@ from bessemer.training.losses import FOR_TEACHERS
 from bessemer.types import Collection
 
 STEPS = ("base-runs", "general-set", "negatives", "model", "tuned-runs", "general-loss", "separation")
+FINAL_FIT = "final fit"
 BACKWARD = 3.0
 """A training step costs about this many forward passes over the same texts."""
 N_TIMED = 48
@@ -33,12 +34,14 @@ class Plan:
 
     def to_dict(self, config: Config) -> Mapping[str, Any]:
         """``llm_cost``: 0 where nothing will be asked, None where it is not known: without prices, and while steps of
-        ``llm_unknown`` are to run, whose calls depend on what comes before."""
+        ``llm_unknown`` are to run, whose calls depend on what comes before (those of a final fit on the verdict)."""
         steps = _steps_of(config)
         place = steps.index(self.next_step) if self.next_step in steps else len(steps)
         seconds = self._seconds(config) if place < len(steps) else {}
         estimated = {"questions"} if self.llm else set()
         unknown = [step for step in steps[place:] if step in _asking(config) - estimated]
+        if config.final_fit and _asking(config) & {*_labels(config)}:  # of dev and test, if the verdict is to ship
+            unknown.append(FINAL_FIT)
         return {
             "steps": [
                 {"step": step, "state": "cached" if i < place else "to run", "seconds": seconds.get(step)}
@@ -73,10 +76,14 @@ class Plan:
 
 def _steps_of(config: Config) -> tuple[str, ...]:
     first = () if config.data else ("documents", "questions")
-    answers = ("answers",) if config.teacher.kind == "llm" else ()
-    labels = (*answers, "teacher") if config.finetune.loss in FOR_TEACHERS else ()
     place = STEPS.index("model")
-    return (*first, *STEPS[:place], *labels, *STEPS[place:])
+    return (*first, *STEPS[:place], *_labels(config), *STEPS[place:])
+
+
+def _labels(config: Config) -> tuple[str, ...]:
+    """The steps of a teacher, where the loss learns from one."""
+    answers = ("answers",) if config.teacher.kind == "llm" else ()
+    return (*answers, "teacher") if config.finetune.loss in FOR_TEACHERS else ()
 
 
 def _asking(config: Config) -> set[str]:
