@@ -79,7 +79,7 @@ def many(n_candidates: int, n_negatives: int, seed: int) -> TrainingSet:
 def draws(examples: TrainingSet, n_epochs: int) -> list[tuple[int, ...]]:
     found = []
     for epoch in range(n_epochs):
-        examples.epoch = epoch
+        examples.turn = epoch
         found.append(examples[0].negatives)
     return found
 
@@ -93,7 +93,7 @@ def test_negatives_are_taken_nearest_first_and_go_on_with_the_next_example_and_e
     ]
     taken = []
     examples = TrainingSet(judged, passages, mined, 1, seed=1)
-    for examples.epoch in range(3):
+    for examples.turn in range(3):
         taken.append([examples[i].negatives for i in range(3)])
     assert taken == [[(3,), (1,), (2,)], [(4,), (3,), (4,)], [(1,), (4,), (0,)]]
     two = TrainingSet(judged, passages, mined, 2, seed=1)
@@ -104,7 +104,7 @@ def test_negatives_are_taken_nearest_first_and_go_on_with_the_next_example_and_e
 @given(st.integers(0, 9), st.integers(0, 6), st.integers(0, 5), st.integers(0, 1000))
 def test_negatives_are_distinct_candidates(n_candidates: int, n_negatives: int, epoch: int, seed: int) -> None:
     examples = many(n_candidates, n_negatives, seed)
-    examples.epoch = epoch
+    examples.turn = epoch
     taken = examples[0].negatives
     assert len(taken) == len(set(taken)) == min(n_candidates, n_negatives)
     assert set(taken) <= set(range(1, n_candidates + 1))

@@ -84,7 +84,7 @@ def test_all_that_is_not_as_usual_is_counted(tiny_static: DenseEncoder) -> None:
 def test_draws_keep_the_positive_and_change_with_the_epoch(tiny_static: DenseEncoder) -> None:
     found = task(tiny_static, n_negatives=1)
     drawn = []
-    for found.epoch in range(20):
+    for found.turn in range(20):
         row = found.examples[0]
         assert row.positive == 0
         (negative,) = row.negatives

@@ -1,4 +1,4 @@
-"""Batches of one task, their shares, their order, ."""
+"""Batches of one task, their shares, their order, their turns."""
 
 from __future__ import annotations
 
@@ -61,9 +61,11 @@ def test_round_robin_takes_turns_and_repeats_what_is_short() -> None:
     owners = [batch[0] >= 30 for batch in found]
     assert all(a != b for a, b in pairwise(owners))
     again = [sorted(batch) for batch, is_second in zip(found, owners, strict=True) if is_second]
-    assert again == [list(range(30, 40))] * 2  # all ten, each time
-    orders = [batch for batch, is_second in zip(found, owners, strict=True) if is_second]
+    assert again == [list(range(30, 40)), list(range(70, 80))]  # all ten, each time: their first turn, their second
+    orders = [[i % 40 for i in batch] for batch, is_second in zip(found, owners, strict=True) if is_second]
     assert orders[0] != orders[1]
+    turns = [sorted({i // 40 for i in batch}) for batch in epoch(batches, 3)]
+    assert turns == [[3], [6], [3], [7]]
 
 
 def test_the_smallest_batch() -> None:

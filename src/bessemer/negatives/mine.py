@@ -64,9 +64,10 @@ def mine_hard_negatives(
     """Hard negatives of every judged query that has a positive, ``config.n_negatives`` at most for each.
 
     ``simans`` keeps all candidates with the probability of each, ``mixed`` its shares with the same for all: training
-    draws from them anew in every epoch. The others are in the order in which they were proposed, the nearest first.
-    Positives of a query are excluded across all rows, as are passages and queries of the same text. Scores are the
-    encoder's own similarity (dot of its vectors: the cosine where it normalises), whichever strategy proposed.
+    draws from them anew each time it uses a query. The others are in the order in which they were proposed, the
+    nearest first. Positives of a query are excluded across all rows, as are passages and queries of the same text.
+    Scores are the encoder's own similarity (dot of its vectors: the cosine where it normalises), whichever strategy
+    proposed.
     Raises ConfigError for an unknown strategy.
     """
     return mine_from(Corpus(passages), judged, encoder, config, seed, reranker)

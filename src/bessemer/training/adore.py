@@ -36,7 +36,7 @@ class FrozenPassagesTask:
         """Raises DataError when no query has a relevant passage, ConfigError for a loss that does not fit."""
         encoder = of_part(encoder, data.task, data.settings)
         config = data.settings or config
-        self.name, self.epoch = data.name, 0
+        self.name, self.turn = data.name, 0
         self.parts: Mapping[str, Tensor] = {}
         self._encoder = encoder
         self.examples = TrainingSet(data.judged, data.passages, (), 0, seed)

@@ -54,7 +54,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Row:
-    """One training example by position: query, its positive, and this epoch's negatives."""
+    """One training example by position: query, its positive, and this turn's negatives."""
 
     query: int
     positive: int
@@ -75,11 +75,12 @@ class Examples(torch.utils.data.Dataset[int]):
 
 
 class TrainingSet(torch.utils.data.Dataset[Row]):
-    """One example per (query, relevant passage), with other ones of the query's mined negatives in each epoch.
+    """One example per (query, relevant passage), with other ones of the query's mined negatives in each ``turn``: how
+    often all examples have been used before.
 
     They are taken in their order, which mining makes the nearest first: the first example of a query takes the first
-    ``n_negatives``, its next example, or its next epoch, those after them, and after the last comes the first again.
-    A strategy with probabilities draws. Either depends on (seed, epoch, example) alone, so a resumed run has what the
+    ``n_negatives``, its next example, or its next turn, those after them, and after the last comes the first again.
+    A strategy with probabilities draws. Either depends on (seed, turn, example) alone, so a resumed run has what the
     interrupted one would have had.
     """
 
@@ -95,7 +96,7 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
         self.passages = passages
         self.n_negatives = n_negatives
         self.seed = seed
-        self.epoch = 0
+        self.turn = 0
         self._position = position = {passage.passage_id: i for i, passage in enumerate(passages)}
         self.take(negatives)
         self.relevant: list[frozenset[int]] = [
@@ -106,7 +107,7 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
         ]
         self.never_negative = self._relevant_to_the_text()
         self.pairs = [(query, passage) for query, ids in enumerate(self.relevant) for passage in sorted(ids)]
-        self._turn = [turn for ids in self.relevant for turn in range(len(ids))]
+        self._place = [place for ids in self.relevant for place in range(len(ids))]
 
     def take(self, negatives: Sequence[HardNegatives]) -> None:
         """These from now on."""
@@ -166,10 +167,10 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
             return Row(query, positive, tuple(candidates))
         probabilities = self._probabilities[query]
         if probabilities is None:
-            start = (self.epoch * len(self.relevant[query]) + self._turn[index]) * self.n_negatives
+            start = (self.turn * len(self.relevant[query]) + self._place[index]) * self.n_negatives
             taken = [candidates[(start + i) % len(candidates)] for i in range(self.n_negatives)]
         else:
-            random = generator(self.seed, f"{self.epoch}:{index}")
+            random = generator(self.seed, f"{self.turn}:{index}")
             by_wait = [self.mined[query][i] for i in weighted_order(probabilities, random)]
             taken = [p for p in by_wait if p != positive][: self.n_negatives]
         return Row(query, positive, tuple(taken))

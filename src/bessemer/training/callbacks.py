@@ -19,7 +19,7 @@ from bessemer.processes import Processes
 from bessemer.training.checkpoints import NEGATIVES_FILE, read_negatives, write_negatives
 from bessemer.training.lanes import Lanes
 from bessemer.training.sampling import TaskBatches
-from bessemer.training.tasks import RetrievalTask, Task
+from bessemer.training.tasks import RetrievalTask
 
 log = logging.getLogger("bessemer")
 
@@ -54,15 +54,14 @@ class TrainingClock(TrainerCallback, ExportableState):  # type: ignore[misc]
         return seconds
 
 
-class EpochDraws(TrainerCallback):  # type: ignore[misc]
-    """Tells tasks and batches their epoch, which decides order and negatives; right after a resume in mid-epoch too."""
+class EpochOrder(TrainerCallback):  # type: ignore[misc]
+    """Tells the batches their epoch, which decides their order; right after a resume in mid-epoch too."""
 
-    def __init__(self, drawing: Sequence[Task | TaskBatches]) -> None:
-        self._drawing = drawing
+    def __init__(self, batches: TaskBatches) -> None:
+        self._batches = batches
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        for drawing in self._drawing:
-            drawing.epoch = int(state.epoch or 0)
+        self._batches.epoch = int(state.epoch or 0)
 
 
 class RefreshNegatives(TrainerCallback):  # type: ignore[misc]

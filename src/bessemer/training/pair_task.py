@@ -51,7 +51,7 @@ class PairTask:
         config = data.settings or config
         require_difference(data.pairs, f"train {data.name}".strip())
         self.name = data.name
-        self.epoch = 0
+        self.turn = 0
         self.parts: Mapping[str, Tensor] = {}
         self._encoder = encoder
         self._pairs = data.pairs

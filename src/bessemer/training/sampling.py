@@ -33,6 +33,8 @@ class TaskBatches(torch.utils.data.Sampler[list[int]]):
     1 (by size): every example once an epoch; 0 (round robin): all tasks alike, in turn. What a task has too few of is
     shuffled and used again, what it has too many of waits for other epochs; every task has one batch at least.
     The order depends on (seed, epoch) alone: every one of several processes draws the same batches.
+
+    Example i on its k-th turn has the number i + k N, with N examples in all: what draws for it can draw anew.
     """
 
     def __init__(self, shares: Sequence[Share], alpha: float, seed: int) -> None:
@@ -54,11 +56,8 @@ class TaskBatches(torch.utils.data.Sampler[list[int]]):
         return min(share.n_examples // share.n_batches for share in self._shares)
 
     def of_epoch(self, epoch: int) -> list[NDArray[np.int64]]:
-        tasks = [
-            [batch + self._offsets[t] for batch in self._batches(t, share, quota, epoch)]
-            for t, (share, quota) in enumerate(zip(self._shares, self.quotas, strict=True))
-        ]
-        return [tasks[t].pop() for t in self._order(epoch)]
+        tasks = [iter(self._batches(t, epoch)) for t in range(len(self._shares))]
+        return [next(tasks[t]) for t in self._order(epoch)]
 
     def n_examples(self, n_steps: int) -> int:
         """In so many batches from the start."""
@@ -66,11 +65,14 @@ class TaskBatches(torch.utils.data.Sampler[list[int]]):
         whole = [sum(len(batch) for batch in self.of_epoch(epoch)) for epoch in range(epochs)]
         return sum(whole) + sum(len(batch) for batch in self.of_epoch(epochs)[:rest])
 
-    def _batches(self, task: int, share: Share, quota: int, epoch: int) -> list[NDArray[np.int64]]:
+    def _batches(self, task: int, epoch: int) -> list[NDArray[np.int64]]:
+        share, quota = self._shares[task], self.quotas[task]
         found: list[NDArray[np.int64]] = []
-        for again in range(-(-quota // share.n_batches)):
+        n_turns = -(-quota // share.n_batches)
+        for again in range(n_turns):
             order = generator(self._seed, f"{epoch}:{task}:{again}").permutation(share.n_examples)
-            found += np.array_split(order, share.n_batches)
+            first = self._offsets[task] + (epoch * n_turns + again) * self._offsets[-1]
+            found += np.array_split(first + order, share.n_batches)
         return found[:quota]
 
     def _order(self, epoch: int) -> list[int]:

@@ -33,7 +33,8 @@ class Task(Protocol):
 
     name: str
     batch_size: int
-    epoch: int
+    turn: int
+    """How often all examples have been used before: another turn may draw other negatives."""
     parts: Mapping[str, Tensor]
     """Of the last loss, by name, without gradients; empty where a loss has none."""
 
@@ -145,12 +146,12 @@ class RetrievalTask:
         return len(self.examples)
 
     @property
-    def epoch(self) -> int:
-        return self.examples.epoch
+    def turn(self) -> int:
+        return self.examples.turn
 
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        self.examples.epoch = epoch
+    @turn.setter
+    def turn(self, turn: int) -> None:
+        self.examples.turn = turn
 
     @property
     def pieces(self) -> MiniBatches:

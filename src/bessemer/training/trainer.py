@@ -30,7 +30,7 @@ from bessemer.training import shares
 from bessemer.training.arguments import count_of
 from bessemer.training.batches import Examples
 from bessemer.training.callbacks import (
-    EpochDraws,
+    EpochOrder,
     LoggedWithCheckpoints,
     Progress,
     RefreshNegatives,
@@ -83,7 +83,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         self.best_scores: NDArray[np.float64] | None = None  # per dev query, of the best weights of this process
         self._progress = Progress(self.measure)
         trackers = open_trackers(config.report_to, Path(arguments.output_dir).parent)
-        callbacks = [TrainingClock(), EpochDraws([*tasks, batches]), LoggedWithCheckpoints(), self._progress, *trackers]
+        callbacks = [TrainingClock(), EpochOrder(batches), LoggedWithCheckpoints(), self._progress, *trackers]
         if self._mining:
             every = count_of(config.refresh_steps, arguments.max_steps)
             callbacks.insert(0, RefreshNegatives(self._mining, every, self._processes))  # its time is training's
@@ -200,10 +200,13 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             f"or --fp16. Checkpoints before this step are kept.{where}"
         )
 
-    def _located(self, indices: Sequence[int]) -> tuple[Task, list[int]]:
-        """The task of a batch, and its examples as the task numbers them."""
-        position = bisect_right(self._offsets, indices[0]) - 1
-        return self.tasks[position], [index - self._offsets[position] for index in indices]
+    def _located(self, numbers: Sequence[int]) -> tuple[Task, list[int]]:
+        """The task of a batch, told which turn of its examples this is, and the examples as the task numbers them."""
+        turn, first = divmod(numbers[0], self._offsets[-1])
+        position = bisect_right(self._offsets, first) - 1
+        task, start = self.tasks[position], turn * self._offsets[-1] + self._offsets[position]
+        task.turn = turn
+        return task, [number - start for number in numbers]
 
     def step_on(self, model: nn.Module, task: Task, batch: Batch, *arguments: Any) -> Tensor:
         """Plain where the graphs of all mini-batches fit into memory; by GradCache, which is exact, where not."""
