@@ -9,7 +9,7 @@ without the hidden positives, against random passages: it has never seen a hidde
 each question with its reference answer (the data's `long_answer`), which the student never sees. Student, steps,
 learning rate and candidates are the same for all losses; one epoch, nothing mixed with the base, the best checkpoint by
 dev queries that are carved from the same rows and so are as incompletely judged as these. Test: nDCG@10 of `bessemer
-evaluate`. Every run is kept; what is there is not run again.
+evaluate`. Every run is kept; what is there, or in the JSON, is not run again.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -24,15 +25,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from quality import write_json
+from kept_runs import ROOT, KeptRuns, commits_of, write_json
 from results import with_section
 
-ROOT = Path(__file__).resolve().parent.parent
 SHARES = (0.0, 0.1, 0.3)
 LOSSES = ("info_nce", "distillation", "stable_distillation")
 N_NEGATIVES, N_RANDOM = 7, 3
 FIRST_SEED = 1
 SECTION = "distillation"
+MEASURE = "nDCG@10"
 
 
 def main() -> None:
@@ -44,17 +45,14 @@ def main() -> None:
     given = parser.parse_args()
     beir = given.data / "beir" / "pubmedqa"
     given.out.mkdir(parents=True, exist_ok=True)
-    teacher = given.out / "teacher"
-    if not (teacher / "config.json").exists():
-        train_teacher(beir, teacher)
-    measured = {}
+    file = ROOT / "benchmarks" / "distillation.json"
+    runs = KeptRuns(given.out, file)
     for seed in range(FIRST_SEED, FIRST_SEED + given.seeds):
         for share in SHARES:
-            file = scored(given.out, beir, teacher, share)
             for loss in LOSSES:
-                measured[f"{loss} {share} {seed}"] = run_once(given.out, beir, file, loss, share, seed)
-    report = {"shares": SHARES, "losses": LOSSES, "seeds": given.seeds, "nDCG@10": measured, "table": table(measured)}
-    write_json(ROOT / "benchmarks" / "distillation.json", report)
+                run_once(given.out, runs, beir, loss, share, seed)
+    report = {"shares": SHARES, "losses": LOSSES, "table": table([*runs.all().values()]), "runs": runs.all()}
+    write_json(file, report)
     lines = section(report)
     print("\n".join(lines))
     if given.write_docs:
@@ -116,8 +114,11 @@ def train_teacher(beir: Path, folder: Path) -> None:
     model.save_pretrained(str(folder))
 
 
-def scored(out: Path, beir: Path, teacher: Path, share: float) -> Path:
+def scored(out: Path, beir: Path, share: float) -> Path:
     """BGE JSONL of the train split with false negatives among its candidates, and the teacher's scores."""
+    teacher = out / "teacher"
+    if not (teacher / "config.json").exists():
+        train_teacher(beir, teacher)
     plain, file = out / f"candidates-{share}.jsonl", out / f"scored-{share}.jsonl"
     by_teacher = out / f"teacher-{share}.jsonl"
     if file.exists():
@@ -162,19 +163,22 @@ def without(row: Mapping[str, Any], passage_id: str | None) -> dict[str, Any]:
     }
 
 
-def run_once(out: Path, beir: Path, file: Path, loss: str, share: float, seed: int) -> float:
-    name = out / f"{loss}-{share}-{seed}"
-    result = name.with_suffix(".json")
-    if not result.exists():
-        bessemer(
-            out, "finetune", "--data", file, "--model", "minilm", "--out", name, "--loss", loss, "--seed", seed,
-            "--n-negatives", N_NEGATIVES, "--num-train-epochs", 1, "--no-interpolation",
-        )  # fmt: skip
-        bessemer(
-            out, "evaluate", "--data", beir, "--split", "test", "--system", "base=dense:minilm",
-            "--system", f"tuned=dense:{name}", "--json", result,
-        )  # fmt: skip
-    return float(json.loads(result.read_text())["systems"]["tuned"]["measures"]["nDCG@10"])
+def run_once(out: Path, runs: KeptRuns, beir: Path, loss: str, share: float, seed: int) -> None:
+    name = f"{loss}-{share}-{seed}"
+    if name in runs:
+        return
+    model, result = out / name, out / "evaluation.json"
+    bessemer(
+        out, "finetune", "--data", scored(out, beir, share), "--model", "minilm", "--out", model, "--loss", loss,
+        "--seed", seed, "--n-negatives", N_NEGATIVES, "--num-train-epochs", 1, "--no-interpolation",
+    )  # fmt: skip
+    bessemer(
+        out, "evaluate", "--data", beir, "--split", "test", "--system", "base=dense:minilm",
+        "--system", f"tuned=dense:{model}", "--json", result,
+    )  # fmt: skip
+    found = {name: system["measures"][MEASURE] for name, system in json.loads(result.read_text())["systems"].items()}
+    runs.keep(name, {"loss": loss, "share": share, "seed": seed, **found})
+    shutil.rmtree(model)
 
 
 def bessemer(out: Path, *arguments: object) -> None:
@@ -183,11 +187,11 @@ def bessemer(out: Path, *arguments: object) -> None:
     subprocess.run(command, check=True)
 
 
-def table(measured: Mapping[str, float]) -> list[dict[str, Any]]:
+def table(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for loss in LOSSES:
         for share in SHARES:
-            values = [value for key, value in measured.items() if key.rsplit(" ", 1)[0] == f"{loss} {share}"]
+            values = [run["tuned"] for run in runs if (run["loss"], run["share"]) == (loss, share)]
             deviation = statistics.stdev(values) if len(values) > 1 else None
             rows.append({"loss": loss, "share": share, "mean": statistics.fmean(values), "deviation": deviation})
     return rows
@@ -200,8 +204,10 @@ def section(report: Mapping[str, Any]) -> Sequence[str]:
         "",
         "Written by `python benchmarks/distillation.py --data $BESSEMER_DATA --write-docs`, which says how; all",
         "figures: `benchmarks/distillation.json`. pubmedqa, nDCG@10 on test, by the share of train queries with a",
-        f"positive hidden among the negatives; {report['seeds']} seed(s). Teacher: a cross-encoder trained on the",
-        "train split, which reads the reference answer with the question.",
+        "positive hidden among the negatives; mean and standard deviation over seeds",
+        f"{', '.join(map(str, sorted({run['seed'] for run in report['runs'].values()})))}. Teacher: a cross-encoder",
+        "trained on the train split, which reads the reference answer with the question.",
+        f"Base: {next(iter(report['runs'].values()))['base']:.4f}. Measured at commit {commits_of(report['runs'])}.",
         "",
         f"| loss | {' | '.join(f'{share:.0%}' for share in SHARES)} | lost at {SHARES[-1]:.0%} |",
         "|---|" + "---|" * (len(SHARES) + 1),

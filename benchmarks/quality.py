@@ -26,17 +26,16 @@ into docs/results.md.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import shutil
 import statistics
-import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kept_runs import ROOT, KeptRuns, commits_of, write_json
 from pairs import relevant_pairs
 from processes import alone
 from results import with_section
@@ -44,7 +43,6 @@ from results import with_section
 if TYPE_CHECKING:
     from bessemer.config import Config
 
-ROOT = Path(__file__).resolve().parent.parent
 EPOCHS = {"pubmedqa": 1, "scifact": 1, "or_sharc": 1, "toollens": 0.25, "cranfield": 2}
 """Fixed before the runs: one epoch keeps the peer within hours; cranfield, with the fewest queries, has two, and
 toollens, with 10,500 pairs, a quarter."""
@@ -69,13 +67,12 @@ def main() -> None:
     parser.add_argument("--json", default=ROOT / "benchmarks" / "quality.json", type=Path)
     parser.add_argument("--write-docs", action="store_true")
     given = parser.parse_args()
-    take_up(given.json, given.out)
+    runs = KeptRuns(given.out, given.json)
     for seed in range(FIRST_SEED, FIRST_SEED + given.seeds):
         for name in given.sets:
             for contestant in given.contestants:
-                run_once(given, name, contestant, seed)
-    results = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(given.out.glob("*/*.seed-*.json"))]
-    report = {"model": given.model, "epochs": EPOCHS, "table": table(results), "results": results}
+                run_once(given, runs, name, contestant, seed)
+    report = {"model": given.model, "epochs": EPOCHS, "table": table([*runs.all().values()]), "runs": runs.all()}
     write_json(given.json, report)
     lines = section(report)
     print("\n".join(lines))
@@ -84,24 +81,12 @@ def main() -> None:
         page.write_text(with_section(page.read_text(encoding="utf-8"), SECTION, lines), encoding="utf-8")
 
 
-def take_up(report: Path, out: Path) -> None:
-    """Rows of an earlier report stand in `out` as if they had been run there."""
-    for row in json.loads(report.read_text(encoding="utf-8"))["results"] if report.exists() else ():
-        file = row_file(out, row["set"], row["contestant"], row["seed"])
-        if not file.exists():
-            write_json(file, row)
-
-
-def row_file(out: Path, name: str, contestant: str, seed: int) -> Path:
-    return out / name / f"{contestant}.seed-{seed}.json"
-
-
-def run_once(given: argparse.Namespace, name: str, contestant: str, seed: int) -> None:
-    file = row_file(given.out, name, contestant, seed)
-    if file.exists():
+def run_once(given: argparse.Namespace, runs: KeptRuns, name: str, contestant: str, seed: int) -> None:
+    run = f"{name}/{contestant}.seed-{seed}"
+    if run in runs:
         return
     print(f"+ {name}, {contestant}, seed {seed}", flush=True)
-    folder = given.out / name / f"{contestant}.seed-{seed}"
+    folder = given.out / run
     settings = {
         "data": str(given.data / "beir" / name),
         "model": given.model,
@@ -115,21 +100,8 @@ def run_once(given: argparse.Namespace, name: str, contestant: str, seed: int) -
     }
     others = [str(given.data / "beir" / other) for other in EPOCHS if other != name]
     result = alone(trained_and_measured, contestant, settings, others, folder, log=given.out / "output.txt")
-    write_json(file, {"set": name, "contestant": contestant, "seed": seed, "commit": commit(), **result})
+    runs.keep(run, {"set": name, "contestant": contestant, "seed": seed, **result})
     shutil.rmtree(folder)
-
-
-def commit() -> str:
-    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True)
-    return head.stdout.strip()
-
-
-def write_json(file: Path, value: Any) -> None:
-    """As a whole or not at all: what is there counts as done."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(file)
 
 
 # ---- in the process of one contestant ----
@@ -303,8 +275,8 @@ def spread(values: Iterable[float]) -> dict[str, Any]:
 
 
 def section(report: Mapping[str, Any]) -> list[str]:
-    seeds = sorted({result["seed"] for result in report["results"]})
-    commits = sorted({result["commit"] for result in report["results"]})
+    results = [*report["runs"].values()]
+    seeds = sorted({result["seed"] for result in results})
     lines = [
         "## Against sentence-transformers' recipe",
         "",
@@ -317,7 +289,7 @@ def section(report: Mapping[str, Any]) -> list[str]:
         "sentence-transformers within a seed. Epochs: "
         + ", ".join(f"{name} {n}" for name, n in report["epochs"].items())
         + ".",
-        f"Measured at commit {', '.join(commits)}.",
+        f"Measured at commit {commits_of(report['runs'])}.",
         "",
     ]
     titles = dict(zip(MEASURES, ("nDCG@10", "R@10", "nDCG@10, general set", "nDCG@10, other sets"), strict=True))
@@ -328,7 +300,7 @@ def section(report: Mapping[str, Any]) -> list[str]:
             cells = [in_words(row.get(column), signed=column == "difference") for column in columns]
             lines.append(f"| {row['set']} | {' | '.join(cells)} |")
         lines.append("")
-    return lines + forgetting(report["results"])
+    return lines + forgetting(results)
 
 
 def forgetting(results: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -7,7 +7,7 @@ begin, nothing trained. Then `bessemer finetune --head unified`, with and withou
 otherwise its defaults; checkpoint and shares are chosen on dev, the weights of the ensemble too, and those of dense and
 BM25 as `bessemer index --fusion-data` chooses them. nDCG@10 on test over the whole corpus, exact search. Differences:
 per query, averaged over seeds, with a 95% interval by paired bootstrap.
-Every run is kept; what is there is not run again.
+Every run is kept; what is there, or in the JSON, is not run again.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ from typing import Any
 
 import numpy as np
 
-from quality import write_json
+from kept_runs import ROOT, KeptRuns, commits_of, write_json
 from results import with_section
 from small_encoder import small_encoder
 
-ROOT = Path(__file__).resolve().parent.parent
 EPOCHS = {"pubmedqa": 1, "scifact": 1, "or_sharc": 1, "cranfield": 2, "cmrc2018": 4}
 KINDS = {"plain": "--no-self-distillation", "self-distilled": "--self-distillation"}
 LANES = ("dense", "sparse", "multi", "ensemble")
@@ -51,16 +50,17 @@ def main() -> None:
     parser.add_argument("--write-docs", action="store_true")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
+    file = ROOT / "benchmarks" / "representations.json"
+    runs = KeptRuns(given.out, file)
     for name in given.sets:
-        start = start_of(name, given.data, given.out)
-        before(given.out / name, given.data / "beir" / name, start)
+        before(given, runs, name)
     for seed in range(FIRST_SEED, FIRST_SEED + given.seeds):
         for name in given.sets:
             for kind in KINDS:
-                after(given.out / name, given.data / "beir" / name, start_of(name, given.data, given.out), kind, seed)
-    results = [json.loads(file.read_text()) for file in sorted(given.out.glob("*/*.result.json"))]
-    report = {"epochs": EPOCHS, "table": table(results), "differences": differences(results)}
-    write_json(ROOT / "benchmarks" / "representations.json", report)
+                after(given, runs, name, kind, seed)
+    results = [unpacked(run) for run in runs.all().values()]
+    report = {"epochs": EPOCHS, "table": table(results), "differences": differences(results), "runs": runs.all()}
+    write_json(file, report)
     lines = section(report)
     print("\n".join(lines))
     if given.write_docs:
@@ -80,36 +80,38 @@ def texts_of(beir: Path) -> list[str]:
     return [passage.indexed_text for passage in load_collection(str(beir)).collection.passages]
 
 
-def before(out: Path, beir: Path, start: str) -> None:
+def before(given: argparse.Namespace, runs: KeptRuns, name: str) -> None:
     """The heads as they begin."""
-    file = out / "before.result.json"
-    if file.exists():
+    if f"{name}/before" in runs:
         return
     from bessemer.encoders.load import load_encoder
     from bessemer.encoders.sparse_start import with_heads
 
-    model = out / "before"
+    out, beir = given.out / name, given.data / "beir" / name
+    model, start = out / "before", start_of(name, given.data, given.out)
     with_heads(load_encoder(start, device="cpu"), texts_of(beir), 0).save(model)
-    measure(out, beir, model, {"set": out.name, "kind": "before", "seed": None}, file)
+    runs.keep(f"{name}/before", {"set": name, "kind": "before", "seed": None, **measured(out, beir, model)})
 
 
-def after(out: Path, beir: Path, start: str, kind: str, seed: int) -> None:
-    file = out / f"{kind}.seed-{seed}.result.json"
-    if file.exists():
+def after(given: argparse.Namespace, runs: KeptRuns, name: str, kind: str, seed: int) -> None:
+    run = f"{name}/{kind}.seed-{seed}"
+    if run in runs:
         return
-    model = out / f"{kind}.seed-{seed}"
+    out, beir, model = given.out / name, given.data / "beir" / name, given.out / run
+    start = start_of(name, given.data, given.out)
     bessemer(
         out, "finetune", "--data", beir, "--model", start, "--head", "unified", KINDS[kind], "--out", model,
         "--seed", seed, "--num-train-epochs", EPOCHS[out.name], "--eval-steps", 0.5,
     )  # fmt: skip
     training = json.loads((model / "training.json").read_text())
     account = {key: training[key] for key in ("examples", "steps", "seconds", "examples_per_second")}
-    measure(out, beir, model, {"set": out.name, "kind": kind, "seed": seed, "training": account}, file)
+    what = {"set": name, "kind": kind, "seed": seed, "training": account}
+    runs.keep(run, {**what, **measured(out, beir, model)})
     shutil.rmtree(model)
 
 
-def measure(out: Path, beir: Path, model: Path, what: Mapping[str, Any], file: Path) -> None:
-    """Per query, of all systems."""
+def measured(out: Path, beir: Path, model: Path) -> dict[str, Any]:
+    """All systems: per query, in the order of `queries` and as one line, which `unpacked` reads; and as a whole."""
     runs, dev_runs, result = out / "runs", out / "dev-runs", out / "evaluation.json"
     bessemer(
         out, "evaluate", "--data", beir, "--split", "test", "--system", "bm25=bm25", "--system", f"u=unified:{model}",
@@ -122,8 +124,16 @@ def measure(out: Path, beir: Path, model: Path, what: Mapping[str, Any], file: P
     values, weights = per_query_values(beir, runs, dev_runs)
     for folder in (runs, dev_runs):
         shutil.rmtree(folder)
-    account = {"fusion_weights": weights, "systems": json.loads(result.read_text())["systems"]}
-    write_json(file, {**what, MEASURE: values, **account})
+    ids = sorted(values["ensemble"])
+    lines = {system: " ".join(f"{of_query[q]:.4g}" for q in ids) for system, of_query in values.items()}
+    systems = json.loads(result.read_text())["systems"]
+    return {"queries": " ".join(ids), MEASURE: lines, "fusion_weights": weights, "systems": systems}
+
+
+def unpacked(run: Mapping[str, Any]) -> dict[str, Any]:
+    ids = run["queries"].split(" ")
+    of_query = {s: dict(zip(ids, map(float, line.split(" ")), strict=True)) for s, line in run[MEASURE].items()}
+    return {**run, MEASURE: of_query}
 
 
 def per_query_values(beir: Path, runs: Path, dev_runs: Path) -> tuple[dict[str, dict[str, float]], Any]:
@@ -213,7 +223,7 @@ def section(report: Mapping[str, Any]) -> list[str]:
         "the heads as they begin, nothing trained; dense+bm25: reciprocal rank fusion, or scores with weights that the",
         "dev queries chose where these are better there. Epochs: "
         + ", ".join(f"{name} {n}" for name, n in report["epochs"].items())
-        + ".",
+        + f". Measured at commit {commits_of(report['runs'])}.",
         "",
         f"| set | tuned | {' | '.join(SYSTEMS)} |",
         "|---|---|" + "---|" * len(SYSTEMS),

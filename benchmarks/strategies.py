@@ -4,8 +4,8 @@
 
 Every variant runs through `bessemer negatives` and `bessemer finetune`, one epoch each, nothing mixed with the base;
 `bessemer evaluate --split dev` measures all of them over the whole corpus. Another seed draws other dev queries, other
-train queries and another order. Runs what is not there yet, then writes benchmarks/strategies.json and the tables
-between the marks of docs/negatives.md. About an hour and a half in one thread.
+train queries and another order. Runs what is neither there nor in the JSON yet, then writes
+benchmarks/strategies.json and the tables between the marks of docs/negatives.md. About an hour and a half in one thread.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kept_runs import ROOT, KeptRuns, commits_of, write_json
 from results import with_section
 
-ROOT = Path(__file__).resolve().parent.parent
 SECTION = "strategies"
 SEEDS = {"pubmedqa": (1, 2), "cmrc2018": (1, 2, 3, 4, 5)}
 MEASURE = "nDCG@10"
@@ -61,27 +61,22 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS))
     parser.add_argument("--seeds", type=int, help="at most so many of each")
     given = parser.parse_args()
+    file = ROOT / "benchmarks" / "strategies.json"
+    runs = KeptRuns(given.out, file)
     for name in given.sets:
         for seed in SEEDS[name][: given.seeds]:
-            measure(name, seed, given.data, given.out)
-    file = ROOT / "benchmarks" / "strategies.json"
-    report = json.loads(file.read_text()) if file.exists() else {}
-    report |= {name: [json.loads(answer.read_text()) for answer in answers(given.out, name)] for name in given.sets}
-    file.write_text(json.dumps(report, indent=1) + "\n")
+            if f"{name}-{seed}" not in runs:
+                runs.keep(f"{name}-{seed}", {"set": name, "seed": seed, **measured(name, seed, given.data, given.out)})
+    write_json(file, {"runs": runs.all()})
     page = ROOT / "docs" / "negatives.md"
-    lines = [line for name, runs in report.items() for line in table(name, runs)]
+    lines = [f"Measured at commit {commits_of(runs.all())}."]
+    for name in SETS:
+        lines += table(name, [run for run in runs.all().values() if run["set"] == name])
     page.write_text(with_section(page.read_text(), SECTION, lines))
 
 
-def answers(out: Path, name: str) -> list[Path]:
-    return sorted(out.glob(f"{name}-*.json"))
-
-
-def measure(name: str, seed: int, data: Path, out: Path) -> None:
-    """Every variant of one seed, into one file."""
-    answer = out / f"{name}-{seed}.json"
-    if answer.exists():
-        return
+def measured(name: str, seed: int, data: Path, out: Path) -> dict[str, Any]:
+    """Every variant."""
     flags = shlex.split(SETS[name].replace("$BESSEMER_DATA", str(data)))
     own = ["--seed", str(seed), "--workspace", str(out / f"{name}.workspace")]
     folder = out / f"{name}-{seed}"
@@ -93,8 +88,8 @@ def measure(name: str, seed: int, data: Path, out: Path) -> None:
         variant: train(folder / slug(variant), [*sampled, *shlex.split(TRAINED[variant])]) for variant in TRAINED
     }
     found = evaluate(folder, flags, own)
-    answer.write_text(json.dumps({"seed": seed, "dev": found, "mined": mined, "trained": trained}, indent=1) + "\n")
     shutil.rmtree(folder)
+    return {"dev": found, "mined": mined, "trained": trained}
 
 
 def slug(variant: str) -> str:
@@ -135,6 +130,8 @@ def bessemer(*arguments: str) -> None:
 
 def table(name: str, runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Mean and standard deviation over seeds, and of the difference to no hard negatives within a seed."""
+    if not runs:
+        return []
     flags = f"{' '.join([SETS[name], *SAMPLE.get(name, [])])} --num-train-epochs 1 --eval-steps 0.5 --no-interpolation"
     head = f"**{name}**, dev, seeds {', '.join(str(run['seed']) for run in runs)}:"
     lines = ["", head, "", f"    bessemer finetune {flags} ...", "", f"| negatives | {MEASURE} | - none | flags |"]
