@@ -4,8 +4,8 @@
 
 Every variant runs through `bessemer negatives` and `bessemer finetune`, one epoch each, nothing mixed with the base;
 `bessemer evaluate --split dev` measures all of them over the whole corpus. Another seed draws other dev queries, other
-train queries and another order. Runs what is neither there nor in the JSON yet, then writes
-benchmarks/strategies.json and the tables between the marks of docs/negatives.md. About an hour and a half in one thread.
+train queries and another order. Runs what is neither there nor in the JSON yet, then writes benchmarks/strategies.json
+and the tables between the marks of docs/negatives.md. About an hour in one thread.
 """
 
 from __future__ import annotations
