@@ -239,7 +239,8 @@ def search(
     from bessemer.types import Query
 
     asked = Query("", query, history=tuple(history or ())).searched_text
-    hits = run(index, asked, top_k, task, with_tokens=explain, where=parse_where(where or ()), reranker=reranker)
+    conditions = parse_where(where or ())
+    hits = run(call.config, index, asked, top_k, task, with_tokens=explain, where=conditions, reranker=reranker)
     call.answer(hits, hits_summary(hits, explain))
 
 

@@ -82,7 +82,7 @@ def test_a_cross_encoder_orders_the_best_fifty(configure: Configure, tmp_path: P
     config = configure(tmp_path, data=str(english_world.write_beir(tmp_path / "beir")))
     index(config)
     folder = write_cross_encoder(tmp_path / "cross")
-    hits = search(config.out, QUERY, 5, reranker=str(folder))
+    hits = search(config, config.out, QUERY, 5, reranker=str(folder))
     plain = open_index(config.out).search(QUERY, 50)
     from bessemer.search.rerank import CrossEncoderReranker
 
@@ -92,4 +92,4 @@ def test_a_cross_encoder_orders_the_best_fifty(configure: Configure, tmp_path: P
     assert [hit["lanes"]["reranker"]["rank"] for hit in hits] == [1, 2, 3, 4, 5]
     assert hits[0]["score"] == hits[0]["lanes"]["reranker"]["score"] == pytest.approx(scores.max())
     with pytest.raises(ConfigError, match="no cross-encoder to be had"):
-        search(config.out, QUERY, 5, reranker=str(tmp_path / "nowhere"))
+        search(config, config.out, QUERY, 5, reranker=str(tmp_path / "nowhere"))

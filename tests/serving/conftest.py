@@ -39,7 +39,7 @@ def manuals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def searchable(manuals: Path) -> Served:
-    indexes = open_indexes([str(manuals)], None)
+    indexes = open_indexes(Config(), [str(manuals)])
     encoder = indexes["manuals"].encoder
     return Served("minilm", encoder, ("dense",), indexes=indexes)  # type: ignore[arg-type]
 

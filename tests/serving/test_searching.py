@@ -133,7 +133,7 @@ def test_an_answer_with_citations(manuals: Path, searchable: Served, tmp_path: P
     with serving(script) as server:  # type: ignore[arg-type]
         llm = {"url": server.url, "model": "m", "max_retries": 0}
         config = Config(workspace=str(tmp_path / "workspace"), llm=llm)
-        indexes = open_indexes([str(manuals)], None)
+        indexes = open_indexes(Config(), [str(manuals)])
         asker = Asker(config, indexes)
         served = Served("minilm", searchable.encoder, ("dense",), indexes=indexes, ask=asker)
         with running(served) as client:

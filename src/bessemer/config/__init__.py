@@ -10,7 +10,7 @@ import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -60,6 +60,11 @@ class EvaluationConfig(Section):
     bootstrap_samples: int = Field(10_000, ge=100, description="resamples behind each interval")
 
 
+class Runtime(TypedDict):
+    device: str | None
+    trust_remote_code: str | None
+
+
 class Config(Section):
     """Everything that ``bessemer adapt`` and its parts can be told."""
 
@@ -98,6 +103,11 @@ class Config(Section):
     @property
     def workspace_folder(self) -> Path:
         return Path(self.workspace).expanduser()
+
+    @property
+    def runtime(self) -> Runtime:
+        """Where a model runs that is named by something else, an index say, and whose code it may run."""
+        return {"device": self.device, "trust_remote_code": self.trust_remote_code}
 
     @model_validator(mode="after")
     def _possible(self) -> Config:

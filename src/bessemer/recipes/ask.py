@@ -101,7 +101,8 @@ def ask(
     with open_llm(config) as llm:
         if llm is None:
             raise ConfigError("ask needs a language model; give --llm URL and --llm-model NAME, or use search")
-        indexes = [open_index(folder, task=config.task or None) for folder in dict.fromkeys(folders)]
+        task, how = config.task or None, config.runtime
+        indexes = [open_index(folder, task=task, **how) for folder in dict.fromkeys(folders)]
         search = partial(search_all, top_k=top_k, where=where)
         rewriter = llm.with_model(config.llm.rewrite_model) if config.llm.rewrite_model else llm
         rewriting = Rewriting(rewriter, tuple(ways), feedback, config.workspace_folder / "embeddings")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from bessemer.config import Config
 from bessemer.search.index import open_index
 from bessemer.search.stores.store import Filter
 
 
 def search(
+    config: Config,
     location: str,
     query: str,
     top_k: int = 10,
@@ -20,10 +22,10 @@ def search(
 ) -> list[dict[str, Any]]:
     """As `Index.search`; ``reranker``: the folder or hub name of a cross-encoder. Raises ConfigError where there is
     none, and what `open_index` raises."""
-    index = open_index(location, task=task)
+    index = open_index(location, task=task, **config.runtime)
     if reranker is None:
         return index.search(query, top_k, with_tokens=with_tokens, where=where)
     from bessemer.search.rerank import CrossEncoderReranker  # torch: an index of a CPU build needs none
 
-    by = CrossEncoderReranker(reranker)
+    by = CrossEncoderReranker(reranker, config.device)
     return index.search(query, top_k, with_tokens=with_tokens, where=where, reranker=by)

@@ -52,7 +52,7 @@ def open_served(config: Config, locations: Sequence[str], model: str | None, bac
 
     if bool(locations) == (model is not None):
         raise ConfigError("give --index (once for each), whose model is served as well, or --model alone")
-    indexes = open_indexes(locations, config.task or None, backend)
+    indexes = open_indexes(config, locations, backend)
     name, encoder, outputs = _of_index(indexes) if indexes else _alone(config, str(model), backend)
     return Served(
         _shown(name),
@@ -66,13 +66,14 @@ def open_served(config: Config, locations: Sequence[str], model: str | None, bac
     )
 
 
-def open_indexes(locations: Sequence[str], task: str | None, backend: str | None = None) -> dict[str, Index]:
+def open_indexes(config: Config, locations: Sequence[str], backend: str | None = None) -> dict[str, Index]:
     """By the last part of their locations, or the whole where two share it. One encoder serves all indexes that were
     built with it alike."""
     found: dict[str, Index] = {}
+    task = config.task or None
     last = [Path(location).resolve().name for location in locations]
     for location, name in dict(zip(locations, last, strict=True)).items():
-        index = open_index(location, task=task, backend=backend)
+        index = open_index(location, task=task, backend=backend, **config.runtime)
         alike = next((other for other in found.values() if _built_alike(index, other)), None)
         if alike is not None:
             index = open_index(location, alike.encoder, task)
@@ -98,11 +99,10 @@ def _alone(config: Config, model: str, backend: str | None) -> tuple[str, Any, t
     kind = kind_of(model, config.trust_remote_code) or "dense"
     if kind == "cross-encoder":
         raise ConfigError(f"--model {model}: is a cross-encoder; give it as --reranker beside an index or a model")
-    how = {"device": config.device, "trust_remote_code": config.trust_remote_code}
     if kind == "sparse":
-        return model, load_sparse(model, **how), ("sparse",)
+        return model, load_sparse(model, **config.runtime), ("sparse",)
     if kind == "multi":
-        return model, load_multi_vector(model, **how), ("multi_vector",)
+        return model, load_multi_vector(model, **config.runtime), ("multi_vector",)
     encoder = open_encoder(config, model)
     return model, encoder, _outputs(encoder)
 

@@ -195,7 +195,7 @@ def _rerank(setting: Setting, name: str, argument: str) -> list[Run]:
 
 def _index(setting: Setting, name: str, location: str) -> list[Run]:
     """As it is searched: lanes, questions and weights in all."""
-    index = open_index(location)
+    index = open_index(location, **setting.config.runtime)
     missing = sum(passage.passage_id not in index.passage_ids for passage in setting.passages)
     if missing:
         setting.notes.append(f"{name}: {missing} of {len(setting.passages)} passages of the data are not in the index.")

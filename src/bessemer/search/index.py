@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -37,12 +38,15 @@ def open_index(
     encoder: Encoder | None = None,
     task: str | None = None,
     backend: str | None = None,
+    *,
+    device: str | None = None,
+    trust_remote_code: str | None = None,
 ) -> Index:
     """Open an index for searching: a folder, or what else one of our engines calls its location.
 
-    Without ``encoder``, the model that the index names is loaded at the first search, or with ``backend`` the CPU build
-    in that model's folder. Raises ArtifactError when the index is not finished, damaged, made by another model than
-    ``encoder`` or for another task than ``task``.
+    Without ``encoder``, the model that the index names is loaded at the first search, on ``device`` and with the remote
+    code that is trusted, or with ``backend`` the CPU build in that model's folder. Raises ArtifactError when the index
+    is not finished, damaged, made by another model than ``encoder`` or for another task than ``task``.
     """
     engine = open_engine(location) if isinstance(location, str | Path) else location
     manifest = read_manifest(engine)
@@ -51,17 +55,20 @@ def open_index(
             f"{engine.location}: built for the task {manifest['task'] or '(none)'}, not for {task}, whose passages "
             f"have other prompts; build one with `bessemer index --task {task}`"
         )
-    return Index(engine, encoder, backend)
+    return Index(engine, encoder, {"backend": backend, "device": device, "trust_remote_code": trust_remote_code})
 
 
 class Index:
     """An open index: what was built when it was opened. ``manifest`` as written."""
 
-    def __init__(self, engine: Engine, encoder: Encoder | None = None, backend: str | None = None) -> None:
-        """``encoder``: its model, where it is open already. Raises ArtifactError and ConfigError as `open_index`."""
+    def __init__(
+        self, engine: Engine, encoder: Encoder | None = None, how: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
+        """``encoder``: its model, where it is open already; ``how`` to open it where not, as `open_for_search` has it.
+        Raises ArtifactError and ConfigError as `open_index`."""
         self.engine = engine
         self.location = engine.location
-        self._given, self._backend = encoder, backend
+        self._given, self._how = encoder, how
         self._open()
 
     @property
@@ -86,7 +93,7 @@ class Index:
         beside = Path(self.location) / name
         lengths = {key: self.manifest["encoding"][key] for key in ("max_length", "query_max_length")}
         found = str(beside.resolve()) if beside.is_dir() else name
-        encoder = open_for_search(found, backend=self._backend, **lengths)
+        encoder = open_for_search(found, **self._how, **lengths)
         encoder = encoder.for_task(self.manifest["task"])
         _check_fingerprint(self.location, self.manifest, encoder)
         return encoder
@@ -96,7 +103,7 @@ class Index:
         are under way. Raises ArtifactError where what was built since cannot be opened."""
         if self.engine.read_fact(MANIFEST) == self._content:
             return self
-        fresh = Index(self.engine, self._given, self._backend)
+        fresh = Index(self.engine, self._given, self._how)
         if "encoder" in self.__dict__ and all(fresh.manifest[key] == self.manifest[key] for key in _OF_THE_MODEL):
             fresh.__dict__["encoder"] = self.encoder  # loaded already
         return fresh
