@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bessemer.answers.answer_cache import AnswerCache
 from bessemer.errors import ArtifactError
 
+VECTOR = np.array([3.0, 4.0], dtype=np.float32)
 EVIDENCE = {"p1": "hash", "p2": "other"}
 QUESTION = "How often may the pump start?"
 
@@ -14,7 +16,7 @@ QUESTION = "How often may the pump start?"
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     with AnswerCache(tmp_path / "answers.sqlite", "context") as cache:
-        cache.keep(QUESTION, {"answer": "twelve"}, EVIDENCE)
+        cache.keep(QUESTION, VECTOR, {"answer": "twelve"}, EVIDENCE)
     return tmp_path / "answers.sqlite"
 
 
@@ -33,7 +35,7 @@ def test_another_model_or_index_knows_nothing_of_it(file: Path) -> None:
 
 def test_the_newest_answer_stands(file: Path) -> None:
     with AnswerCache(file, "context") as cache:
-        cache.keep("how often may pump start", {"answer": "six"}, EVIDENCE)
+        cache.keep("how often may pump start", VECTOR, {"answer": "six"}, EVIDENCE)
         assert cache.find(QUESTION, lambda _: EVIDENCE) == ("how often may pump start", {"answer": "six"})
 
 
@@ -104,8 +106,21 @@ def test_whatever_may_change_the_answer_makes_another_question(asked: str, again
 def answers(asked: str, again: str, folder: Path) -> bool:
     """Whether the answer to ``asked`` is given for ``again``."""
     with AnswerCache(folder / "a.sqlite", "c") as cache:
-        cache.keep(asked, {"answer": "x"}, EVIDENCE)
+        cache.keep(asked, VECTOR, {"answer": "x"}, EVIDENCE)
         return cache.find(again, lambda _: EVIDENCE) is not None
+
+
+def test_the_nearest_question_is_that_of_the_highest_cosine(file: Path) -> None:
+    """(3, 4) of any length has a cosine of 1 with itself, 24/25 with (4, 3), 0.6 with (1, 0), below ALIKE."""
+    with AnswerCache(file, "context") as cache:
+        cache.keep("What stops the motor?", np.array([0.0, 9.0], dtype=np.float32), {"answer": "heat"}, EVIDENCE)
+        assert cache.nearest(np.array([30.0, 40.0], dtype=np.float32)) == QUESTION
+        assert cache.nearest(np.array([4.0, 3.0], dtype=np.float32)) == QUESTION
+        assert cache.nearest(np.array([1.0, 5.0], dtype=np.float32)) == "What stops the motor?"
+        assert cache.nearest(np.array([1.0, 0.0], dtype=np.float32)) is None
+        assert cache.nearest(np.zeros(2, dtype=np.float32)) is None
+    with AnswerCache(file, "another") as cache:
+        assert cache.nearest(VECTOR) is None
 
 
 def test_a_file_that_is_no_cache(tmp_path: Path) -> None:

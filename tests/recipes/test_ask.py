@@ -115,6 +115,34 @@ def test_answers_are_remembered_until_what_they_rest_on_changes(indexed: Callabl
         assert len(server.requests) == n_calls  # the request itself is kept
 
 
+@pytest.mark.parametrize("verdict", ["yes", "no"])
+def test_a_question_that_asks_the_same_gets_the_answer_of_before(verdict: str, indexed: Callable[..., Config]) -> None:
+    asked, again = "How often may the pump start in an hour?", "How many times per hour may the pump start?"
+
+    def script(request: dict[str, Any], number: int) -> Answer:
+        compared = "Two questions of people" in request["messages"][0]["content"]
+        return chat(verdict) if compared else diligent(request, number)
+
+    with serving(script) as server:
+        config = indexed(server.url)
+        first = ask(config, [config.out], asked)
+        second = ask(config, [config.out], again)
+        assert [again in user and asked in user for user in server.users()[:2]] == [False, True]
+        assert second["question"] == again
+        if verdict == "no":
+            assert second["cached"] is None
+            assert len(server.requests) == 3
+            return
+        assert (second["cached"], second["answer"], second["llm"]["calls"]) == (asked, first["answer"], 1)
+        assert f"answered before, as: {asked}" in " ".join(answer_summary(second).split())
+        assert ask(config, [config.out], again)["cached"] == asked
+        assert len(server.requests) == 2
+        Path(config.source or "", "pump.md").write_text("# Pump\n\nThe pump may start six times an hour, no more.\n")
+        index(config)
+        assert ask(config, [config.out], again)["cached"] is None
+        assert "six times" in server.users()[-1]
+
+
 def test_keywords_are_a_lane_of_their_own(indexed: Callable[..., Config]) -> None:
     with serving(diligent) as server:
         config = indexed(server.url)

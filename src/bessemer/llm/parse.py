@@ -1,4 +1,4 @@
-"""Questions out of what a language model answers, however it wraps them."""
+"""Questions and verdicts out of what a language model answers, however it wraps them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ _BRACKET, _SEPARATOR = re.compile(r"[\[{]"), re.compile(r"[\s,]*")
 MOST_BROKEN = 200
 """Brackets that open nothing, after which an answer is given up."""
 _QUESTION_KEYS, _EVIDENCE_KEYS = ("question", "query"), ("evidence", "quote")
+_YES = re.compile(r"[\W_]*(?:yes(?![a-z])|是(?![否不]))", re.IGNORECASE)
+_NO = re.compile(r"[\W_]*(?:no(?![a-z])|否|不)", re.IGNORECASE)
+"""Verdicts, whatever marks stand before them."""
 _DECODER = json.JSONDecoder(strict=False)
 
 
@@ -137,3 +140,12 @@ def _plain(text: str) -> Iterator[str]:
             yield rest if _is_preamble(f"{head}:") else part
     else:
         yield from (line for line in text.splitlines() if line.rstrip().endswith(("?", "？")))
+
+
+def says_yes(answer: str) -> bool:
+    """Whether a verdict of one word, in English or Chinese, is yes. What is no verdict is neither yes nor no."""
+    return _YES.match(answer) is not None
+
+
+def says_no(answer: str) -> bool:
+    return _NO.match(answer) is not None

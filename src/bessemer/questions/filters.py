@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
+from bessemer.llm.parse import says_no, says_yes
 from bessemer.llm.request import LLM, Reply
 from bessemer.questions.generate import Draft
 from bessemer.questions.hostile import hostility
@@ -37,10 +38,6 @@ _POINTS = re.compile(
     r"|^(?:he|she|it|they|this|that)\b(?! (?:possible|safe|true|necessary|important)\b)",
     re.IGNORECASE,
 )
-
-_YES = re.compile(r"[\W_]*(?:yes(?![a-z])|是(?![否不]))", re.IGNORECASE)
-_NO = re.compile(r"[\W_]*(?:no(?![a-z])|否|不)", re.IGNORECASE)
-"""Verdicts of the judge, whatever marks stand before them."""
 
 Rule = Callable[[Draft, Sequence[Passage]], str]
 
@@ -169,9 +166,9 @@ def _verdict_fault(reply: Reply, n_passages: int) -> str:
     """Why the judge does not let a question pass; "" where it does."""
     if reply.refused:
         return "the service refuses to judge it"
-    if _YES.match(reply.text):
+    if says_yes(reply.text):
         return ""
-    if _NO.match(reply.text):
+    if says_no(reply.text):
         return "the passage does not answer it" if n_passages == 1 else "its passages together do not answer it"
     return "the judge says neither yes nor no"
 

@@ -10,12 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bessemer.answers.answer import Answer, answer_request, read_answer
-from bessemer.answers.answer_cache import AnswerCache, Evidence
+from bessemer.answers.answer_cache import AnswerCache, Evidence, Vector
+from bessemer.answers.same_question import ask_the_same
 from bessemer.config import Config
 from bessemer.content_hash import content_hash
 from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.encoder import Encoder
 from bessemer.errors import ConfigError, DataError, ServiceError
 from bessemer.llm.client import Client
 from bessemer.questions.own import own_questions
@@ -92,7 +96,8 @@ def ask(
 
     Returns ``{"question", "found", "answer", "reason", "citations", "passages", "indexes", "cached", "rewritten",
     "llm"}``; ``citations`` holds ``{"n", "passage_id", "doc_id", "text", "index"}`` for each number in the answer. A
-    question in the words of one before gets that answer, as long as all that it rests on is the same. Raises
+    question in the words of one before, or of which the language model says that it asks the same, gets that answer
+    (``cached`` is what it was asked as), as long as all that it rests on is the same. Raises
     ConfigError without a language model or an index and for ``feedback`` that cannot be read, ServiceError when the
     model fails.
     """
@@ -121,9 +126,12 @@ def _with_cache(
 ) -> Mapping[str, Any]:
     of_indexes = [(index.manifest["fingerprint"], index.manifest["task"]) for index in indexes]
     context = f"{of_indexes} {llm.fingerprint} {search.keywords} {rewriting.fingerprint}"
-    with AnswerCache(config.workspace_folder / "llm" / "answered.sqlite", context) as cache:
-        find = partial(_find, indexes, llm, search, rewriting)
-        return _asked(llm, cache if use_cache else None, question, find)
+    find = partial(_find, indexes, llm, search, rewriting)
+    if not use_cache:
+        return {**_answered(llm, question, find(question)), "llm": llm.ledger.account()}
+    with AnswerCache(config.workspace_folder / "llm" / "answers.sqlite", context) as cache:
+        answer = _known_or_answered(llm, cache, question, partial(_vector, indexes[0].encoder), find)
+        return {**answer, "llm": llm.ledger.account()}
 
 
 class Asker:
@@ -158,13 +166,34 @@ def _find(indexes: Sequence[Index], llm: Client, search: Search, rewriting: Rewr
     return _Found(chosen, rewritten, search(chosen, question, rewritten=rewritten))
 
 
-def _asked(llm: Client, cache: AnswerCache | None, question: str, find: Callable[[str], _Found]) -> Mapping[str, Any]:
-    known = cache.find(question, lambda asked: _evidence(find(asked).hits)) if cache else None
-    if known is not None:
-        return {**known[1], "question": question, "cached": known[0], "llm": llm.ledger.account()}
+def _known_or_answered(
+    llm: Client, cache: AnswerCache, question: str, vector_of: Callable[[str], Vector], find: Callable[[str], _Found]
+) -> Mapping[str, Any]:
+    def evidence_of(asked: str) -> Evidence:
+        return _evidence(find(asked).hits)
+
+    known = cache.find(question, evidence_of)
+    if known:
+        return {**known[1], "question": question, "cached": known[0]}
+    vector = vector_of(question)
+    near = cache.nearest(vector)
+    if near and ask_the_same(question, near, llm, REWRITE_SECONDS) and (known := cache.find(near, evidence_of)):
+        return {**known[1], "question": question, "cached": known[0]}
     found = find(question)
+    answered = _answered(llm, question, found)
+    cache.keep(question, vector, answered, _evidence(found.hits))
+    return answered
+
+
+def _vector(encoder: Encoder, question: str) -> Vector:
+    dense = encoder.encode_queries([question]).dense
+    assert dense is not None  # an index has a dense lane
+    return np.asarray(dense[0], dtype=np.float32)
+
+
+def _answered(llm: Client, question: str, found: _Found) -> Mapping[str, Any]:
     answer = _answer(llm, question, found.hits)
-    result = {
+    return {
         "question": question,
         "found": answer.found,
         "answer": answer.text,
@@ -179,9 +208,6 @@ def _asked(llm: Client, cache: AnswerCache | None, question: str, find: Callable
             "hypothetical": found.rewritten.hypothetical,
         },
     }
-    if cache:
-        cache.keep(question, result, _evidence(found.hits))
-    return {**result, "llm": llm.ledger.account()}
 
 
 def _answer(llm: Client, question: str, hits: Sequence[Mapping[str, Any]]) -> Answer:
