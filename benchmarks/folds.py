@@ -1,0 +1,267 @@
+"""What belongs into a batch? Our trainer on batches made in several ways, by folds of train and dev. No test is read.
+
+    python benchmarks/folds.py --data $BESSEMER_DATA --out out/folds [--sets or_sharc --variants plain spread --seeds 3]
+
+Train and dev queries are shared out into three folds: by passage where every query has one, so that the passages of a
+fold are asked about nowhere else, as those of or_sharc's test split are; else by query. Training is on two of them, for
+quality.py's steps at its settings, and the last weights are measured on the third over the whole corpus.
+
+- "plain": our batches. Negatives are the nearest within the margin, in turn for a query with several positives.
+- "no repeats": a text stands once in a batch, as sentence-transformers' NO_DUPLICATES has it: examples are taken in
+  their order, those that repeat a text wait, and the last batches are what is left, small ones.
+- "spread": the same in batches of equal size: an example goes to the smallest batch that has none of its texts.
+- "... of guarded": examples that have no negative within the margin are left out, as mine_hard_negatives leaves them.
+
+Every run is kept; what is there, or in the JSON, is not run again. Then benchmarks/folds.json is written and the
+differences to "plain" within a fold and seed are printed. One to four minutes a run in one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+import random
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import numpy as np
+
+from kept_runs import ROOT, KeptRuns, write_json
+from processes import alone
+from quality import EPOCHS, MAX_TRAIN_QUERIES
+
+BATCH, N_FOLDS = 64, 3
+MEASURES = ("nDCG@10", "R@10")
+PLAIN = "plain"
+
+
+class Example(NamedTuple):
+    """``query_id`` and texts; no negative: "" """
+
+    query_id: str
+    query: str
+    positive: str
+    negative: str
+
+    @property
+    def texts(self) -> set[str]:
+        return {text for text in self[1:] if text}
+
+
+Batches = list[list[int]]
+Batching = Callable[[Sequence[Example], Sequence[int]], Batches]
+"""(examples, their order) to batches of an epoch."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--out", default=Path("out/folds"), type=Path)
+    parser.add_argument("--sets", nargs="*", default=list(EPOCHS), choices=list(EPOCHS))
+    parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--seeds", type=int, default=3)
+    given = parser.parse_args()
+    report = ROOT / "benchmarks" / "folds.json"
+    runs = KeptRuns(given.out, report)
+    for seed in range(1, 1 + given.seeds):
+        for name in given.sets:
+            for fold in range(N_FOLDS):
+                for variant in given.variants:
+                    run = f"{name}/{variant}.{fold}.{seed}"
+                    if run not in runs:
+                        what = {"set": name, "variant": variant, "fold": fold, "seed": seed}
+                        beir, log = given.data / "beir" / name, given.out / "output.txt"
+                        runs.keep(run, {**what, **alone(trained, beir, variant, fold, seed, given.out / run, log=log)})
+                        print(*what.values(), flush=True)
+    write_json(report, {"runs": runs.all()})
+    print("\n".join(table([*runs.all().values()])))
+
+
+# ---- in the process of one run ----
+
+
+def trained(beir: Path, variant: str, fold: int, seed: int, folder: Path) -> dict[str, Any]:
+    from bessemer.encoders.load import load_encoder
+    from bessemer.formats import load_collection
+
+    collection = load_collection(str(beir)).collection
+    encoder = load_encoder("minilm", device="cpu", max_length=256)
+    held = held_out(collection, fold, MAX_TRAIN_QUERIES.get(beir.name))
+    batching, only_guarded = VARIANTS[variant]
+    examples = examples_of(collection, held.train, encoder)
+    steps = round(math.ceil(len(examples) / BATCH) * EPOCHS[beir.name])
+    usable = [i for i, example in enumerate(examples) if example.negative or not only_guarded]
+    draw, batches = random.Random(seed), list[list[int]]()
+    while len(batches) < steps:
+        batches += batching(examples, draw.sample(usable, len(usable)))
+    base = measured(collection, held.queries, held.qrels, encoder) if variant == PLAIN else None
+    train(encoder, examples, batches[:steps], seed, folder)
+    tuned = measured(collection, held.queries, held.qrels, encoder)
+    without = sum(not example.negative for example in examples)
+    return {**tuned, "base": base, "examples": len(examples), "without_negative": without, "steps": steps}
+
+
+class Held(NamedTuple):
+    train: dict[str, dict[str, int]]
+    queries: dict[str, Any]
+    qrels: dict[str, dict[str, int]]
+
+
+def held_out(collection: Any, fold: int, limit: int | None) -> Held:
+    """Judgements to train on, and the queries and judgements of the fold."""
+    splits = [collection.splits[name] for name in ("train", "dev") if name in collection.splits]
+    queries = {query.query_id: query for split in splits for query in split.queries}
+    qrels = {
+        query_id: relevant
+        for split in splits
+        for query_id, grades in split.qrels.items()
+        if query_id in queries and (relevant := {p: grade for p, grade in grades.items() if grade > 0})
+    }
+    if limit:
+        qrels = {query_id: qrels[query_id] for query_id in sorted(qrels, key=number)[:limit]}
+    by_passage = all(len(grades) == 1 for grades in qrels.values())
+    own = {q: (number(min(grades)) if by_passage else number(q)) % N_FOLDS for q, grades in qrels.items()}
+    return Held(
+        {q: grades for q, grades in qrels.items() if own[q] != fold},
+        {q: queries[q] for q in qrels if own[q] == fold},
+        {q: grades for q, grades in qrels.items() if own[q] == fold},
+    )
+
+
+def number(key: str) -> int:
+    return int(hashlib.sha256(key.encode()).hexdigest(), 16)
+
+
+def examples_of(collection: Any, qrels: Mapping[str, Mapping[str, int]], encoder: Any) -> list[Example]:
+    from bessemer.config import NegativesConfig
+    from bessemer.negatives import mine_hard_negatives
+    from bessemer.types import Judged
+
+    texts = {passage.passage_id: passage.indexed_text for passage in collection.passages}
+    splits = [collection.splits[name] for name in ("train", "dev") if name in collection.splits]
+    queries = tuple(query for split in splits for query in split.queries if query.query_id in qrels)
+    mined = mine_hard_negatives(Judged(queries, qrels), collection.passages, encoder, NegativesConfig()).negatives
+    negatives = {row.query_id: [texts[p] for p in row.passage_ids] for row in mined}
+    examples = []
+    for query in queries:
+        for turn, passage_id in enumerate(sorted(qrels[query.query_id])):
+            own = negatives.get(query.query_id) or [""]
+            examples.append(Example(query.query_id, query.searched_text, texts[passage_id], own[turn % len(own)]))
+    return examples
+
+
+def train(encoder: Any, examples: Sequence[Example], batches: Batches, seed: int, folder: Path) -> None:
+    """Our trainer on just these batches."""
+    from bessemer.config import FinetuneConfig
+    from bessemer.training.batches import TrainingData
+    from bessemer.training.cpu import fast_training
+    from bessemer.training.open_trainer import open_trainer
+    from bessemer.types import HardNegatives, Judged, Passage, Query
+
+    queries = tuple(Query(f"q{i}", example.query) for i, example in enumerate(examples))
+    passages = [Passage(f"p{i}", f"p{i}", example.positive) for i, example in enumerate(examples)]
+    passages += [Passage(f"n{i}", f"n{i}", example.negative) for i, example in enumerate(examples) if example.negative]
+    negatives = [
+        HardNegatives(f"q{i}", (f"n{i}",), (0.0,), {}, "given")
+        for i, example in enumerate(examples)
+        if example.negative
+    ]
+    judged = Judged(queries, {f"q{i}": {f"p{i}": 1} for i in range(len(examples))})
+    config = FinetuneConfig(max_steps=len(batches), per_device_train_batch_size=BATCH)
+    data = TrainingData(judged, passages, negatives)
+    trainer = open_trainer([data], encoder, None, config, seed, folder / "run")
+    trainer.args.save_strategy = "no"
+    made = [np.array(batch) for batch in batches]
+    with (
+        mock.patch.object(trainer.batches, "of_epoch", return_value=made),
+        mock.patch.object(type(trainer.batches), "__len__", return_value=len(made)),
+        fast_training(encoder, bf16=trainer.args.bf16),
+    ):
+        trainer.train()
+
+
+def measured(
+    collection: Any, queries: Mapping[str, Any], qrels: Mapping[str, Mapping[str, int]], encoder: Any
+) -> dict[str, float]:
+    from bessemer.measures import per_query
+    from bessemer.search.exact import ExactSearch
+
+    passages = encoder.encode_passages([passage.indexed_text for passage in collection.passages]).dense
+    vectors = encoder.encode_queries([query.searched_text for query in queries.values()]).dense
+    scores, found = ExactSearch(passages).top_k(vectors, 10)
+    hits = {
+        query_id: [(collection.passages[p].passage_id, float(s)) for p, s in zip(found[i], scores[i], strict=True)]
+        for i, query_id in enumerate(queries)
+    }
+    values = per_query(hits, qrels, list(queries), list(MEASURES))
+    return {measure: statistics.fmean(values[measure].values()) for measure in MEASURES}
+
+
+# ---- the ways to make batches ----
+
+
+def plain(examples: Sequence[Example], order: Sequence[int]) -> Batches:
+    return [list(map(int, batch)) for batch in np.array_split(order, math.ceil(len(order) / BATCH))]
+
+
+def no_repeats(examples: Sequence[Example], order: Sequence[int]) -> Batches:
+    batches, waiting = [], list(order)
+    while waiting:
+        batch, seen, left = list[int](), set[str](), list[int]()
+        for i in waiting:
+            if len(batch) < BATCH and not examples[i].texts & seen:
+                batch.append(i)
+                seen |= examples[i].texts
+            else:
+                left.append(i)
+        batches.append(batch)
+        waiting = left
+    return batches
+
+
+def spread(examples: Sequence[Example], order: Sequence[int]) -> Batches:
+    """Where every batch has one of its texts, an example goes to the smallest all the same."""
+    n = math.ceil(len(order) / BATCH)
+    batches: Batches = [[] for _ in range(n)]
+    seen: list[set[str]] = [set() for _ in range(n)]
+    for i in order:
+        room = [b for b in range(n) if len(batches[b]) < BATCH]
+        free = [b for b in room if not examples[i].texts & seen[b]]
+        chosen = min(free or room, key=lambda b: len(batches[b]))
+        batches[chosen].append(i)
+        seen[chosen] |= examples[i].texts
+    return batches
+
+
+VARIANTS: dict[str, tuple[Batching, bool]] = {
+    PLAIN: (plain, False),
+    "no repeats": (no_repeats, False),
+    "spread": (spread, False),
+    "no repeats of guarded": (no_repeats, True),
+    "spread of guarded": (spread, True),
+}
+
+
+def table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Per set and variant the mean, and the mean difference to "plain" within a fold and seed with its standard
+    error."""
+    found: dict[tuple[str, str], dict[tuple[int, int], float]] = defaultdict(dict)
+    for run in runs:
+        found[run["set"], run["variant"]][run["fold"], run["seed"]] = run[MEASURES[0]]
+    lines = []
+    for (name, variant), values in sorted(found.items()):
+        base = found[name, PLAIN]
+        gains = [values[key] - base[key] for key in values.keys() & base.keys()]
+        error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan
+        gain = f"{statistics.fmean(gains):+.4f} (standard error {error:.4f})" if gains else ""
+        lines.append(f"{name:10} {variant:22} {len(values)} runs, {statistics.fmean(values.values()):.4f} {gain}")
+    return lines
+
+
+if __name__ == "__main__":
+    main()
