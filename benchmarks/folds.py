@@ -10,6 +10,7 @@ quality.py's steps at its settings, and the last weights are measured on the thi
 - "no repeats": a text stands once in a batch, as sentence-transformers' NO_DUPLICATES has it: examples are taken in
   their order, those that repeat a text wait, and the last batches are what is left, small ones.
 - "spread": the same in batches of equal size: an example goes to the smallest batch that has none of its texts.
+  "spread positives": without looking at negatives, which may be drawn or mined anew.
 - "... of guarded": examples that have no negative within the margin are left out, as mine_hard_negatives leaves them.
 
 Every run is kept; what is there, or in the JSON, is not run again. Then benchmarks/folds.json is written and the
@@ -224,6 +225,10 @@ def no_repeats(examples: Sequence[Example], order: Sequence[int]) -> Batches:
     return batches
 
 
+def spread_positives(examples: Sequence[Example], order: Sequence[int]) -> Batches:
+    return spread([example._replace(negative="") for example in examples], order)
+
+
 def spread(examples: Sequence[Example], order: Sequence[int]) -> Batches:
     """Where every batch has one of its texts, an example goes to the smallest all the same."""
     n = math.ceil(len(order) / BATCH)
@@ -242,6 +247,7 @@ VARIANTS: dict[str, tuple[Batching, bool]] = {
     PLAIN: (plain, False),
     "no repeats": (no_repeats, False),
     "spread": (spread, False),
+    "spread positives": (spread_positives, False),
     "no repeats of guarded": (no_repeats, True),
     "spread of guarded": (spread, True),
 }
