@@ -72,8 +72,8 @@ def test_a_tracker_gets_loss_speed_padding_and_dev(
     assert [entry["step"] for entry in losses] == [2, 3, 4, 6]  # 3: looked at before it is saved
     assert {"grad_norm", "learning_rate", "examples_per_second", "token_waste"} <= losses[0].keys()
     assert [entry["step"] for entry in tracker.logs if f"eval_{MEASURE}" in entry] == [3, 6]
-    # batches of 7, 7 and 6: the seconds between two logs and the examples in them add up to the report's
-    n_examples = (14, 6, 7, 13)
+    # batches of 6, 7 and 7: the seconds between two logs and the examples in them add up to the report's
+    n_examples = (13, 7, 6, 14)
     seconds = sum(n / entry["examples_per_second"] for n, entry in zip(n_examples, losses, strict=True))
     assert seconds == pytest.approx(report.seconds)
     assert {entry["token_waste"] for entry in losses} == {0.0} == {report.token_waste}  # all texts have two words

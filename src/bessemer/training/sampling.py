@@ -56,8 +56,8 @@ class TaskBatches(torch.utils.data.Sampler[list[int]]):
         return min(share.n_examples // share.n_batches for share in self._shares)
 
     def of_epoch(self, epoch: int) -> list[NDArray[np.int64]]:
-        tasks = [iter(self._batches(t, epoch)) for t in range(len(self._shares))]
-        return [next(tasks[t]) for t in self._order(epoch)]
+        tasks = [self._batches(t, epoch) for t in range(len(self._shares))]
+        return [tasks[t].pop() for t in self._order(epoch)]
 
     def n_examples(self, n_steps: int) -> int:
         """In so many batches from the start."""
@@ -66,14 +66,15 @@ class TaskBatches(torch.utils.data.Sampler[list[int]]):
         return sum(whole) + sum(len(batch) for batch in self.of_epoch(epochs)[:rest])
 
     def _batches(self, task: int, epoch: int) -> list[NDArray[np.int64]]:
+        """To be taken from the end, the first turn first."""
         share, quota = self._shares[task], self.quotas[task]
-        found: list[NDArray[np.int64]] = []
+        turns: list[list[NDArray[np.int64]]] = []
         n_turns = -(-quota // share.n_batches)
         for again in range(n_turns):
             order = generator(self._seed, f"{epoch}:{task}:{again}").permutation(share.n_examples)
             first = self._offsets[task] + (epoch * n_turns + again) * self._offsets[-1]
-            found += np.array_split(first + order, share.n_batches)
-        return found[:quota]
+            turns.append(np.array_split(first + order, share.n_batches)[: quota - again * share.n_batches])
+        return [batch for turn in reversed(turns) for batch in turn]
 
     def _order(self, epoch: int) -> list[int]:
         """The task of every batch."""
