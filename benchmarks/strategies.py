@@ -100,8 +100,8 @@ def mine(target: Path, flags: Sequence[str]) -> dict[str, Any]:
     file = target.with_suffix(".mined.json")
     if not file.exists():
         bessemer("negatives", *flags, "--out", str(target.with_suffix(".jsonl")), "--json", str(file))
-    counts: dict[str, Any] = json.loads(file.read_text())
-    return counts
+    mined: dict[str, Any] = json.loads(file.read_text())
+    return {key: value for key, value in mined.items() if key != "out"}  # a path of this machine
 
 
 def train(target: Path, flags: Sequence[str]) -> dict[str, Any]:
