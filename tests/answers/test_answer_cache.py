@@ -8,7 +8,7 @@ import pytest
 from bessemer.answers.answer_cache import AnswerCache
 from bessemer.errors import ArtifactError
 
-VECTOR = np.array([3.0, 4.0], dtype=np.float32)
+VECTOR = np.array([0.6, 0.8], dtype=np.float32)
 EVIDENCE = {"p1": "hash", "p2": "other"}
 QUESTION = "How often may the pump start?"
 
@@ -111,14 +111,18 @@ def answers(asked: str, again: str, folder: Path) -> bool:
 
 
 def test_the_nearest_question_is_that_of_the_highest_cosine(file: Path) -> None:
-    """(3, 4) of any length has a cosine of 1 with itself, 24/25 with (4, 3), 0.6 with (1, 0), below ALIKE."""
+    """(.6, .8) has a cosine of .96 with (.8, .6) and of .6 with (1, 0), below ALIKE; (.28, .96) has .936 with it and
+    .96 with (0, 1)."""
+
+    def nearest(cache: AnswerCache, *vector: float) -> str | None:
+        return cache.nearest(np.array(vector, dtype=np.float32))
+
     with AnswerCache(file, "context") as cache:
-        cache.keep("What stops the motor?", np.array([0.0, 9.0], dtype=np.float32), {"answer": "heat"}, EVIDENCE)
-        assert cache.nearest(np.array([30.0, 40.0], dtype=np.float32)) == QUESTION
-        assert cache.nearest(np.array([4.0, 3.0], dtype=np.float32)) == QUESTION
-        assert cache.nearest(np.array([1.0, 5.0], dtype=np.float32)) == "What stops the motor?"
-        assert cache.nearest(np.array([1.0, 0.0], dtype=np.float32)) is None
-        assert cache.nearest(np.zeros(2, dtype=np.float32)) is None
+        cache.keep("What stops the motor?", np.array([0.0, 1.0], dtype=np.float32), {"answer": "heat"}, EVIDENCE)
+        assert nearest(cache, 0.8, 0.6) == QUESTION
+        assert nearest(cache, 0.28, 0.96) == "What stops the motor?"
+        assert nearest(cache, 1.0, 0.0) is None
+        assert nearest(cache, 0.0, 0.0) is None
     with AnswerCache(file, "another") as cache:
         assert cache.nearest(VECTOR) is None
 

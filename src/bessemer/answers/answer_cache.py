@@ -49,22 +49,24 @@ class AnswerCache(SqliteFile):
         return None
 
     def nearest(self, vector: Vector) -> str | None:
-        """The question whose vector has the highest cosine with ``vector`` (d,), where that is ALIKE at least."""
+        """The question whose vector has the highest cosine with ``vector`` (d,), of length 1, where that is ALIKE at
+        least."""
         rows = self.rows("SELECT question, vector FROM answers WHERE context = ?", (self._context,))
         if not rows:
             return None
         known = np.stack([np.frombuffer(blob, dtype=np.float32) for _, blob in rows])
-        cosines = known @ _unit(vector)
+        cosines = known @ vector
         best = int(cosines.argmax())
         return rows[best][0] if cosines[best] >= ALIKE else None
 
     def keep(self, question: str, vector: Vector, answer: Mapping[str, Any], evidence: Evidence) -> None:
-        """In place of what was kept for a question in the same words. Raises as `SqliteFile.write` does."""
+        """In place of what was kept for a question in the same words; ``vector`` (d,) of length 1. Raises as
+        `SqliteFile.write` does."""
         row = (
             self._context,
             wording(question),
             question,
-            _unit(vector).tobytes(),
+            vector.astype(np.float32).tobytes(),
             json.dumps(answer, ensure_ascii=False),
             json.dumps(dict(evidence)),
         )
@@ -82,8 +84,3 @@ def wording(question: str) -> str:
     if words and words[0][1:].islower():
         words[0] = words[0].lower()
     return " ".join(word for word in words if word not in _SAYS_NOTHING)
-
-
-def _unit(vector: Vector) -> Vector:
-    length = float(np.linalg.norm(vector))
-    return np.asarray(vector / length if length else vector, dtype=np.float32)

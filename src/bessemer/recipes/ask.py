@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bessemer.answers.answer import Answer, answer_request, read_answer
 from bessemer.answers.answer_cache import AnswerCache, Evidence, Vector
 from bessemer.answers.same_question import ask_the_same
@@ -25,6 +23,7 @@ from bessemer.llm.client import Client
 from bessemer.questions.own import own_questions
 from bessemer.recipes.generated import open_llm
 from bessemer.search.index import Index, open_index
+from bessemer.search.retriever import unit_length
 from bessemer.search.rewrite import Example, Rewritten, rewrite
 from bessemer.search.rewriting_examples import examples_near
 from bessemer.search.routing import route, search_all
@@ -97,9 +96,8 @@ def ask(
     Returns ``{"question", "found", "answer", "reason", "citations", "passages", "indexes", "cached", "rewritten",
     "llm"}``; ``citations`` holds ``{"n", "passage_id", "doc_id", "text", "index"}`` for each number in the answer. A
     question in the words of one before, or of which the language model says that it asks the same, gets that answer
-    (``cached`` is what it was asked as), as long as all that it rests on is the same. Raises
-    ConfigError without a language model or an index and for ``feedback`` that cannot be read, ServiceError when the
-    model fails.
+    (``cached`` is what it was asked as), as long as all that it rests on is the same. Raises ConfigError without a
+    language model or an index and for ``feedback`` that cannot be read, ServiceError when the model fails.
     """
     if not folders:
         raise ConfigError("ask needs --index FOLDER; give it once for every index")
@@ -188,7 +186,8 @@ def _known_or_answered(
 def _vector(encoder: Encoder, question: str) -> Vector:
     dense = encoder.encode_queries([question]).dense
     assert dense is not None  # an index has a dense lane
-    return np.asarray(dense[0], dtype=np.float32)
+    vector: Vector = unit_length(dense)[0]
+    return vector
 
 
 def _answered(llm: Client, question: str, found: _Found) -> Mapping[str, Any]:
