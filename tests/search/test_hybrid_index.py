@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +38,25 @@ def test_build_open_and_search(tmp_path: Path) -> None:
     assert "bm25" not in hits[1]["lanes"]  # no word in common: only the dense lane has it
     json.dumps(hits)
     assert open_index(tmp_path / "index", encoder).search("南京", top_k=1)[0]["passage_id"] == "p3"
+
+
+def test_a_passage_deleted_in_mid_search_is_searched_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = HashedWords()
+    build_index(tmp_path / "index", PASSAGES, encoder, "m")
+    index = open_index(tmp_path / "index", encoder)
+    store = index._store
+    search_dense, n_searched = store.search_dense, 0
+
+    def then_deleted(*arguments: Any) -> Any:
+        nonlocal n_searched
+        n_searched += 1
+        found = search_dense(*arguments)
+        store.delete(["p1"])
+        return found
+
+    monkeypatch.setattr(store, "search_dense", then_deleted)
+    assert index.search("http exception")[0]["passage_id"] != "p1"
+    assert n_searched == 2
 
 
 def test_withheld_spans_are_served(tmp_path: Path) -> None:

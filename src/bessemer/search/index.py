@@ -31,6 +31,7 @@ from bessemer.search.stores.store import Engine, Filter
 from bessemer.types import Hits, Passage
 
 _OF_THE_MODEL = ("model", "fingerprint", "task", "encoding")
+_TRIES = 3
 
 
 def open_index(
@@ -149,7 +150,18 @@ class Index:
     ) -> list[dict[str, Any]]:
         """As ``search``, for a query encoded elsewhere, with the ``outputs``."""
         _refuse_unsearchable(query, top_k)
-        lanes, asked = self._lanes(query, encoded, max(top_k, LANE_DEPTH), rewritten or Rewritten(), where)
+        for _ in range(_TRIES - 1):
+            try:
+                return self._search_once(query, encoded, top_k, rewritten or Rewritten(), with_tokens, where)
+            except KeyError:  # an update deleted a passage between a lane that found it and its text
+                self.__dict__.pop("passage_ids", None)
+        return self._search_once(query, encoded, top_k, rewritten or Rewritten(), with_tokens, where)
+
+    def _search_once(
+        self, query: str, encoded: Encoded, top_k: int, rewritten: Rewritten, with_tokens: bool, where: Filter
+    ) -> list[dict[str, Any]]:
+        """Raises KeyError where a passage is deleted meanwhile."""
+        lanes, asked = self._lanes(query, encoded, max(top_k, LANE_DEPTH), rewritten, where)
         found: dict[str, dict[str, dict[str, Any]]] = {}
         for lane, hits in lanes.items():
             for rank, (passage_id, score) in enumerate(hits, start=1):
