@@ -11,6 +11,8 @@ quality.py's steps at its settings, and the last weights are measured on the thi
   their order, those that repeat a text wait, and the last batches are what is left, small ones.
 - "spread": the same in batches of equal size: an example goes to the smallest batch that has none of its texts.
   "spread positives": without looking at negatives, which may be drawn or mined anew.
+- "once": an epoch has as many batches as "plain", all full; a query or positive stands once in a batch, and examples
+  for which no batch has room wait for another epoch, so that passages that many ask about count less.
 - "... of guarded": examples that have no negative within the margin are left out, as mine_hard_negatives leaves them.
 
 Every run is kept; what is there, or in the JSON, is not run again. Then benchmarks/folds.json is written and the
@@ -225,6 +227,11 @@ def no_repeats(examples: Sequence[Example], order: Sequence[int]) -> Batches:
     return batches
 
 
+def once(examples: Sequence[Example], order: Sequence[int]) -> Batches:
+    bare = [example._replace(negative="") for example in examples]
+    return no_repeats(bare, order)[: math.ceil(len(order) / BATCH)]
+
+
 def spread_positives(examples: Sequence[Example], order: Sequence[int]) -> Batches:
     return spread([example._replace(negative="") for example in examples], order)
 
@@ -246,6 +253,7 @@ def spread(examples: Sequence[Example], order: Sequence[int]) -> Batches:
 VARIANTS: dict[str, tuple[Batching, bool]] = {
     PLAIN: (plain, False),
     "no repeats": (no_repeats, False),
+    "once": (once, False),
     "spread": (spread, False),
     "spread positives": (spread_positives, False),
     "no repeats of guarded": (no_repeats, True),
