@@ -6,7 +6,8 @@ Start: minilm, for cmrc2018 a small BERT pre-trained here on the texts (small_en
 begin, nothing trained. Then `bessemer finetune --head unified`, with and without self-distillation, the epochs below,
 otherwise its defaults; checkpoint and shares are chosen on dev, the weights of the ensemble too, and those of dense and
 BM25 as `bessemer index --fusion-data` chooses them. nDCG@10 on test over the whole corpus, exact search. Differences:
-per query, averaged over seeds, with a 95% interval by paired bootstrap.
+per query, averaged over seeds, with a 95% interval by paired bootstrap. One of the tuned models is indexed, and what
+`bessemer search --explain` prints for a dev query is kept.
 Every run is kept; what is there, or in the JSON, is not run again.
 """
 
@@ -36,6 +37,8 @@ BY_RANK, WEIGHTED = "dense+bm25", "dense+bm25, weighted"
 SYSTEMS = ("bm25", BY_RANK, WEIGHTED, *LANES)
 OF_RUNS = {"bm25": "bm25", "h": BY_RANK, "u.dense": "dense", "u.sparse": "sparse", "u.multi": "multi", "u": "ensemble"}
 """What `bessemer evaluate` calls them, and this table."""
+EXPLAINED = "cranfield/self-distilled.seed-1"
+QUESTION = "where can i find pressure data on surfaces of swept cylinders"
 FIRST_SEED = 1
 SECTION = "representations"
 MEASURE = "nDCG@10"
@@ -106,8 +109,19 @@ def after(given: argparse.Namespace, runs: KeptRuns, name: str, kind: str, seed:
     training = json.loads((model / "training.json").read_text())
     account = {key: training[key] for key in ("examples", "steps", "seconds", "examples_per_second")}
     what = {"set": name, "kind": kind, "seed": seed, "training": account}
-    runs.keep(run, {**what, **measured(out, beir, model)})
+    shown = {"explained": explained(out, beir, model)} if run == EXPLAINED else {}
+    runs.keep(run, {**what, **measured(out, beir, model), **shown})
     shutil.rmtree(model)
+
+
+def explained(out: Path, beir: Path, model: Path) -> list[str]:
+    """The lines that a person sees."""
+    index = out / "index"
+    bessemer(out, "index", "--data", beir, "--model", model, "--out", index)
+    command = [sys.executable, "-m", "bessemer", "search", "--index", str(index), "--explain", "--top-k", "2", QUESTION]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.rstrip().split("\n")
+    shutil.rmtree(index)
+    return [line.rstrip() for line in lines]
 
 
 def measured(out: Path, beir: Path, model: Path) -> dict[str, Any]:
@@ -238,7 +252,22 @@ def section(report: Mapping[str, Any]) -> list[str]:
         shown = f"{row['difference']:+.4f} [{row['ci_low']:+.4f}, {row['ci_high']:+.4f}]"
         pairs[row["set"], row["kind"]].append(f"{shown} ({row['to']})")
     lines += [f"| {name} | {kind} | {' | '.join(shown)} |" for (name, kind), shown in pairs.items()]
-    return lines
+    return lines + explanation(report["runs"].get(EXPLAINED))
+
+
+def explanation(run: Mapping[str, Any] | None) -> list[str]:
+    if run is None:
+        return []
+    told = f"The model of {EXPLAINED.replace('/', ', ').replace('.', ', ')}, indexed, and asked a dev query:"
+    return [
+        "",
+        told,
+        "",
+        "```",
+        f'$ bessemer search --index INDEX --explain --top-k 2 "{QUESTION}"',
+        *run["explained"],
+        "```",
+    ]
 
 
 def in_words(found: Mapping[str, Any]) -> str:
