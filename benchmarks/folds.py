@@ -13,6 +13,7 @@ quality.py's steps at its settings, and the last weights are measured on the thi
   "spread positives": without looking at negatives, which may be drawn or mined anew.
 - "once": an epoch has as many batches as "plain", all full; a query or positive stands once in a batch, and examples
   for which no batch has room wait for another epoch, so that passages that many ask about count less.
+- "no negatives": "plain" without hard ones; "... 32": 32 queries a batch, so twice as many steps.
 - "... of guarded": examples that have no negative within the margin are left out, as mine_hard_negatives leaves them.
 
 Every run is kept; what is there, or in the JSON, is not run again. Then benchmarks/folds.json is written and the
@@ -39,6 +40,7 @@ from processes import alone
 from quality import EPOCHS, MAX_TRAIN_QUERIES
 
 BATCH, N_FOLDS = 64, 3
+SMALL_BATCH = 32
 MEASURES = ("nDCG@10", "R@10")
 PLAIN = "plain"
 
@@ -57,8 +59,15 @@ class Example(NamedTuple):
 
 
 Batches = list[list[int]]
-Batching = Callable[[Sequence[Example], Sequence[int]], Batches]
-"""(examples, their order) to batches of an epoch."""
+Batching = Callable[[Sequence[Example], Sequence[int], int], Batches]
+"""(examples, their order, batch size) to batches of an epoch."""
+
+
+class Way(NamedTuple):
+    batching: Batching
+    only_guarded: bool = False
+    negatives: bool = True
+    size: int = BATCH
 
 
 def main() -> None:
@@ -95,13 +104,15 @@ def trained(beir: Path, variant: str, fold: int, seed: int, folder: Path) -> dic
     collection = load_collection(str(beir)).collection
     encoder = load_encoder("minilm", device="cpu", max_length=256)
     held = held_out(collection, fold, MAX_TRAIN_QUERIES.get(beir.name))
-    batching, only_guarded = VARIANTS[variant]
+    way = VARIANTS[variant]
     examples = examples_of(collection, held.train, encoder)
-    steps = round(math.ceil(len(examples) / BATCH) * EPOCHS[beir.name])
-    usable = [i for i, example in enumerate(examples) if example.negative or not only_guarded]
+    steps = round(math.ceil(len(examples) / way.size) * EPOCHS[beir.name])
+    usable = [i for i, example in enumerate(examples) if example.negative or not way.only_guarded]
+    if not way.negatives:
+        examples = [example._replace(negative="") for example in examples]
     draw, batches = random.Random(seed), list[list[int]]()
     while len(batches) < steps:
-        batches += batching(examples, draw.sample(usable, len(usable)))
+        batches += way.batching(examples, draw.sample(usable, len(usable)), way.size)
     base = measured(collection, held.queries, held.qrels, encoder) if variant == PLAIN else None
     train(encoder, examples, batches[:steps], seed, folder)
     tuned = measured(collection, held.queries, held.qrels, encoder)
@@ -175,7 +186,7 @@ def train(encoder: Any, examples: Sequence[Example], batches: Batches, seed: int
         if example.negative
     ]
     judged = Judged(queries, {f"q{i}": {f"p{i}": 1} for i in range(len(examples))})
-    config = FinetuneConfig(max_steps=len(batches), per_device_train_batch_size=BATCH)
+    config = FinetuneConfig(max_steps=len(batches), per_device_train_batch_size=max(map(len, batches)))
     data = TrainingData(judged, passages, negatives)
     trainer = open_trainer([data], encoder, None, config, seed, folder / "run")
     trainer.args.save_strategy = "no"
@@ -208,16 +219,16 @@ def measured(
 # ---- the ways to make batches ----
 
 
-def plain(examples: Sequence[Example], order: Sequence[int]) -> Batches:
-    return [list(map(int, batch)) for batch in np.array_split(order, math.ceil(len(order) / BATCH))]
+def plain(examples: Sequence[Example], order: Sequence[int], size: int) -> Batches:
+    return [list(map(int, batch)) for batch in np.array_split(order, math.ceil(len(order) / size))]
 
 
-def no_repeats(examples: Sequence[Example], order: Sequence[int]) -> Batches:
+def no_repeats(examples: Sequence[Example], order: Sequence[int], size: int) -> Batches:
     batches, waiting = [], list(order)
     while waiting:
         batch, seen, left = list[int](), set[str](), list[int]()
         for i in waiting:
-            if len(batch) < BATCH and not examples[i].texts & seen:
+            if len(batch) < size and not examples[i].texts & seen:
                 batch.append(i)
                 seen |= examples[i].texts
             else:
@@ -227,22 +238,22 @@ def no_repeats(examples: Sequence[Example], order: Sequence[int]) -> Batches:
     return batches
 
 
-def once(examples: Sequence[Example], order: Sequence[int]) -> Batches:
+def once(examples: Sequence[Example], order: Sequence[int], size: int) -> Batches:
     bare = [example._replace(negative="") for example in examples]
-    return no_repeats(bare, order)[: math.ceil(len(order) / BATCH)]
+    return no_repeats(bare, order, size)[: math.ceil(len(order) / size)]
 
 
-def spread_positives(examples: Sequence[Example], order: Sequence[int]) -> Batches:
-    return spread([example._replace(negative="") for example in examples], order)
+def spread_positives(examples: Sequence[Example], order: Sequence[int], size: int) -> Batches:
+    return spread([example._replace(negative="") for example in examples], order, size)
 
 
-def spread(examples: Sequence[Example], order: Sequence[int]) -> Batches:
+def spread(examples: Sequence[Example], order: Sequence[int], size: int) -> Batches:
     """Where every batch has one of its texts, an example goes to the smallest all the same."""
-    n = math.ceil(len(order) / BATCH)
+    n = math.ceil(len(order) / size)
     batches: Batches = [[] for _ in range(n)]
     seen: list[set[str]] = [set() for _ in range(n)]
     for i in order:
-        room = [b for b in range(n) if len(batches[b]) < BATCH]
+        room = [b for b in range(n) if len(batches[b]) < size]
         free = [b for b in room if not examples[i].texts & seen[b]]
         chosen = min(free or room, key=lambda b: len(batches[b]))
         batches[chosen].append(i)
@@ -250,14 +261,17 @@ def spread(examples: Sequence[Example], order: Sequence[int]) -> Batches:
     return batches
 
 
-VARIANTS: dict[str, tuple[Batching, bool]] = {
-    PLAIN: (plain, False),
-    "no repeats": (no_repeats, False),
-    "once": (once, False),
-    "spread": (spread, False),
-    "spread positives": (spread_positives, False),
-    "no repeats of guarded": (no_repeats, True),
-    "spread of guarded": (spread, True),
+VARIANTS = {
+    PLAIN: Way(plain),
+    "no repeats": Way(no_repeats),
+    "once": Way(once),
+    "spread": Way(spread),
+    "spread positives": Way(spread_positives),
+    "no repeats of guarded": Way(no_repeats, only_guarded=True),
+    "spread of guarded": Way(spread, only_guarded=True),
+    "plain 32": Way(plain, size=SMALL_BATCH),
+    "no negatives": Way(plain, negatives=False),
+    "no negatives 32": Way(plain, negatives=False, size=SMALL_BATCH),
 }
 
 
