@@ -13,6 +13,8 @@ quality.py's steps at its settings, and the last weights are measured on the thi
   "spread positives": without looking at negatives, which may be drawn or mined anew.
 - "once": an epoch has as many batches as "plain", all full; a query or positive stands once in a batch, and examples
   for which no batch has room wait for another epoch, so that passages that many ask about count less.
+- "capped": as many of a positive's examples as there are batches, at random, and these spread.
+- "by positive": all positives in turn, each with its examples in turn, so that all count the same.
 - "no negatives": "plain" without hard ones; "... 32": 32 queries a batch, so twice as many steps.
 - "... of guarded": examples that have no negative within the margin are left out, as mine_hard_negatives leaves them.
 
@@ -27,7 +29,7 @@ import hashlib
 import math
 import random
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -243,6 +245,28 @@ def once(examples: Sequence[Example], order: Sequence[int], size: int) -> Batche
     return no_repeats(bare, order, size)[: math.ceil(len(order) / size)]
 
 
+def capped(examples: Sequence[Example], order: Sequence[int], size: int) -> Batches:
+    n, taken, used = math.ceil(len(order) / size), list[int](), Counter[str]()
+    for i in order:
+        used[examples[i].positive] += 1
+        if used[examples[i].positive] <= n:
+            taken.append(i)
+    bare = [example._replace(negative="") for example in examples]
+    return spread(bare, taken, math.ceil(len(taken) / n))
+
+
+def by_positive(examples: Sequence[Example], order: Sequence[int], size: int) -> Batches:
+    queues: dict[str, deque[int]] = defaultdict(deque)
+    for i in order:
+        queues[examples[i].positive].append(i)
+    turns, taken = deque(queues.values()), list[int]()
+    while len(taken) < len(order):
+        taken.append(turns[0][0])
+        turns[0].rotate(-1)
+        turns.rotate(-1)
+    return [taken[start : start + size] for start in range(0, len(taken), size)]
+
+
 def spread_positives(examples: Sequence[Example], order: Sequence[int], size: int) -> Batches:
     return spread([example._replace(negative="") for example in examples], order, size)
 
@@ -265,6 +289,8 @@ VARIANTS = {
     PLAIN: Way(plain),
     "no repeats": Way(no_repeats),
     "once": Way(once),
+    "capped": Way(capped),
+    "by positive": Way(by_positive),
     "spread": Way(spread),
     "spread positives": Way(spread_positives),
     "no repeats of guarded": Way(no_repeats, only_guarded=True),
