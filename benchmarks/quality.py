@@ -35,6 +35,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kept_runs import ROOT, KeptRuns, commits_of, write_json
 from pairs import relevant_pairs
 from processes import alone
@@ -52,6 +54,7 @@ OF_TEST = ("nDCG@10", "R@10")
 MEASURES = (*OF_TEST, "general", "others")
 OURS, PEER, UNMIXED = "bessemer", "sentence-transformers", "bessemer, not mixed"
 RELATIVE_MARGIN = 0.05
+CLUSTERS = "clusters"
 SECTION = "quality"
 
 
@@ -116,7 +119,7 @@ def trained_and_measured(
     config = Config.model_validate(settings)
     models, training = CONTESTANTS[contestant](config, folder)
     systems = {"base": config.model, **{name: str(model) for name, model in models.items()}}
-    measured = measures_of_test(config, systems)
+    measured, queries = measures_of_test(config, systems)
     general = measures_of_general(config, systems)
     served = {name: model for name, model in systems.items() if name != UNMIXED}
     of_others = measures_of_others(config, served, others)
@@ -126,20 +129,25 @@ def trained_and_measured(
             values["others"] = statistics.fmean(of_others[name].values())
     return {
         "measured": measured,
+        "queries": queries,
         "others": of_others,
         "training": training,
         "versions": installed_versions(),
     }
 
 
-def measures_of_test(config: Config, systems: Mapping[str, str]) -> dict[str, dict[str, float]]:
+def measures_of_test(config: Config, systems: Mapping[str, str]) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """system -> measure -> mean, and by query: of each system nDCG@10 and the clusters, in one order, as lines."""
     from bessemer.recipes.evaluate import evaluate
 
-    found = evaluate(config, [f"s{place}=dense:{model}" for place, model in enumerate(systems.values())])["systems"]
-    return {
-        name: {measure: found[f"s{place}"]["measures"][measure] for measure in OF_TEST}
-        for place, name in enumerate(systems)
-    }
+    found = evaluate(config, [f"s{place}=dense:{model}" for place, model in enumerate(systems.values())])
+    by_query, labels = found["per_query"]["systems"], {name: f"s{place}" for place, name in enumerate(systems)}
+    lines = {name: by_query[label][OF_TEST[0]] for name, label in labels.items()}
+    return (
+        {name: {m: found["systems"][label]["measures"][m] for m in OF_TEST} for name, label in labels.items()},
+        {name: " ".join(f"{x:.4g}" for x in line) for name, line in lines.items()}
+        | {CLUSTERS: " ".join(map(str, found["per_query"]["clusters"]))},
+    )
 
 
 def measures_of_others(
@@ -148,7 +156,7 @@ def measures_of_others(
     found: dict[str, dict[str, float]] = defaultdict(dict)  # system -> set -> nDCG@10
     for other in others:
         elsewhere = config.model_copy(update={"data": other})
-        for name, values in measures_of_test(elsewhere, systems).items():
+        for name, values in measures_of_test(elsewhere, systems)[0].items():
             found[name][Path(other).name] = values["nDCG@10"]
     return dict(found)
 
@@ -264,8 +272,26 @@ def table(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             both = found[OURS].keys() & found[PEER].keys()
             found["difference"] = {seed: found[OURS][seed] - found[PEER][seed] for seed in both}
             systems = {system: spread(values.values()) for system, values in found.items() if values}
+            if measure == OF_TEST[0] and (low_high := interval(results, name, sorted(both))):
+                systems["difference"]["interval"] = low_high
             rows.append({"set": name, "measure": measure, **systems})
     return rows
+
+
+def interval(results: Sequence[Mapping[str, Any]], name: str, seeds: Sequence[int]) -> tuple[float, float] | None:
+    """95% of the mean difference, by bootstrap over the clusters of test queries, each the mean over ``seeds``."""
+    from bessemer.measures import paired_bootstrap
+
+    of_run = {(r["contestant"], r["seed"]): r["queries"] for r in results if r["set"] == name and "queries" in r}
+    pairs = [(of_run[OURS, s], of_run[PEER, s]) for s in seeds if {(OURS, s), (PEER, s)} <= of_run.keys()]
+    if len(pairs) < len(seeds) or not pairs:
+        return None
+    differences = np.mean([numbers(ours[OURS]) - numbers(theirs[PEER]) for ours, theirs in pairs], axis=0)
+    return paired_bootstrap(differences, numbers(pairs[0][0][CLUSTERS]))
+
+
+def numbers(line: str) -> np.ndarray:
+    return np.array(line.split(" "), dtype=np.float64)
 
 
 def spread(values: Iterable[float]) -> dict[str, Any]:
@@ -286,7 +312,8 @@ def section(report: Mapping[str, Any]) -> list[str]:
         f"pair by its mine_hard_negatives (relative_margin={RELATIVE_MARGIN}), MultipleNegativesRankingLoss,",
         'NO_DUPLICATES. bessemer: `bessemer adapt`; "not mixed" is its model before the weights are mixed with the',
         f"base's. Mean and standard deviation over seeds {', '.join(map(str, seeds))}; the difference is bessemer -",
-        "sentence-transformers within a seed. Epochs: "
+        "sentence-transformers within a seed, for nDCG@10 with a 95% interval by bootstrap over clusters of the test",
+        "queries (each the mean over seeds). Epochs: "
         + ", ".join(f"{name} {n}" for name, n in report["epochs"].items())
         + ".",
         f"Measured at commit {commits_of(report['runs'])}.",
@@ -327,7 +354,9 @@ def in_words(found: Mapping[str, Any] | None, *, signed: bool) -> str:
     if found is None:
         return ""
     mean = f"{found['mean']:+.4f}" if signed else f"{found['mean']:.4f}"
-    return mean if not found["standard_deviation"] else f"{mean} ± {found['standard_deviation']:.4f}"
+    deviation = f" ± {found['standard_deviation']:.4f}" if found["standard_deviation"] else ""
+    low_high = " [{:+.4f}, {:+.4f}]".format(*found["interval"]) if "interval" in found else ""
+    return mean + deviation + low_high
 
 
 if __name__ == "__main__":
