@@ -15,6 +15,7 @@ quality.py's steps at its settings, and the last weights are measured on the thi
   for which no batch has room wait for another epoch, so that passages that many ask about count less.
 - "capped": as many of a positive's examples as there are batches, at random, and these spread.
 - "by positive": all positives in turn, each with its examples in turn, so that all count the same.
+- "weighted": "plain", and the queries of one positive that stand in a batch share the weight of one.
 - "no negatives": "plain" without hard ones; "... 32": 32 queries a batch, so twice as many steps.
 - "... of guarded": examples that have no negative within the margin are left out, as mine_hard_negatives leaves them.
 
@@ -29,9 +30,12 @@ import hashlib
 import math
 import random
 import statistics
+import sys
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -70,6 +74,7 @@ class Way(NamedTuple):
     only_guarded: bool = False
     negatives: bool = True
     size: int = BATCH
+    weighted: bool = False
 
 
 def main() -> None:
@@ -116,7 +121,8 @@ def trained(beir: Path, variant: str, fold: int, seed: int, folder: Path) -> dic
     while len(batches) < steps:
         batches += way.batching(examples, draw.sample(usable, len(usable)), way.size)
     base = measured(collection, held.queries, held.qrels, encoder) if variant == PLAIN else None
-    train(encoder, examples, batches[:steps], seed, folder)
+    with weighted_loss() if way.weighted else nullcontext():
+        train(encoder, examples, batches[:steps], seed, folder)
     tuned = measured(collection, held.queries, held.qrels, encoder)
     without = sum(not example.negative for example in examples)
     return {**tuned, "base": base, "examples": len(examples), "without_negative": without, "steps": steps}
@@ -199,6 +205,19 @@ def train(encoder: Any, examples: Sequence[Example], batches: Batches, seed: int
         fast_training(encoder, bf16=trainer.args.bf16),
     ):
         trainer.train()
+
+
+def weighted_loss() -> Any:
+    from torch.nn import functional as F
+
+    from bessemer.training.losses import info_nce
+
+    def of_positives(logits: Any, positives: Any) -> Any:
+        weights = 1 / positives.bincount()[positives]
+        return (weights * F.cross_entropy(logits, positives, reduction="none")).sum() / weights.sum()
+
+    module = sys.modules[info_nce.__module__]
+    return mock.patch.object(module, "F", SimpleNamespace(cross_entropy=of_positives, one_hot=F.one_hot))
 
 
 def measured(
@@ -296,6 +315,7 @@ VARIANTS = {
     "no repeats of guarded": Way(no_repeats, only_guarded=True),
     "spread of guarded": Way(spread, only_guarded=True),
     "plain 32": Way(plain, size=SMALL_BATCH),
+    "weighted": Way(plain, weighted=True),
     "no negatives": Way(plain, negatives=False),
     "no negatives 32": Way(plain, negatives=False, size=SMALL_BATCH),
 }
