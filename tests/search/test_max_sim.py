@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from multi_vectors import naive_max_sim, random_vectors
 
 from bessemer.encoders.encoder import Encoded
-from bessemer.encoders.token_vectors import TokenVectors
+from bessemer.encoders.token_vectors import Precision, TokenVectors
 from bessemer.search import max_sim
 from bessemer.search.max_sim import MaxSim, MultiVectorRetriever
 
@@ -60,13 +60,17 @@ def test_equals_four_nested_loops(q: list[int], p: list[int], seed: int, k: int,
         assert scores == pytest.approx(row[best], abs=1e-6)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("is_bf16", [False, True])
-def test_rounded_products_change_no_result(is_bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The candidates of bf16 products, scored again, are the exact search of float32, to the last bit."""
+def test_rounded_products_change_no_result(
+    is_bf16: bool, precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The candidates of bf16 products, scored again, are the exact search of float32, to the last bit; vectors that
+    bf16 holds exactly have rounded products, too."""
     monkeypatch.setattr(max_sim, "has_native_bf16", lambda _: is_bf16)
     rng = np.random.default_rng(5)
-    queries = random_vectors(rng.integers(1, 20, 20).tolist(), 1, dimension=32)
-    passages = random_vectors(rng.integers(0, 30, 400).tolist(), 2, dimension=32)
+    queries = random_vectors(rng.integers(4, 8, 20).tolist(), 1, dimension=32).stored_as(precision)
+    passages = random_vectors(rng.integers(0, 30, 400).tolist(), 2, dimension=32).stored_as(precision)
     expected = naive_like(queries, passages)
     for row, (rows, scores) in zip(expected, MaxSim(passages).top_k(queries, 10), strict=True):
         best = np.lexsort((np.arange(len(row)), -row))[:10]

@@ -103,7 +103,8 @@ class MaxSim:
             products = torch.mm(tokens, rounded.T).float().numpy()
             scores[:, part] = _mean_of_each(_largest_of_each(products, _offsets(self.passages, part)), of_query)
         lost, norms = (exact - tokens).norm(dim=1).numpy(), exact.norm(dim=1).numpy()
-        of_sums = (exact.shape[1] + len(exact)) * ROUNDING[torch.float32] + (ROUNDING[dtype] if lost.any() else 0)
+        of_product = ROUNDING[dtype] if dtype != torch.float32 else 0  # rounded even where no vector was
+        of_sums = (exact.shape[1] + len(exact)) * ROUNDING[torch.float32] + of_product
         errors = lost * longest + (norms + lost) * (residual + of_sums * (longest + residual))
         return scores, _mean_of_each(errors[:, None], of_query)[:, 0]
 
