@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from bessemer.encoders.load import load_encoder
 from bessemer.encoders.unified import UnifiedEncoder
 from bessemer.errors import ConfigError
 from bessemer.formats.trec import read_run
-from bessemer.recipes.data import load_judged
+from bessemer.recipes.data import load_judged, open_encoder
 from bessemer.recipes.evaluate import evaluate
 from bessemer.recipes.specs import parse_systems
 from bessemer.recipes.summary import WIDTH, evaluation_summary
@@ -88,6 +89,16 @@ def test_splade_colbert_and_rerankers(config: Config, unified: Path, tmp_path: P
         assert [p for p, _ in hits if p in whole] == [p for p in whole if p in dict(hits)], every
     assert any("cut to the model's length" in warning for warning in result["warnings"])
     assert max(map(len, evaluation_summary(result).splitlines())) <= WIDTH
+
+
+def test_models_without_dense_vectors_are_not_opened_as_dense_ones(config: Config, tmp_path: Path) -> None:
+    for folder, said in (
+        (write_sparse(tmp_path), "a sparse model, and dense vectors are needed here; `finetune --head sparse` trains"),
+        (write_multi_vector(tmp_path), "a multi-vector model, and dense vectors are needed here; `finetune --head mul"),
+        (write_cross_encoder(tmp_path), "a cross-encoder, and dense vectors are needed here; it ranks again"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(f"{folder} is {said}")):
+            open_encoder(config, str(folder))
 
 
 def test_every_fault_of_the_systems_at_once() -> None:

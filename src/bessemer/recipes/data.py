@@ -17,6 +17,7 @@ from bessemer.encoders.cpu.manifest import find_build, is_build
 from bessemer.encoders.cpu.open import open_build
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.encoder import Encoder, Side
+from bessemer.encoders.kinds import DESCRIBED, Kind, kind_of
 from bessemer.encoders.load import load_encoder
 from bessemer.errors import ConfigError
 from bessemer.formats import Columns, Loaded, load_collection
@@ -30,6 +31,11 @@ STATIC_PASSAGE_TOKENS = 256
 """Passage length for models without a limit of their own."""
 LONGEST_BY_DEFAULT = 512
 """Models that read thousands of tokens cost thousands of tokens: longer passages are asked for with --max-length."""
+_USES_OF_OTHERS: Mapping[Kind | None, str] = {
+    "sparse": "`finetune --head sparse` trains it, `evaluate --system NAME=sparse:MODEL` measures it",
+    "multi": "`finetune --head multi` trains it, `evaluate --system NAME=multi:MODEL` measures it",
+    "cross-encoder": "it ranks again what others found (--reranker), or teaches (`teacher --teacher cross-encoder`)",
+}
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,11 @@ def passage_tokens(config: Config, encoder: DenseEncoder | CpuEncoder) -> int:
 
 def open_encoder(config: Config, model: str) -> DenseEncoder:
     """The model with the lengths and precision of the configuration, and with the prompts of ``config.task`` where it
-    was trained with any; base and tuned are always opened alike."""
+    was trained with any; base and tuned are always opened alike. Raises ConfigError for a model of another kind, whose
+    layers would be taken for an untrained dense model's."""
+    kind = kind_of(model, config.trust_remote_code)
+    if kind in _USES_OF_OTHERS:
+        raise ConfigError(f"{model} is {DESCRIBED[kind]}, and dense vectors are needed here; {_USES_OF_OTHERS[kind]}")
     encoder = load_encoder(
         model,
         device=config.device,
