@@ -128,7 +128,12 @@ def teacher(call: Call, out: Annotated[str, typer.Option(help="BGE JSONL file to
     """Soft labels for distillation: the same BGE JSONL with a teacher's score for every candidate."""
     from bessemer.recipes.summary import teacher_summary
     from bessemer.recipes.teacher import teacher as run
+    from bessemer.recipes.teacher_plan import plan_teacher, teacher_plan_summary
 
+    if call.dry_run:
+        planned = plan_teacher(call.config)
+        call.answer(planned, teacher_plan_summary(planned))
+        return
     result = run(call.config, out)
     call.answer(result, teacher_summary(result))
 

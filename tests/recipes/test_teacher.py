@@ -22,6 +22,7 @@ from bessemer.errors import ConfigError, DataError, ServiceError
 from bessemer.formats import read_bge_jsonl
 from bessemer.recipes.summary import teacher_summary
 from bessemer.recipes.teacher import SCORES, teacher
+from bessemer.recipes.teacher_plan import plan_teacher, teacher_plan_summary
 from scripted_llm import Answer, chat, fault, serving
 from tiny_llm import save_causal_lm, word_pieces
 
@@ -174,8 +175,16 @@ def test_an_endpoint_that_answers_and_scores_does_both_from_one_budget(configure
 
     data = write(tmp_path / "in.jsonl", [{"query": "q", "pos": [FURNACE], "neg": [WINE]}])
     with serving(serve) as server:
-        llm = {"url": server.url, "model": "m", "max_retries": 0}
-        report = teacher(configure(tmp_path, data=data, llm=llm), str(tmp_path / "out.jsonl"))
+        llm = {"url": server.url, "model": "m", "max_retries": 0, "input_price": 1, "output_price": 1}
+        config = configure(tmp_path, data=data, llm=llm)
+        planned = plan_teacher(config)
+        assert server.requests == []
+        report = teacher(config, str(tmp_path / "out.jsonl"))
+        again = plan_teacher(config)
+    assert (planned["to_score"], planned["answers_to_write"], planned["llm"]["calls"]) == (2, 1, 4)
+    assert planned["llm"]["cost"] > report["llm"]["cost"]
+    assert (again["to_score"], again["answers_to_write"], again["llm"]["calls"]) == (0, 0, 0)
+    assert "1 rows, 2 pairs: 0 to score\nlanguage model: at most 0 calls (1 more are" in teacher_plan_summary(again)
     assert read(tmp_path / "out.jsonl")[0]["teacher_scores"] == [-1, -1]
     assert report["llm"]["calls"] == len(server.requests) == 4  # an answer, the probe and two candidates
     assert report["llm"]["input_tokens"] == 10 + 3 * 50

@@ -17,7 +17,7 @@ from bessemer.formats.lines import Fields, read_jsonl, write_jsonl
 from bessemer.formats.loaded import Notes
 from bessemer.formats.rows import Row
 from bessemer.llm.ledger import Ledger
-from bessemer.llm.request import LLM
+from bessemer.llm.request import LLM, Reply
 from bessemer.llm.templates import TEMPLATES, template_of
 from bessemer.recipes.generated import open_llm
 from bessemer.recipes.output import claim_file
@@ -145,10 +145,11 @@ def reference_answers(asked: Sequence[tuple[str, Sequence[str]]], llm: LLM) -> l
     """What the model answers each question from its passages, without citations; "" where it finds no answer there.
     Raises what ``llm.ask`` raises."""
     replies = llm.ask([answer_request(question, passages) for question, passages in asked])
-    return [
-        without_citations(read_answer(reply.text, len(passages)).text)
-        for (_, passages), reply in zip(asked, replies, strict=True)
-    ]
+    return [answer_in(reply, len(passages)) for (_, passages), reply in zip(asked, replies, strict=True)]
+
+
+def answer_in(reply: Reply, n_passages: int) -> str:
+    return without_citations(read_answer(reply.text, n_passages).text)
 
 
 def _pairs(row: Row, config: Config, notes: Notes) -> tuple[Pair, ...]:

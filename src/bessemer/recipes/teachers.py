@@ -17,7 +17,7 @@ from bessemer.encoders.runtime import has_native_bf16, resolve_device
 from bessemer.errors import ConfigError
 from bessemer.llm.completions import CompletionsModel
 from bessemer.llm.ledger import Ledger
-from bessemer.llm.likelihood import Likelihood, LikelihoodModel
+from bessemer.llm.likelihood import Completion, Likelihood, LikelihoodModel
 from bessemer.llm.local import load_causal_lm
 from bessemer.llm.templates import DEFAULT_TASK, TEMPLATES, Template
 from bessemer.recipes.data import open_with_own_settings
@@ -98,6 +98,11 @@ class LikelihoodTeacher:
             self.model.identity, template_for(pair.task).pattern, pair.query, sorted(pair.answers), pair.passage
         )
 
+    def completions(self, pair: Pair) -> list[Completion]:
+        """What the model is asked of a pair: one for each of its answers."""
+        template = template_for(pair.task)
+        return [template.fill(pair.passage, pair.query, answer) for answer in pair.answers]
+
     def score(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Score]]:
         """Pairs of one passage together: the model runs it once for all of them."""
         order = sorted(range(len(pairs)), key=lambda place: pairs[place].passage)
@@ -106,10 +111,7 @@ class LikelihoodTeacher:
 
     def _score_slab(self, pairs: Sequence[Pair], places: Sequence[int]) -> Iterator[tuple[int, Score]]:
         asked = [(place, answer) for place in places for answer in pairs[place].answers]
-        completions = [
-            template_for(pairs[place].task).fill(pairs[place].passage, pairs[place].query, answer)
-            for place, answer in asked
-        ]
+        completions = [one for place in places for one in self.completions(pairs[place])]
         found: dict[int, list[Likelihood]] = defaultdict(list)
         for number, likelihood in self.model.log_likelihoods(completions):
             place = asked[number][0]
