@@ -185,15 +185,16 @@ def train(encoder: Any, examples: Sequence[Example], batches: Batches, seed: int
     from bessemer.training.open_trainer import open_trainer
     from bessemer.types import HardNegatives, Judged, Passage, Query
 
+    texts = dict.fromkeys(text for example in examples for text in (example.positive, example.negative) if text)
+    ids = {text: f"p{i}" for i, text in enumerate(texts)}  # a text is one passage, as in a corpus
     queries = tuple(Query(f"q{i}", example.query) for i, example in enumerate(examples))
-    passages = [Passage(f"p{i}", f"p{i}", example.positive) for i, example in enumerate(examples)]
-    passages += [Passage(f"n{i}", f"n{i}", example.negative) for i, example in enumerate(examples) if example.negative]
+    passages = [Passage(key, key, text) for text, key in ids.items()]
     negatives = [
-        HardNegatives(f"q{i}", (f"n{i}",), (0.0,), {}, "given")
+        HardNegatives(f"q{i}", (ids[example.negative],), (0.0,), {}, "given")
         for i, example in enumerate(examples)
         if example.negative
     ]
-    judged = Judged(queries, {f"q{i}": {f"p{i}": 1} for i in range(len(examples))})
+    judged = Judged(queries, {f"q{i}": {ids[example.positive]: 1} for i, example in enumerate(examples)})
     config = FinetuneConfig(max_steps=len(batches), per_device_train_batch_size=max(map(len, batches)))
     data = TrainingData(judged, passages, negatives)
     trainer = open_trainer([data], encoder, None, config, seed, folder / "run")
