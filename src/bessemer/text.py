@@ -51,6 +51,11 @@ def folded(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
+def whole_characters(text: str) -> str:
+    """The text as UTF-8 can hold it: halves of a surrogate pair are joined, a lone one becomes U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 def sentence_spans(text: str, start: int = 0, end: int | None = None) -> list[tuple[int, int]]:
     """Half-open spans of the sentences in ``text[start:end]``, without the white space around them."""
     end = len(text) if end is None else end

@@ -20,7 +20,7 @@ from bessemer.errors import ArtifactError, ConfigError, ServiceError
 from bessemer.llm.client import Client
 from bessemer.llm.endpoint import MAX_BYTES
 from bessemer.llm.ledger import Tokens, Usage
-from bessemer.llm.request import Request
+from bessemer.llm.request import Reply, Request
 from bessemer.llm.request_cache import RequestCache
 from scripted_llm import Answer, ask, chat, echo, fault, serving, settings
 
@@ -130,6 +130,102 @@ def test_a_request_that_is_refused_is_no_failure(cache: RequestCache) -> None:
         assert [reply.refused for reply in replies] == ["400 context length exceeded", ""]
         Client(settings(server, concurrency=1), cache).ask(ask(2))
         assert len(server.requests) == 3  # it is not kept: another server may take it
+
+
+def without_content(finish: str, **message: str) -> Answer:
+    return Answer({"choices": [{"finish_reason": finish, "message": {"content": None, **message}}]})
+
+
+@pytest.mark.parametrize(
+    ("answer", "reply"),
+    [
+        (without_content("content_filter"), Reply("", Tokens(7, 0))),
+        (without_content("stop", refusal="I cannot help."), Reply("I cannot help.", Tokens(7, 5))),
+        (without_content("length"), Reply("", Tokens(7, 20), is_whole=False)),  # thoughts took all 20 tokens
+    ],
+    ids=["filtered", "refused", "cut"],
+)
+def test_an_answer_without_content_is_one(answer: Answer, reply: Reply, cache: RequestCache) -> None:
+    with serving(lambda *_: answer) as server:
+        assert Client(settings(server), cache).ask(ask(1)) == [reply]
+        assert Client(settings(server), cache).ask(ask(1)) == [reply]
+        assert len(server.requests) == 1
+
+
+def test_half_a_surrogate_pair_in_an_answer_is_replaced(cache: RequestCache) -> None:
+    with serving(lambda *_: chat("a \ud83d, \ud83d\ude00 \ude00")) as server:
+        assert Client(settings(server), cache).ask(ask(1))[0].text == "a \ufffd, 😀 \ufffd"
+
+
+def test_half_a_surrogate_pair_in_a_refusal_is_replaced(cache: RequestCache) -> None:
+    with serving(lambda *_: fault(400, "no \ud83d")) as server:
+        assert Client(settings(server), cache).ask(ask(1))[0].refused == "400 no \ufffd"
+
+
+def unsupported(parameter: str, *, value: bool = False) -> Answer:
+    """As newer hosted models refuse a parameter, or its value."""
+    error = {"message": f"Unsupported: '{parameter}'", "param": parameter, "code": "unsupported_parameter"}
+    return Answer({"error": {**error, "code": "unsupported_value"} if value else error}, 400)
+
+
+def takes_neither(request: dict[str, Any], number: int) -> Answer:
+    if request["model"] != "m":
+        return echo(request, number)
+    if "max_tokens" in request:
+        return unsupported("max_tokens")
+    return unsupported("temperature", value=True) if "temperature" in request else echo(request, number)
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_parameters_that_a_model_does_not_take_are_put_otherwise(
+    concurrency: int, cache: RequestCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO), serving(takes_neither) as server:
+        client = Client(settings(server, concurrency=concurrency), cache)
+        assert [reply.text for reply in client.ask(ask(8))] == [f"re: question {i}" for i in range(8)]
+        n_learning = len(server.requests) - 8
+        assert n_learning == 2 if concurrency == 1 else 2 <= n_learning <= 16
+        client.with_model("other").ask(ask(1))
+        client.with_model("other").with_model("m").ask(ask(9))
+        *_, other, again = server.requests
+        assert len(server.requests) == n_learning + 8 + 2
+    assert (other["model"], other["max_tokens"], other["temperature"]) == ("other", 20, 0.0)
+    assert (again["model"], again["max_completion_tokens"]) == ("m", 20)
+    assert not {"max_tokens", "temperature"} & again.keys()
+    assert [message.split(": 400")[0] for message in caplog.messages if "without" in message] == [
+        "language model: m is asked without max_tokens",
+        "language model: m is asked without temperature",
+    ]
+
+
+def test_a_parameter_that_is_refused_for_its_value_is_no_other_parameter(cache: RequestCache) -> None:
+    error = {"message": "max_tokens is too large", "param": "max_tokens", "code": "invalid_value"}
+    with serving(lambda *_: Answer({"error": error}, 400)) as server:
+        (reply,) = Client(settings(server), cache).ask(ask(1))
+        assert len(server.requests) == 1
+    assert reply.refused == "400 max_tokens is too large"
+
+
+def test_a_service_that_refuses_all_alike_is_quoted(cache: RequestCache) -> None:
+    with serving(lambda *_: fault(400, "no credit left")) as server:
+        with pytest.raises(ServiceError, match="5 calls in a row were refused alike, and none answered: 400 no credit"):
+            Client(settings(server, concurrency=1), cache).ask(ask(20))
+        assert len(server.requests) == 5
+
+
+def test_refusals_that_differ_are_of_single_requests(cache: RequestCache) -> None:
+    with serving(lambda _, number: fault(400, f"{number} tokens too long")) as server:
+        assert all(reply.refused for reply in Client(settings(server), cache).ask(ask(20)))
+
+
+def test_refusals_of_a_model_that_answers_are_of_single_requests(cache: RequestCache) -> None:
+    def script(request: dict[str, Any], number: int) -> Answer:
+        return echo(request, number) if request["messages"][-1]["content"] == "question 0" else fault(400, "filtered")
+
+    with serving(script) as server:
+        for _ in range(2):  # the second time, the one answer is kept from before
+            replies = Client(settings(server, concurrency=1), cache).ask(ask(20))
+            assert [reply.refused for reply in replies] == ["", *["400 filtered"] * 19]
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ def test_all_ways_at_once() -> None:
         ('Here you go: ["水泵", "启动次数"]', ("水泵", "启动次数")),
         ('["cut off", "in the', ("cut off", "in the")),
         ('[1, {"a": 2}, "pump"]', ("pump",)),
+        (r'["\ud83d", "pump \ud83d\ude00"]', ("\ufffd", "pump 😀")),
         ("", ()),
     ],
 )

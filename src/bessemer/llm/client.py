@@ -7,8 +7,10 @@ import json
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -18,15 +20,28 @@ from bessemer.llm.endpoint import ABOUT_THIS_REQUEST, BrokenAnswer, Endpoint, to
 from bessemer.llm.ledger import Ledger, Tokens, estimated_tokens
 from bessemer.llm.request import Reply, Request
 from bessemer.llm.request_cache import RequestCache
+from bessemer.text import whole_characters
 
 logger = logging.getLogger("bessemer")
 
 IN_A_ROW = 5
-"""Failed calls with none between them that succeeded, after which the rest is not tried."""
+"""Failed calls with none between them that succeeded, or calls refused in the same words before any that succeeded,
+after which the rest is not tried."""
 LOG_SECONDS = 5.0
 
 _THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 """What reasoning models write before they answer."""
+
+
+@dataclass
+class _Known:
+    """What this run has seen of a model. ``untaken``: parameters that it does not take; ``n_refused``: how often the
+    last refusal was given without another between."""
+
+    untaken: set[str] = field(default_factory=set)
+    has_answered: bool = False
+    last_refusal: str = ""
+    n_refused: int = 0
 
 
 class Client:
@@ -41,6 +56,7 @@ class Client:
         self._counted: set[str] = set()  # what this run paid for is not kept from before
         self._failed = self._failed_in_a_row = 0
         self._last_fault = ""
+        self._known: defaultdict[str, _Known] = defaultdict(_Known)  # by model: clients of several share it
 
     @property
     def fingerprint(self) -> str:
@@ -67,6 +83,7 @@ class Client:
         for key in found.keys() - self._counted:
             self.ledger.note_kept(found[key].tokens)
         self._counted |= by_key.keys()
+        self._known[self.model].has_answered |= bool(found)
         left = {key: request for key, request in by_key.items() if key not in found}
         if left:
             found |= asyncio.run(self._in_time(left, deadline))
@@ -133,34 +150,66 @@ class Client:
         """None where the call failed in the end, which is counted."""
         import openai
 
+        parameters = self._parameters(request)
         call = partial(
             service.chat.completions.with_streaming_response.create,
             model=self.model,
             messages=[{"role": "system", "content": request.system}, {"role": "user", "content": request.user}],
-            max_tokens=request.max_tokens,
-            temperature=request.temperature,
+            **parameters,
         )
         started = time.monotonic()
         try:
             reply = await self._endpoint.answer(call, worst_case(request), partial(_counted, request))
         except openai.APIStatusError as error:
+            if self._can_do_without(error, parameters):
+                return await self._ask_one(service, request)
             return self._refused(error)
         except (openai.APIError, BrokenAnswer) as error:
             self._note_failure(str(error) or type(error).__name__)
             return None
         self._failed_in_a_row = 0
+        self._known[self.model].has_answered = True
         self._cache.put(request.key(self.model), reply, time.monotonic() - started)
         return reply
+
+    def _parameters(self, request: Request) -> dict[str, Any]:
+        """As the model takes them: newer ones call the limit otherwise, or have one temperature alone."""
+        untaken = self._known[self.model].untaken
+        limit = "max_completion_tokens" if "max_tokens" in untaken else "max_tokens"
+        temperature = {} if "temperature" in untaken else {"temperature": request.temperature}
+        return {limit: request.max_tokens, **temperature}
+
+    def _can_do_without(self, error: Any, sent: Mapping[str, Any]) -> bool:
+        """Whether the model refuses one of the parameters ``sent`` that `_parameters` can put otherwise: from now on it
+        does."""
+        name, untaken = error.param, self._known[self.model].untaken
+        if name not in ("max_tokens", "temperature") or name not in sent:
+            return False
+        if not str(error.code).startswith("unsupported"):
+            return False
+        if name not in untaken:  # else another call, sent at the same time, was told before
+            untaken.add(name)
+            logger.info("language model: %s is asked without %s: %s", self.model, name, self._endpoint.said(error))
+        return True
 
     def _refused(self, error: Any) -> Reply | None:
         said = self._endpoint.said(error)
         if error.status_code in ABOUT_THIS_REQUEST:
+            self._note_refusal(said)
             return Reply("", Tokens(0, 0), refused=said)
         fault = self._endpoint.fault_of_all(error)
         if fault:
             raise fault
         self._note_failure(said)
         return None
+
+    def _note_refusal(self, said: str) -> None:
+        """Raises ServiceError where it is about all requests, by all that can be told."""
+        known = self._known[self.model]
+        known.n_refused = known.n_refused + 1 if said == known.last_refusal else 1
+        known.last_refusal = said
+        if known.n_refused >= IN_A_ROW and not known.has_answered:
+            raise self._endpoint.fault(f"{IN_A_ROW} calls in a row were refused alike, and none answered: {said}")
 
     def _note_failure(self, fault: str) -> None:
         self._failed += 1
@@ -179,18 +228,23 @@ def worst_case(request: Request) -> Tokens:
 
 
 def read_reply(body: bytes, request: Request) -> Reply:
-    """The answer in a chat completion's JSON; what the service does not count is estimated. Raises BrokenAnswer."""
+    """The answer in a chat completion's JSON; what the service does not count is estimated. Where it has no content and
+    tells why it ended (a filter, thoughts that took all tokens), it is the refusal, if any. Raises BrokenAnswer."""
     data = None
     try:
         data = json.loads(body)
         choice = data["choices"][0]
-        text = choice["message"]["content"]
+        message, ended = choice["message"], choice.get("finish_reason")
+        text = message["content"]
+        if text is None and isinstance(ended, str):
+            text = message.get("refusal") or ""
         if not isinstance(text, str):
             raise TypeError
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         raise BrokenAnswer("an answer that is no chat completion", tokens_taken(data, worst_case(request))) from None
-    taken = tokens_taken(data, Tokens(worst_case(request).input, estimated_tokens(text)))
-    return Reply(_THOUGHTS.sub("", text).strip(), taken, is_whole=choice.get("finish_reason") != "length")
+    is_whole = ended != "length"
+    taken = Tokens(worst_case(request).input, estimated_tokens(text) if is_whole else request.max_tokens)
+    return Reply(whole_characters(_THOUGHTS.sub("", text).strip()), tokens_taken(data, taken), is_whole)
 
 
 def _counted(request: Request, body: bytes) -> tuple[Reply, Tokens]:

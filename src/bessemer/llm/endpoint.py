@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from bessemer.config import LLMConfig
 from bessemer.errors import ConfigError, ServiceError
 from bessemer.llm.ledger import Ledger, Tokens
+from bessemer.text import whole_characters
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -118,7 +119,7 @@ class Endpoint:
     def said(self, error: Any) -> str:
         """Status and message of an `openai.APIStatusError`, in one line and without the key."""
         body = error.body if isinstance(error.body, dict) else {}
-        message = " ".join(str(body.get("message") or error.message).split())
+        message = " ".join(whole_characters(str(body.get("message") or error.message)).split())
         return self.without_key(f"{error.status_code} {message[:300]}")
 
     def fault(self, text: str) -> ServiceError:

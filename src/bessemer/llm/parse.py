@@ -8,15 +8,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from bessemer.text import whole_characters
+
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
-_MARK = re.compile(r"^\s*(?:[-*•]|\(?\d{1,3}[.)、:：]|[Qq](?:uestion)?\s*\d*\s*[:：.]|问题?\s*\d*\s*[:：.])\s*")
+_MARK = re.compile(r"^\s*(?:[-*•]|\(?\d{1,3}[.)、:：]|[Qq](?:uestion)?\s*\d*\s*[:：.]|问题?\s*\d*\s*[:：.])(?!\d)\s*")
+"""Of a list; before a digit it is a part of what is asked: ``802.11ac``, ``-20 degrees``."""
 _OPENING = re.compile(
     r"(?:sure|certainly|of course|okay|ok|here (?:are|is)|here's|below (?:are|is)|the following|these are|i have|i've"
-    r"|以下|下面|好的|当然)(?![a-z])",
+    r"|as (?:you )?(?:requested|asked)|per your request|以下|下面|好的|当然)(?![a-z])",
     re.IGNORECASE,
 )
-_ABOUT = re.compile(r"\bquestions?\b|\bqueries\b|问题|[:：!！.。]$", re.IGNORECASE)
+_QUESTIONS = re.compile(r"\bquestions?\b|\bqueries\b|问题", re.IGNORECASE)
+_ABOUT = re.compile(rf"{_QUESTIONS.pattern}|[:：!！.。]$", re.IGNORECASE)
+_MANY = "one|two|three|four|five|six|seven|eight|nine|ten|some|several|a few"
+_TAIL = "(?: (?:are|follow|as requested|(?:about|for|on|from|based on) (?:the|this) (?:passage|text|document)))*"
+_HEADING = re.compile(
+    rf"(?:(?:the|these|my|your) )?(?:\d{{1,2}}|{_MANY}) (?:(?:search|possible|different|distinct|more) )?"
+    rf"(?:questions?|queries){_TAIL}[:：.!]?"
+    rf"|(?:(?:the|these|my|your) )?(?:questions|queries){_TAIL}[:：]"
+    r"|[\d一二两三四五六七八九十]+个问题(?:是|如下)?[:：。]?",
+    re.IGNORECASE,
+)
+"""All of a line; what only begins so may well be asked: ``two questions a day: is that the limit``."""
 _BRACKET, _SEPARATOR = re.compile(r"[\[{]"), re.compile(r"[\s,]*")
+_BEGUN = re.compile(r'\[\s*(?:\{\s*)?"|\{\s*"')
+"""What opens so is JSON, whole or not; a question may hold other brackets."""
 MOST_BROKEN = 200
 """Brackets that open nothing, after which an answer is given up."""
 _QUESTION_KEYS, _EVIDENCE_KEYS = ("question", "query"), ("evidence", "quote")
@@ -48,16 +64,18 @@ def parse_questions(text: str) -> Parsed:
     """The questions in an answer: a JSON list of strings; a list or lines of objects with ``question`` and perhaps
     ``evidence``; either in a code fence or between other words; questions with ``|`` between them; or lines that end
     in a question mark. A list that breaks off keeps its whole items. A sentence about the questions is none."""
-    body = "\n".join(_FENCE.findall(text)) or text
-    values, is_cut = _json_values(body)
+    body = whole_characters("\n".join(_FENCE.findall(text)) or text)
+    values, is_cut, end = _json_values(body)
     found = [asked for value in values for asked in _asked(value)]
+    refused: list[tuple[str, str]] = []
     if not found:
-        is_cut = False
-        found = [Asked(part) for part in _plain(body)]
+        is_cut = end < len(body)
+        lines, others = _plain(body[:end])
+        found = [Asked(line) for line in lines]
+        refused += [(line.strip(), "ends in no question mark, as others do") for line in others]
     kept: dict[str, Asked] = {}
-    refused = []
     for asked in found:
-        question = _MARK.sub("", " ".join(asked.text.split())).strip("\"'“” ")
+        question = _MARK.sub("", _without_preamble(" ".join(asked.text.split()))).strip("\"'“” ")
         fault = _fault(question, kept)
         if fault:
             refused.append((asked.text.strip(), fault))
@@ -76,13 +94,22 @@ def _fault(question: str, kept: dict[str, Asked]) -> str:
 
 def _is_preamble(text: str) -> bool:
     """``Here are 2 questions:`` and its like."""
-    return bool(_OPENING.match(text) and _ABOUT.search(text)) and not text.endswith(("?", "？"))
+    is_one = _HEADING.fullmatch(text) or (_OPENING.match(text) and _ABOUT.search(text))
+    return bool(is_one) and not text.endswith(("?", "？"))
 
 
-def _json_values(text: str) -> tuple[list[Any], bool]:
-    """Every JSON list and object in ``text``, in order, and whether one of them breaks off."""
+def _without_preamble(text: str) -> str:
+    """``2 questions: What is A?`` without the first of these."""
+    head, *rest = re.split(r":\s|：", text, maxsplit=1)
+    is_about_rest = any(rest) and _QUESTIONS.search(head) and _is_preamble(f"{head}:")
+    return rest[0].strip() if is_about_rest else text
+
+
+def _json_values(text: str) -> tuple[list[Any], bool, int]:
+    """Every JSON list and object in ``text``, in order; whether one of them breaks off; and where the first begins that
+    does so before its first item, the end of ``text`` where none does."""
     values: list[Any] = []
-    is_cut = False
+    is_cut, end = False, len(text)
     position = n_failed = 0
     while n_failed < MOST_BROKEN and (match := _BRACKET.search(text, position)):
         try:
@@ -92,8 +119,10 @@ def _json_values(text: str) -> tuple[list[Any], bool]:
             n_failed += 1
             items, position = _whole_items(text, match.start())
             values += items
-            is_cut = is_cut or bool(items)
-    return values, is_cut
+            is_begun = not items and _BEGUN.match(text, match.start()) is not None
+            is_cut = is_cut or bool(items) or is_begun
+            end = min(end, match.start()) if is_begun else end
+    return values, is_cut, end
 
 
 def _whole_items(text: str, start: int) -> tuple[list[Any], int]:
@@ -111,7 +140,7 @@ def _whole_items(text: str, start: int) -> tuple[list[Any], int]:
 
 def _asked(value: Any) -> Iterator[Asked]:
     if isinstance(value, str):
-        yield Asked(value)
+        yield Asked(whole_characters(value))
     elif isinstance(value, list):
         for item in value:
             yield from _asked(item)
@@ -123,7 +152,7 @@ def _asked(value: Any) -> Iterator[Asked]:
                     yield from _asked(item)
             return
         evidence = next((value[key] for key in _EVIDENCE_KEYS if value.get(key)), "")
-        yield Asked(question, _joined(evidence))
+        yield Asked(whole_characters(question), whole_characters(_joined(evidence)))
 
 
 def _joined(evidence: Any) -> str:
@@ -132,14 +161,25 @@ def _joined(evidence: Any) -> str:
     return "\n".join(span for span in spans if isinstance(span, str))
 
 
-def _plain(text: str) -> Iterator[str]:
-    """Without any JSON: parts between ``|``, else lines that end as questions do."""
+def _plain(text: str) -> tuple[list[str], list[str]]:
+    """Without any JSON: parts between ``|``, else lines that end as questions do; and the lines beside these."""
     if "|" in text:
-        for part in text.replace("\n", "|").split("|"):
-            head, _, rest = part.strip().replace("：", ":").partition(":")
-            yield rest if _is_preamble(f"{head}:") else part
-    else:
-        yield from (line for line in text.splitlines() if line.rstrip().endswith(("?", "？")))
+        return [_behind_preamble(part.strip()) for part in text.replace("\n", "|").split("|")], []
+    asked, others = [], []
+    for line in text.splitlines():
+        if line.rstrip().endswith(("?", "？")):
+            asked.append(line)
+        elif any(map(str.isalnum, line)):
+            others.append(line)
+    return asked, others if asked else []
+
+
+def _behind_preamble(part: str) -> str:
+    """Between ``|`` a preamble may leave out what it is about: ``Sure: What is A? | Why B?``."""
+    head, *rest = re.split("[:：]", part, maxsplit=1)
+    if not _is_preamble(f"{head}:"):
+        return part
+    return rest[0] if any(rest) else f"{head}:"
 
 
 def says_yes(answer: str) -> bool:

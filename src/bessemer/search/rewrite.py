@@ -15,6 +15,7 @@ from bessemer.errors import ConfigError, ServiceError
 from bessemer.llm.marks import between_marks
 from bessemer.llm.parse import parse_questions
 from bessemer.llm.request import LLM, Reply, Request
+from bessemer.text import whole_characters
 
 logger = logging.getLogger("bessemer")
 
@@ -138,5 +139,5 @@ def keywords_in(answer: str) -> tuple[str, ...]:
         values = json.loads(answer[start : end + 1]) if 0 <= start < end else answer.replace("\n", ",").split(",")
     except ValueError:
         values = answer.replace("\n", ",").split(",")
-    words = (value.strip(' -*`"[]') for value in values if isinstance(value, str))
+    words = (whole_characters(value).strip(' -*`"[]') for value in values if isinstance(value, str))
     return tuple(filter(None, words))[:MOST_KEYWORDS]
