@@ -8,7 +8,7 @@ import pytest
 
 from bessemer.errors import ConfigError, DataError
 from bessemer.questions.generate import Draft
-from bessemer.questions.review import read_review, reviewed, write_review
+from bessemer.questions.review import Decision, n_without_draft, read_review, reviewed, write_review
 from bessemer.types import Passage
 
 PASSAGES = {
@@ -79,6 +79,38 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
     assert all(p.line for p in caught.value.problems)
 
 
+def test_a_question_in_two_rows(tmp_path: Path) -> None:
+    file = tmp_path / "review.csv"
+    write_review([*DRAFTS[:2], DRAFTS[0]], PASSAGES, file)
+    with pytest.raises(DataError, match=rf"review\.csv:10:id: {DRAFTS[0].query_id} stands above already"):
+        read_review(file)
+
+
+def test_an_accepted_question_that_was_edited_all_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "review.csv"
+    write_review(DRAFTS, PASSAGES, file)
+    edits = ["How often per hour?", '=cmd|"calc"', "", ""]  # the second is the question itself
+    rewrite(file, lambda i, row: {**row, "decision": "accept", "edited question": edits[i]})
+    with pytest.raises(DataError) as caught:
+        read_review(file)
+    (problem,) = caught.value.problems
+    assert (problem.field, problem.fix) == ("edited question", "write edit as the decision, or clear it")
+
+
+def test_questions_that_a_person_wants_and_that_are_gone_are_counted() -> None:
+    decisions = {draft.query_id: Decision("accept") for draft in DRAFTS[:2]}
+    decisions |= {DRAFTS[2].query_id: Decision("reject"), DRAFTS[3].query_id: Decision("edit", "another")}
+    assert n_without_draft(DRAFTS, decisions) == 0
+    assert n_without_draft(DRAFTS[:1], decisions) == 2
+
+
+def test_a_review_is_whole_or_not_there(tmp_path: Path) -> None:
+    lost = Draft("of a passage that is not there", ("p9",), "d9", "train")
+    with pytest.raises(KeyError):
+        write_review([*DRAFTS, lost], PASSAGES, tmp_path / "review.csv")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_that_lost_its_columns(tmp_path: Path) -> None:
     (tmp_path / "review.csv").write_text("a;b\n1;2\n")
     with pytest.raises(DataError, match=r"review\.csv:1:id: the column is missing"):
@@ -95,3 +127,4 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "review.csv").write_text("mine")
     with pytest.raises(ConfigError, match="cannot be written"):
         write_review(DRAFTS, PASSAGES, tmp_path / "review.csv")
+    assert (tmp_path / "review.csv").read_text() == "mine"

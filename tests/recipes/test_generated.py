@@ -191,8 +191,43 @@ def test_a_spent_budget_loses_nothing(configure: Configure, english_beir: Path, 
 def test_a_model_that_answers_rubbish(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
     with serving(lambda *_: chat("I would be happy to help you with that.")) as server:
         config = configure(tmp_path, data=str(english_beir), llm=of(server))
-        with pytest.raises(DataError, match="no question is left for train"):
+        with pytest.raises(DataError, match=r"no question is left for train: no question in the answer \(\d+\); give"):
             questions_folder(config)
+
+
+@pytest.mark.parametrize("has_llm", [True, False])
+def test_own_questions_serve_where_no_other_could_be_made(has_llm: bool, configure: Configure, tmp_path: Path) -> None:
+    """The passages are too short to extract a question from, and the model has none."""
+    passages = [{"_id": f"p{i}", "text": f"a{i} b{i}"} for i in range(40)]
+    english_world.write_jsonl(tmp_path / "corpus.jsonl", passages)
+    with serving(lambda *_: chat("I would be happy to help you with that.")) as server:
+        llm = of(server) if has_llm else {}
+        config = configure(tmp_path, data=str(tmp_path), llm=llm, questions={"paraphrase": False})
+        with pytest.raises(DataError, match=r"no question is left for train: .*\n.* for dev: .*\n.* for test"):
+            questions_folder(config)
+        own = [{"query": f"what is meant by number {i}", "passage_id": f"p{i}"} for i in range(40)]
+        english_world.write_jsonl(tmp_path / "own.jsonl", own)
+        result = questions_folder(config.model_copy(update={"queries": str(tmp_path / "own.jsonl")}))
+    assert sum(result["splits"][split]["queries"] for split in ("train", "dev", "test")) == 40
+
+
+def test_versions_of_a_document_stand_in_one_split(configure: Configure, tmp_path: Path) -> None:
+    """Each document of the corpus has a version with one sentence more; all of them stay."""
+    text = " ".join(f"{{0}}{letter} and {{0}}{letter}{letter}" for letter in "abcdefghijkl")
+    corpus = [{"_id": f"{kind}{i}", "text": text.format(f"w{i}") + more}
+              for i in range(30) for kind, more in (("old", "."), ("new", ". It was read again."))]  # fmt: skip
+    english_world.write_jsonl(tmp_path / "corpus.jsonl", corpus)
+    own = [{"query": f"what is {row['_id']} about", "passage_id": row["_id"]} for row in corpus]
+    english_world.write_jsonl(tmp_path / "own.jsonl", own)
+    with serving(lambda *_: chat("[]")) as server:
+        config = configure(tmp_path, data=str(tmp_path), queries=str(tmp_path / "own.jsonl"), llm=of(server))
+        questions_folder(config)
+    collection = load_collection(config.out).collection
+    assert len(collection.passages) == 60
+    split_of = {passage_id: split for split, judged in collection.splits.items()
+                for grades in judged.qrels.values() for passage_id in grades}  # fmt: skip
+    assert len(split_of) == 60
+    assert all(split_of[f"old{i}"] == split_of[f"new{i}"] for i in range(30))
 
 
 def test_a_service_that_fails(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
@@ -331,6 +366,19 @@ def test_a_person_has_the_last_word(configure: Configure, english_beir: Path, tm
         "dropped": 1,
         "reasons": {"rejected": 1},
     }
+
+
+def test_a_question_that_was_reviewed_and_is_gone_is_told(
+    configure: Configure, english_beir: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "review.csv"
+    with serving(obliging) as server:
+        config = configure(tmp_path, data=str(english_beir), llm=of(server))
+        questions_folder(config, review=str(file))
+        filled_in(file, {0: {"id": "mined-of-another-day"}, 1: {"id": "mined-of-yesterday", "decision": "reject"}})
+        result = questions_folder(config, review=str(file))
+    assert any(note.startswith("1 questions that the review accepts or edits") for note in result["notes"])
+    assert result["funnel"][-1]["reasons"] == {"nobody has decided": 2}
 
 
 @pytest.mark.parametrize("reviewed", [False, True])

@@ -8,12 +8,10 @@ questions are easier and stiffer than people's: a verdict that rests on them alo
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bessemer.config import QuestionsConfig
-from bessemer.errors import DataError, Problem
 from bessemer.questions.candidates import BodyCandidates, Candidate, by_home, heading_candidates
 from bessemer.questions.split import MAX_SEEN, SEEN_SHARE, position
 from bessemer.questions.withhold import withhold
@@ -44,9 +42,7 @@ def extract_questions(
     ``splits`` maps doc_id to train, dev or test. Test documents are unseen in training; the further split ``seen`` asks
     new questions of train documents (at most 200, or one for a fifth of the train passages). A heading is relevant to
     all passages of its section. The same seed gives the same questions, and a new document changes those of others only
-    where a phrase is no longer unique.
-
-    Raises DataError when train, dev or test would be left without a query.
+    where a phrase is no longer unique. A split may be left without a query.
     """
     shelf = _Shelf(passages)
     good: list[Candidate] = []
@@ -118,15 +114,6 @@ class _Shelf:
         return ""
 
     def finish(self) -> Extracted:
-        problems = []
-        for split in ("train", "dev", "test"):
-            if not self.queries[split]:
-                reasons = Counter(item.reason for item in self.dropped).most_common(3)
-                found = "; ".join(f"{reason} ({count})" for reason, count in reasons) or "no candidates"
-                message = f"no question could be extracted for {split}: {found}"
-                problems.append(Problem("source", None, split, message, "give more text, or your own --queries"))
-        if problems:
-            raise DataError(problems)
         splits = {name: Judged(tuple(queries), self.qrels[name]) for name, queries in self.queries.items()}
         return Extracted(tuple(self.passages.values()), splits, tuple(self.dropped))
 

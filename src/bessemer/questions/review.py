@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bessemer.errors import ConfigError, DataError, Problem
+from bessemer.formats.lines import atomic_writer
 from bessemer.questions.generate import Draft
 from bessemer.types import Filtered, Passage
 
@@ -25,18 +26,18 @@ class Decision:
 
 
 def write_review(drafts: Sequence[Draft], passages: Mapping[str, Passage], file: str | Path) -> None:
-    """One row per question, with the passage that answers it and an empty decision. Raises ConfigError where ``file``
-    cannot be written, or is there."""
-    try:
-        with open(file, "x", encoding="utf-8-sig", newline="") as stream:  # the mark tells spreadsheets the encoding
-            writer = csv.writer(stream)
-            writer.writerow(COLUMNS)
-            for draft in drafts:
-                texts = "\n\n".join(passages[passage_id].indexed_text for passage_id in draft.passage_ids)
-                row = (draft.query_id, draft.split, draft.text, "", "", draft.evidence or "")
-                writer.writerow([_harmless(cell) for cell in (*row, " ".join(draft.passage_ids), texts)])
-    except OSError as error:
-        raise ConfigError(f"--review {file}: cannot be written ({error.strerror}); choose another file") from None
+    """One row per question, with the passage that answers it and an empty decision; atomically, since half of them
+    would be read as all. Raises ConfigError where ``file`` cannot be written, or is there."""
+    if Path(file).exists():
+        raise ConfigError(f"--review {file}: cannot be written (it is there already); choose another file")
+    with atomic_writer(file) as stream:
+        stream.write("\ufeff")  # tells spreadsheets the encoding
+        writer = csv.writer(stream)
+        writer.writerow(COLUMNS)
+        for draft in drafts:
+            texts = "\n\n".join(passages[passage_id].indexed_text for passage_id in draft.passage_ids)
+            row = (draft.query_id, draft.split, draft.text, "", "", draft.evidence or "")
+            writer.writerow([_harmless(cell) for cell in (*row, " ".join(draft.passage_ids), texts)])
 
 
 def read_review(file: str | Path) -> dict[str, Decision]:
@@ -50,11 +51,14 @@ def read_review(file: str | Path) -> dict[str, Decision]:
             if missing:
                 raise DataError([_problem(file, 1, missing[0], "the column is missing", "keep the columns as written")])
             for row in reader:
+                query_id, question = _as_written(row["id"] or ""), _as_written(row.get("question") or "")
                 decision = Decision((row["decision"] or "").strip().lower(), _as_written(row["edited question"] or ""))
-                fault = _fault(decision)
+                fault = _fault(decision, question)
+                if query_id and query_id in decisions:
+                    fault = "id", f"{query_id} stands above already", "keep one row of each question"
                 if fault:
                     problems.append(_problem(file, reader.line_num, *fault))
-                decisions[_as_written(row["id"] or "")] = decision
+                decisions[query_id] = decision
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         message = f"cannot be read ({error})"
         raise DataError([_problem(file, None, "", message, "save it as CSV in UTF-8")]) from None
@@ -77,11 +81,19 @@ def reviewed(drafts: Sequence[Draft], decisions: Mapping[str, Decision]) -> Filt
     return Filtered(tuple(kept), tuple(dropped))
 
 
-def _fault(decision: Decision) -> tuple[str, str, str] | None:
+def n_without_draft(drafts: Sequence[Draft], decisions: Mapping[str, Decision]) -> int:
+    """How many questions a person accepted or edited that are not among ``drafts``."""
+    ids = {draft.query_id for draft in drafts}
+    return sum(one.verdict in ("accept", "edit") and query_id not in ids for query_id, one in decisions.items())
+
+
+def _fault(decision: Decision, question: str) -> tuple[str, str, str] | None:
     if decision.verdict not in ("", *DECISIONS):
         return "decision", f"{decision.verdict!r} is no decision", "write accept, edit or reject, or leave it empty"
     if decision.verdict == "edit" and not decision.edited.strip():
         return "edited question", "is empty", "write the question, or accept or reject it as it is"
+    if decision.verdict == "accept" and decision.edited not in ("", question):
+        return "edited question", "is another than the one that is accepted", "write edit as the decision, or clear it"
     return None
 
 

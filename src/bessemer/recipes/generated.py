@@ -12,7 +12,6 @@ from typing import Any
 from bessemer.config import Config, QuestionsConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.encoder import Encoder
-from bessemer.errors import DataError, Problem
 from bessemer.llm.client import Client
 from bessemer.llm.ledger import CHARACTERS_PER_TOKEN, Tokens
 from bessemer.llm.request import Reply, Request
@@ -20,7 +19,7 @@ from bessemer.llm.request_cache import RequestCache
 from bessemer.questions.filters import distinct, judged, obeying, shared_out
 from bessemer.questions.generate import PARAPHRASE, PARSE, Draft, generate
 from bessemer.questions.prompts import TOKENS_PER_QUESTION
-from bessemer.questions.review import Decision, reviewed
+from bessemer.questions.review import Decision, n_without_draft, reviewed
 from bessemer.questions.round_trip import round_trip
 from bessemer.recipes.data import passage_tokens
 from bessemer.recipes.funnel import funnel_stage
@@ -36,7 +35,8 @@ class Written:
     """Questions that all filters let pass, what was dropped, and how it went.
 
     ``funnel``: a row for each stage; ``easiness``: split -> system -> share of questions whose passage it ranks first;
-    ``calls``: what the language model was asked, and what that cost.
+    ``calls``: what the language model was asked, and what that cost; ``n_lost``: questions that a person wants and that
+    are not there any more.
     """
 
     drafts: tuple[Draft, ...]
@@ -44,6 +44,7 @@ class Written:
     funnel: tuple[Mapping[str, Any], ...]
     easiness: Mapping[str, Mapping[str, float]]
     calls: Mapping[str, Any]
+    n_lost: int = 0
 
 
 @contextmanager
@@ -81,6 +82,7 @@ def written_questions(
     if config.judge:
         stages.through(lambda found: judged(found, by_id, llm))
     stages.through(lambda found: shared_out(found, config.max_source_share))
+    n_lost = n_without_draft(stages.kept, review or {})
     if review is not None:
         stages.through(lambda found: reviewed(found, review))
     unchanged = sum(item.stage == PARAPHRASE for item in asked.dropped)
@@ -91,7 +93,7 @@ def written_questions(
         "questions_not_paraphrased": unchanged,
         **llm.ledger.account(since=before),
     }
-    return Written(stages.kept, tuple(stages.dropped), tuple(stages.funnel), easiness, calls)
+    return Written(stages.kept, tuple(stages.dropped), tuple(stages.funnel), easiness, calls, n_lost)
 
 
 def estimate(
@@ -112,19 +114,12 @@ def estimate_of_documents(config: Config, encoder: DenseEncoder, llm: Client) ->
 
 
 def by_split(drafts: Sequence[Draft]) -> dict[str, Judged]:
-    """Queries with judgements. Raises DataError where train, dev or test has none."""
+    """Queries with judgements; a split may have none."""
     found: dict[str, Judged] = {}
     for split in SPLITS:
         own = {draft.query_id: draft for draft in drafts if draft.split == split}
         queries = tuple(Query(query_id, one.text, origin=one.origin) for query_id, one in own.items())
         found[split] = Judged(queries, {key: dict.fromkeys(one.passage_ids, 1) for key, one in own.items()})
-    problems = [
-        Problem("source", None, split, f"no question is left for {split}", "see dropped.jsonl, or give --queries")
-        for split in SPLITS[:3]
-        if not found[split].queries
-    ]
-    if problems:
-        raise DataError(problems)
     return found
 
 

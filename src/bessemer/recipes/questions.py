@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bessemer.config import Config, QuestionsConfig
+from bessemer.corpus.dedup import cluster_documents
 from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.encoder import Encoder
-from bessemer.errors import ConfigError
+from bessemer.errors import ConfigError, DataError, Problem
 from bessemer.formats import write_beir
 from bessemer.llm.client import Client
 from bessemer.questions.extract import extract_questions
@@ -22,7 +24,7 @@ from bessemer.recipes.funnel import funnel_stage, write_dropped
 from bessemer.recipes.generated import Written, by_split, estimate, open_llm, written_questions
 from bessemer.recipes.output import claim_file, claim_folder
 from bessemer.recipes.prepare import Prepared, prepare
-from bessemer.types import Collection, Dropped, Judged, Passage
+from bessemer.types import Collection, Document, Dropped, Judged, Passage
 
 EXTRACTED = "no judged questions were given: they were extracted from the documents, which is easier than life"
 
@@ -100,12 +102,19 @@ def wants_llm(config: QuestionsConfig, llm: Client | None) -> bool:
 
 
 def _prepared(config: Config, encoder: Any) -> Prepared:
-    """Documents as `prepare` makes them; a corpus as it is, split by document."""
+    """Documents as `prepare` makes them; a corpus as it is, with versions of a document in one split."""
     if config.source:
         return prepare(config, encoder.count_tokens, passage_tokens(config, encoder))
     passages = open_collection(config).collection.passages
-    splits = split_by_document({p.doc_id: p.doc_id for p in passages}, config.split, config.seed)
+    splits = split_by_document(cluster_documents(_documents_of(passages)), config.split, config.seed)
     return Prepared((), passages, splits, (), ())
+
+
+def _documents_of(passages: Sequence[Passage]) -> list[Document]:
+    texts: dict[str, list[str]] = defaultdict(list)
+    for passage in passages:
+        texts[passage.doc_id].append(passage.text)
+    return [Document(doc_id, "\n".join(parts)) for doc_id, parts in texts.items()]
 
 
 def _encoder(config: Config) -> Any:
@@ -142,6 +151,11 @@ def generated(
     if easy:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in easy.items())
         notes.append(f"share of test questions whose passage stands first before any tuning: {shares}")
+    if made.n_lost:
+        notes.append(
+            f"{made.n_lost} questions that the review accepts or edits are not asked any more: documents, settings or "
+            "answers of the language model have changed since it was written"
+        )
     account = {**made.calls, "easiness": made.easiness}
     return Questions(Collection("", tuple(passages), judged), made.dropped, tuple(notes), made.funnel, account)
 
@@ -155,14 +169,33 @@ def ask(
     seed: int,
     review: Mapping[str, Decision] | None = None,
 ) -> Questions:
-    """Questions for every split. People's own ones judge where there are any; made ones train beside them."""
+    """Questions for every split. People's own ones judge where there are any; made ones train beside them. Raises
+    DataError where train, dev or test is left without one."""
     if wants_llm(config, llm):
         assert llm is not None
         made = generated(prepared.passages, prepared.splits, llm, encoder, config, seed, review)
     else:
         made = extracted(prepared.passages, prepared.splits, config, seed)
-    if own is None:
-        return made
+    asked = made if own is None else _with_own(own, prepared, made)
+    _require_questions(asked)
+    return asked
+
+
+def _require_questions(asked: Questions) -> None:
+    """Names the most frequent reasons: nothing is written where this fails."""
+    reasons = Counter(item.reason for item in asked.dropped).most_common(3)
+    found = "; ".join(f"{reason} ({count})" for reason, count in reasons) or "nothing to ask"
+    fix = "give more text, or your own --queries"
+    problems = [
+        Problem("source", None, split, f"no question is left for {split}: {found}", fix)
+        for split in ("train", "dev", "test")
+        if not asked.collection.splits[split].queries
+    ]
+    if problems:
+        raise DataError(problems)
+
+
+def _with_own(own: Path, prepared: Prepared, made: Questions) -> Questions:
     given = own_questions(own, prepared.documents, prepared.passages, prepared.splits)
     splits, notes = _joined(given, made)
     own_splits = {split for split, judged in given.splits.items() if judged.queries and split != "train"}
