@@ -15,6 +15,7 @@ from bessemer.answers.answer import NOT_FOUND, Answer, answer_request, read_answ
         ("Twelve [1, 3].", "Twelve [1][2].", (0, 2)),
         ("十二次【2】。", "十二次[1]。", (1,)),
         ("Twelve [2][9].", "Twelve [1].", (1,)),  # there is no ninth
+        ("Twelve [2]. Its colour is not in the documents.", "Twelve [1]. Its colour is not in the documents.", (1,)),
     ],
 )
 def test_citations_are_numbered_anew(written: str, text: str, cited: tuple[int, ...]) -> None:
@@ -26,6 +27,8 @@ def test_citations_are_numbered_anew(written: str, text: str, cited: tuple[int, 
     [
         (NOT_FOUND, "finds no answer"),
         ("Not in the documents.", "finds no answer"),
+        ("Not in the documents [1].", "finds no answer"),
+        ("Its colour is not in the documents.", "finds no answer"),
         ("Twelve times.", "cites no passage"),
         ("Twelve times [7].", "cites no passage"),
         ("", "cites no passage"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,12 @@ from bessemer.config import Config
 from bessemer.encoders.load import load_encoder
 from bessemer.errors import BudgetError, ConfigError, DataError
 from bessemer.recipes.adapt import adapt, plan
+from bessemer.recipes.data import load_judged, open_encoder
+from bessemer.recipes.final_fit import fit_on_everything
 from bessemer.recipes.plan import plan_summary
-from bessemer.recipes.soft_labels import Answered, soft_labels, teacher_of, with_reference_answers
+from bessemer.recipes.soft_labels import Answered, soft_labels, teacher_of, unused, with_reference_answers
 from bessemer.types import HardNegatives, Judged, Passage, Query
+from bessemer.workspace import Workspace
 from scripted_llm import Answer, Scripted, chat, serving
 from tiny_llm import save_causal_lm
 
@@ -71,6 +76,7 @@ def test_answers_are_written_where_there_are_none(configure: Configure, tmp_path
         with open_llm(config) as llm:
             answered = with_reference_answers(TRAIN, PASSAGES, llm)
     assert (answered.llm["calls"], answered.llm["input_tokens"], answered.llm["output_tokens"]) == (1, 10, 5)
+    assert answered.n_generated == 1
     assert [query.answers for query in answered.judged.queries] == [("from iron",), ("Ore is smelted, with coke.",)]
     assert len(server.requests) == 1
     assert "ore and coke" in server.users()[0]
@@ -86,7 +92,9 @@ def test_what_the_model_cannot_answer_stays_without(configure: Configure, tmp_pa
         serving(lambda *_: chat("NOT IN THE DOCUMENTS")) as server,
         open_llm(configure(tmp_path, llm={"url": server.url, "model": "m"})) as llm,
     ):
-        assert with_reference_answers(TRAIN, PASSAGES, llm).judged.queries[1].answers == ()
+        answered = with_reference_answers(TRAIN, PASSAGES, llm)
+    assert answered.judged.queries[1].answers == ()
+    assert answered.n_generated == 0
 
 
 def test_adapt_learns_from_a_teacher(
@@ -118,6 +126,27 @@ def test_adapt_by_likelihood_of_written_answers(configure: Configure, english_be
         report = adapt(config)
         assert len(server.requests) == 24  # one for each train query, which has no answer
     assert report["teacher"]["pairs"] >= 24
+    assert report["teacher"]["answers_generated"] == 24
+    assert "24 answers were written by a language model for the teacher to weigh" in report["training"]["notes"]
+
+
+def test_the_final_fit_says_what_its_teacher_could_not_score(
+    configure: Configure, english_beir: Path, tmp_path: Path
+) -> None:
+    """Queries of train have an answer to weigh, the 8 of dev and 16 of test have none."""
+    save_causal_lm(tmp_path / "llama")
+    teacher = {"kind": "llm", "model": str(tmp_path / "llama")}
+    config = configure(tmp_path, data=str(english_beir), finetune=LOSS, teacher=teacher)
+    material = load_judged(config, require=("train", "test"))
+    splits = dict(material.collection.splits)
+    answered = tuple(replace(query, answers=("iron",)) for query in splits["train"].queries)
+    splits["train"] = Judged(answered, splits["train"].qrels)
+    material = replace(material, collection=replace(material.collection, splits=splits))
+    measured: Any = SimpleNamespace(interpolation=None, best_step=4, batch_size=8)
+    base, judge = open_encoder(config, config.model), teacher_of(config, None)
+    with Workspace(config.workspace, seed=config.seed) as workspace:
+        final = fit_on_everything(config, workspace, material, measured, base, None, judge)
+    assert "Of its teacher: 24 train queries have no answer" in final.account["note"]
 
 
 def answers_and_likelihoods(request: dict[str, Any], _: int) -> Answer:
@@ -187,5 +216,25 @@ def test_a_loss_that_needs_a_teacher_says_so_at_once(configure: Configure, engli
     assert not (tmp_path / "workspace" / "steps").exists() or not list((tmp_path / "workspace" / "steps").iterdir())
 
 
-def test_no_teacher_for_other_losses(configure: Configure, tmp_path: Path) -> None:
+def test_no_teacher_for_other_losses(configure: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert teacher_of(configure(tmp_path, teacher={"kind": "embedder", "model": "nowhere"}), None) is None
+    (warning,) = caplog.messages
+    assert warning.startswith("--teacher is not used: --loss is none that learns from one")
+
+
+@pytest.mark.parametrize(
+    ("given", "is_asked"),
+    [
+        ({"data": "d"}, False),
+        ({"source": "s"}, True),
+        ({"source": "s", "questions": {"strategy": "extract"}}, False),
+        ({"data": "d", "finetune": LOSS}, True),
+        ({"data": "d", "finetune": LOSS, "teacher": {"kind": "embedder", "model": "e"}}, False),
+    ],
+)
+def test_a_language_model_that_nothing_asks_is_named(
+    given: dict[str, Any], is_asked: bool, configure: Configure, tmp_path: Path
+) -> None:
+    notes = unused(configure(tmp_path, llm={"url": "http://localhost:1"}, **given))
+    assert notes == [] if is_asked else [note.split(":")[0] for note in notes] == ["--llm is not asked"]
+    assert not unused(configure(tmp_path, **given))

@@ -42,12 +42,13 @@ def answer_request(question: str, passages: Sequence[str]) -> Request:
 
 def read_answer(text: str, n_passages: int) -> Answer:
     """What the model wrote, with its citations numbered anew in order. An answer that cites no passage that was shown
-    rests on nothing: it counts as not found."""
+    rests on nothing: it counts as not found. One that cites some may say of a part that it is not in the documents."""
     text = text.strip()
-    if NOT_FOUND in text.upper():
-        return Answer("", found=False, reason="the language model finds no answer in the passages")
     cited = [int(n) - 1 for match in _CITATION.finditer(text) for n in re.findall(r"\d+", match.group(1))]
     order = list(dict.fromkeys(place for place in cited if 0 <= place < n_passages))
+    says_none = NOT_FOUND in text.upper()
+    if says_none and (not order or _CITATION.sub("", text).strip(" .").upper() == NOT_FOUND):
+        return Answer("", found=False, reason="the language model finds no answer in the passages")
     if not order:
         return Answer("", found=False, reason="the language model's answer cites no passage")
     return Answer(_CITATION.sub(lambda match: _renumbered(match.group(1), order), text), tuple(order))

@@ -43,17 +43,18 @@ def fit_on_everything(
     asked = (judged, passages, cached, mining_of(config), config.seed, open_reranker(config))
     mined = workspace.step("final-negatives", mine_hard_negatives, *asked)
     chosen = Chosen.of(measured, n_pairs(material.collection.splits["train"]))
-    data, _ = training_data(config, workspace, judged, passages, mined.negatives, llm, teacher)
+    data, labels = training_data(config, workspace, judged, passages, mined.negatives, llm, teacher)
     prompted = with_task_prompts(base, (config.task,), config)
     final = workspace.step("final-model", refit, [data], prompted, chosen, config.finetune, config.seed)
     discard_checkpoints(final)
+    of_teacher = f" Of its teacher: {'; '.join(labels.notes)}." if labels.notes else ""
     account = {
         "queries": len(judged.queries),
         "examples": final.report.examples,
         "steps": final.report.steps,
         "alpha": chosen.alpha,
         "note": "model/ was trained once more on all judged queries with the settings chosen before. Its verdict is "
-        "inherited from the model that the table measures; no query is left to measure this one on.",
+        f"inherited from the model that the table measures; no query is left to measure this one on.{of_teacher}",
     }
     return FinalFit(final.model, account)
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bessemer.config import Config
+from bessemer.config import Config, TeacherConfig
 from bessemer.errors import ConfigError, DataError, Problem
 from bessemer.llm.client import Client
 from bessemer.llm.completions import CompletionsModel
 from bessemer.llm.ledger import Ledger, Usage, total_account
 from bessemer.recipes.data import guide_of, miner_of
-from bessemer.recipes.teacher import SCORES, reference_answers, score_pairs
+from bessemer.recipes.teacher import GENERATED, SCORES, reference_answers, score_pairs
 from bessemer.recipes.teachers import LikelihoodTeacher, Pair, Teacher, open_teacher, template_for
 from bessemer.score_cache import ScoreCache
 from bessemer.training.batches import TrainingData
 from bessemer.training.losses import FOR_TEACHERS
 from bessemer.types import HardNegatives, Judged, Passage
 from bessemer.workspace import Workspace
+
+logger = logging.getLogger("bessemer")
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,12 @@ class SoftLabels:
 
 @dataclass(frozen=True)
 class Answered:
-    """Queries with reference answers; ``llm``: what the language model was asked for them, {} where nothing."""
+    """Queries with reference answers; ``llm``: what the language model was asked for them, {} where nothing;
+    ``n_generated``: how many answers it wrote."""
 
     judged: Judged
     llm: Mapping[str, Any]
+    n_generated: int = 0
 
 
 class KeepingTeacher:
@@ -65,7 +70,9 @@ class KeepingTeacher:
 
 def teacher_of(config: Config, llm: Client | None) -> KeepingTeacher | None:
     """The teacher of ``config.teacher`` where the loss learns from one; an endpoint spends from the budget of ``llm``.
-    Raises ConfigError where none is named."""
+    Says what was given for nothing. Raises ConfigError where none is named."""
+    for note in unused(config):
+        logger.warning("%s", note)
     if config.finetune.loss not in FOR_TEACHERS:
         return None
     if config.teacher.model is None and config.llm.url is None:
@@ -75,6 +82,18 @@ def teacher_of(config: Config, llm: Client | None) -> KeepingTeacher | None:
         )
     teacher = open_teacher(config, llm.ledger if llm else None)
     return KeepingTeacher(teacher, config.workspace_folder / SCORES)
+
+
+def unused(config: Config) -> list[str]:
+    """Options of a language model and of a teacher that do nothing in this run."""
+    learns = config.finetune.loss in FOR_TEACHERS
+    asks_questions = config.source is not None and config.questions.strategy != "extract"
+    notes = []
+    if config.teacher != TeacherConfig() and not learns:
+        notes.append(f"--teacher is not used: --loss is none that learns from one ({', '.join(sorted(FOR_TEACHERS))})")
+    if config.llm.url and not asks_questions and not (learns and config.teacher.kind == "llm"):
+        notes.append("--llm is not asked: no questions are to be written, and no answers for a teacher")
+    return notes
 
 
 def training_data(
@@ -96,10 +115,17 @@ def training_data(
             else Answered(judged, {})
         )
         labels = workspace.step("teacher", soft_labels, answered.judged, passages, negatives, config.task, teacher)
+        if teacher.needs_answers:
+            labels = _with_generated(labels, answered.n_generated)
         teacher.calls += [calls for calls in (answered.llm, labels.account.get("llm")) if calls]
     miner, guide = miner_of(config, judged, passages), guide_of(config, workspace.root / "embeddings")
     data = TrainingData(judged, passages, negatives, miner, guide=guide, teacher_scores=labels.scores)
     return data, labels
+
+
+def _with_generated(labels: SoftLabels, n: int) -> SoftLabels:
+    notes = (f"{n} answers were written by a language model for the teacher to weigh", *labels.notes)
+    return replace(labels, notes=notes if n else labels.notes, account={**labels.account, GENERATED: n})
 
 
 def all_calls(of_questions: Mapping[str, Any], model: str, for_teacher: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -125,7 +151,8 @@ def with_reference_answers(train: Judged, passages: Sequence[Passage], llm: Clie
     answers = reference_answers([(query.searched_text, known) for query, known in shown.items()], llm)
     found = {query.query_id: answer for query, answer in zip(shown, answers, strict=True)}
     queries = tuple(replace(q, answers=(found[q.query_id],)) if found.get(q.query_id) else q for q in train.queries)
-    return Answered(Judged(queries, train.qrels), llm.ledger.account(since=before))
+    n_generated = sum(bool(answer) for answer in found.values())
+    return Answered(Judged(queries, train.qrels), llm.ledger.account(since=before), n_generated)
 
 
 def soft_labels(
