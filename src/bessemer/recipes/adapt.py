@@ -32,7 +32,7 @@ from bessemer.recipes.output import claim_folder, publish_folder, write_json
 from bessemer.recipes.plan import Plan
 from bessemer.recipes.questions import wants_llm
 from bessemer.recipes.reporting import assemble_report, measure_separation
-from bessemer.recipes.soft_labels import all_calls, teacher_of, training_data
+from bessemer.recipes.soft_labels import all_calls, teacher_of, training_data, unused
 from bessemer.recipes.systems import further_slices, run_base_systems, run_tuned
 from bessemer.recipes.tasks import require_prompts, with_task_prompts
 from bessemer.recipes.weighted_hybrid import note_of, tune_hybrid, weigh_lanes, weighted_run
@@ -135,9 +135,9 @@ def _adapt(
         measured["fusion"] = {**fusion.to_dict(), "unusable": unusable}
         measured["notes"] = [note_of(fusion), *measured["notes"]]
     report = assemble_report(config, material, mined.report, fitted.report, measured, base, tuned)
+    report["training"]["notes"] += [*labels.notes, *unused(config)]
     if teacher:
         report["teacher"] = labels.account
-        report["training"]["notes"] += labels.notes
     model, served = fitted.model, cached_tuned
     if config.final_fit and report["verdict"]["decision"] == "ship":
         final = fit_on_everything(config, workspace, material, fitted.report, base, llm, teacher)
