@@ -138,7 +138,7 @@ def test_all_problems_of_bad_data_are_plain_lines(run: Any, tmp_path: Path) -> N
 def test_init_writes_every_key_and_adapt_reads_it(run: Any, tmp_path: Path) -> None:
     assert run("init", "conf").exit_code == 0
     values = yaml.safe_load((tmp_path / "conf" / "bessemer.yaml").read_text(encoding="utf-8"))
-    assert values["finetune"]["temperature"] == 0.05
+    assert (values["finetune"]["temperature"], values["finetune"]["info_nce_weight"]) == (None, 0.2)
     assert "is there already" in run("init", "conf").stderr
     refused = run("adapt", "--config", "conf/bessemer.yaml", "--data", "nowhere")
     assert refused.stderr == "error: nowhere:-:-: no such file or folder; check --data\n"

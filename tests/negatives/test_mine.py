@@ -88,7 +88,7 @@ def test_counts_of_the_report_add_up() -> None:
     n_kept = sum(len(row.passage_ids) for row in mined.negatives)
     n_dropped = sum(mined.report.dropped.values())
     assert n_dropped > 0
-    assert mined.report.mean_per_query == pytest.approx(n_kept / 9)
+    assert (mined.report.mean_per_query, mined.report.mean_drawn_from) == (pytest.approx(n_kept / 9), None)
     assert mined.report.dropped_share == pytest.approx(n_dropped / (n_kept + n_dropped))
 
 
@@ -120,6 +120,16 @@ def test_a_corpus_smaller_than_asked(strategy: str, n_passages: int) -> None:
     mined = mine_hard_negatives(judged, passages, encoder, config)
     assert [row.passage_ids for row in mined.negatives] == [("p2",)[: n_passages - 2]]
     assert mined.report.warnings == ("1 of 1 queries have fewer than 10 negatives left",)
+
+
+def test_what_is_drawn_is_counted_and_what_it_is_drawn_from_besides() -> None:
+    """Of four passages, one is the positive of a and two are those of b: 3 and 2 candidates, of which 2 are drawn."""
+    judged = Judged((Query("a", "the query"), Query("b", "another")), {"a": {"p0": 1}, "b": {"p1": 1, "p2": 1}})
+    passages = [passage(i) for i in range(4)]
+    vectors = {p.text: [score, 1.0] for p, score in zip(passages, (0.9, 0.8, 0.7, 0.1), strict=True)}
+    encoder = FixedVectors({"the query": [1.0, 0.0], "another": [1.0, 0.0], **vectors})
+    report = mine_hard_negatives(judged, passages, encoder, NegativesConfig(strategy="simans", n_negatives=2)).report
+    assert (report.mean_per_query, report.mean_drawn_from) == (2.0, 2.5)
 
 
 def test_no_negatives_asked_no_candidates_counted() -> None:

@@ -164,3 +164,5 @@ def test_unknown_names_and_shares_are_refused() -> None:
         with pytest.raises(ValueError, match="shares"):
             NegativesConfig(strategy="mixed", shares=shares)
     assert NegativesConfig(shares="top_k=0.5,random=0.5").shares == {"top_k": 0.5, "random": 0.5}
+    with pytest.raises(ValueError, match=r"`random` has no share; write strategy=share pairs, such as top_k=0.5"):
+        NegativesConfig(shares="top_k=0.5,random")

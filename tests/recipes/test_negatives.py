@@ -61,7 +61,11 @@ def test_every_strategy_mines_and_trains(
     assert max(len(row["neg_ids"]) for row in rows) == (3 if strategy != "same_document" else len(rows[0]["neg_ids"]))
     assert all(len(set(row["neg_ids"])) == len(row["neg_ids"]) for row in rows)
     assert not any(set(row["pos_ids"]) & set(row["neg_ids"]) for row in rows)
+    assert report["mean_per_query"] * len(rows) == sum(len(row["neg_ids"]) for row in rows)
+    told = negatives_summary(report).splitlines()[0]
+    assert ("3.00 negatives each, drawn from " in told) == (strategy == "simans")
     training = finetune(config)
+    assert training["negatives"]["mean_per_query"] == report["mean_per_query"]
     assert 1 <= training["steps"] <= 8  # it may stop early
 
 
@@ -93,3 +97,17 @@ def test_a_model_of_two_towers_is_refused_before_the_mining(
     with pytest.raises(ConfigError, match="tower for queries"):
         negatives(config, "train", str(tmp_path / "x.jsonl"), gradients=True)
     assert not (tmp_path / "x.jsonl").exists()
+
+
+def test_gradients_are_those_of_the_temperature_that_training_would_take(
+    configure: Configure, english_beir: Path, english_model: Path, tmp_path: Path
+) -> None:
+    """1 for a model that compares by dot product."""
+    model = load_encoder(str(english_model), device="cpu").model
+    model.similarity_fn_name = "dot"
+    model.save(str(tmp_path / "dot"))
+    for name, expected in ((str(english_model), "0.05"), (str(tmp_path / "dot"), "1")):
+        config = configure(tmp_path, data=str(english_beir), model=name, negatives={"n_negatives": 2})
+        result = negatives(config, "train", str(tmp_path / "mined.jsonl"), gradients=True)
+        texts = {element.text or "" for element in ElementTree.parse(result["gradients_plot"]).iter()}
+        assert any(text.endswith(f", temperature {expected}") for text in texts), texts

@@ -12,7 +12,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 import english_world
-from bessemer.config import Config
+from bessemer.config import Config, FinetuneConfig
 from bessemer.encoders.load import load_encoder
 from bessemer.encoders.prompts import TASKS
 from bessemer.errors import ArtifactError, ConfigError
@@ -129,3 +129,22 @@ def test_bad_tasks_are_refused(configure: Configure, tmp_path: Path) -> None:
         finetune(configure(tmp_path, tasks=[{"data": rows}, {"data": rows}]))
     with pytest.raises(ConfigError, match="or `tasks` in --config; not both"):
         finetune(configure(tmp_path, data=rows, tasks=[{"data": rows}]))
+
+
+@pytest.mark.parametrize(
+    ("common", "loss", "message"),
+    [
+        ({"head": "unified"}, "mochi", "loss mochi: head unified trains by info_nce or distillation"),
+        ({"head": "unified"}, "margin_mse", "loss margin_mse: head unified trains by info_nce or distillation"),
+        ({"frozen_passages": True}, "triplet", "leave exclude_same_document and loss triplet out"),
+    ],
+)
+def test_a_task_s_settings_are_checked_with_those_of_the_run(
+    common: dict[str, Any], loss: str, message: str, configure: Configure, tmp_path: Path
+) -> None:
+    """The task that is at fault stands last: nothing was read before it was refused."""
+    tasks = [{"data": "nowhere"}, {"data": "elsewhere", "name": "faq", "loss": loss}]
+    config = configure(tmp_path, tasks=tasks, finetune=common)
+    with pytest.raises(ConfigError, match=rf"^tasks: faq: .*{message}; change its loss, or the finetune section$"):
+        load_parts(config)
+    assert config.tasks[1].settings(FinetuneConfig(bf16=False)) == FinetuneConfig(bf16=False, loss=loss)

@@ -158,6 +158,18 @@ def test_margins_are_measured_in_units_of_their_spread(tiny_static: DenseEncoder
         DistillationTask(data, tiny_static, FinetuneConfig(loss="margin_mse", n_negatives=3), 42)
 
 
+def test_margins_are_measured_of_queries_with_their_history(tiny_static: DenseEncoder) -> None:
+    """One margin: of "w100" after "w9 w16", which is asked as both lines."""
+    query = Query("a", "w100", history=("w9 w16",))
+    judged = Judged((query,), {"a": {"p0": 1}})
+    data = TrainingData(judged, PASSAGES, teacher_scores={"a": {"p0": 3.0, "p6": 1.0}})
+    found = DistillationTask(data, tiny_static, FinetuneConfig(loss="margin_mse"), 42)
+    asked = tiny_static.encode(["w100\nw9 w16"], "query")[0]
+    positive, candidate = tiny_static.encode([PASSAGES[0].text, PASSAGES[6].text], "passage")
+    student = abs(float(asked @ (positive - candidate)))
+    assert found.notes()[-1] == f"margins in units of 2 of the teacher's scores and {student:.4g} of the model's"
+
+
 FIX = "add scores with `bessemer teacher`, or choose another --loss"
 
 

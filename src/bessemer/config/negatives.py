@@ -34,7 +34,13 @@ class NegativesConfig(Section):
     @classmethod
     def _shares_of_a_flag(cls, value: Any) -> Any:
         """``top_k=0.5,random=0.5``, as a command line gives them."""
-        return dict(part.split("=", 1) for part in value.split(",") if "=" in part) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        parts = value.split(",")
+        bare = [part for part in parts if "=" not in part]
+        if bare:
+            raise ValueError(f"`{bare[0]}` has no share; write strategy=share pairs, such as top_k=0.5,random=0.5")
+        return dict(part.split("=", 1) for part in parts)
 
     @model_validator(mode="after")
     def _possible(self) -> NegativesConfig:

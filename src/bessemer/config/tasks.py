@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pathlib import Path
+
+from pydantic import Field, ValidationError
 
 from bessemer.config.documents import ColumnsConfig
 from bessemer.config.finetune import BatchSize, FinetuneConfig, TeacherTemperature
 from bessemer.config.section import Section
+from bessemer.errors import ConfigError
 
 
 class PromptsConfig(Section):
@@ -31,7 +34,17 @@ class TaskConfig(Section):
     query_max_length: int | None = Field(None, ge=8)
     max_train_queries: int | None = Field(None, ge=1)
 
+    @property
+    def title(self) -> str:
+        """What reports call it."""
+        return self.name or Path(self.data).name
+
     def settings(self, common: FinetuneConfig) -> FinetuneConfig:
-        """``common`` with what this task says otherwise."""
+        """``common`` with what this task says otherwise. Raises ConfigError where the two do not go together."""
         own = {name: value for name in FinetuneConfig.model_fields if (value := getattr(self, name, None)) is not None}
-        return common.model_copy(update=own)
+        try:
+            return FinetuneConfig.model_validate({**common.model_dump(exclude_unset=True), **own})
+        except ValidationError as error:
+            faults = "; ".join(fault["msg"].removeprefix("Value error, ") for fault in error.errors())
+            fix = f"change its {', '.join(own)}, or the finetune section"
+            raise ConfigError(f"tasks: {self.title}: {faults}; {fix}") from None

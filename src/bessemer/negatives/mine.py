@@ -26,9 +26,13 @@ RERANKED = 2
 
 @dataclass(frozen=True)
 class MiningReport:
+    """``mean_per_query``: negatives that a query has at a time. ``mean_drawn_from``: candidates that they are drawn
+    from by their probabilities; None where all are taken."""
+
     strategy: str
     n_queries: int
     mean_per_query: float
+    mean_drawn_from: float | None
     dropped: Mapping[str, int]
     dropped_share: float
     warnings: tuple[str, ...]
@@ -216,8 +220,8 @@ def _report(
     without_positive: Sequence[str],
     config: NegativesConfig,
 ) -> MiningReport:
-    n_kept = sum(len(negatives.passage_ids) for negatives in kept)
-    n_short = sum(len(negatives.passage_ids) < config.n_negatives for negatives in kept)
+    found = np.array([len(negatives.passage_ids) for negatives in kept], dtype=np.int64)
+    n_short = int((found < config.n_negatives).sum())
     share = sum(dropped.values()) / n_seen if n_seen else 0.0
     warnings = []
     if without_positive:
@@ -232,7 +236,8 @@ def _report(
     return MiningReport(
         strategy=config.strategy,
         n_queries=len(kept),
-        mean_per_query=n_kept / len(kept) if kept else 0.0,
+        mean_per_query=float(np.minimum(found, config.n_negatives).mean()) if kept else 0.0,
+        mean_drawn_from=float(found.mean()) if (found > config.n_negatives).any() else None,
         dropped=dropped,
         dropped_share=share,
         warnings=tuple(warnings),

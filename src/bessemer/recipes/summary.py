@@ -109,8 +109,9 @@ def _by_task(result: Mapping[str, Any], measure: str) -> list[str]:
 
 def negatives_summary(result: Mapping[str, Any]) -> str:
     dropped = ", ".join(f"{n} by {reason}" for reason, n in result["dropped"].items()) or "none"
+    window = f", drawn from {result['mean_drawn_from']:.2f}" if result["mean_drawn_from"] is not None else ""
     lines = [
-        f"{result['rows']} rows with {result['mean_per_query']:.2f} negatives each ({result['strategy']})",
+        f"{result['rows']} rows with {result['mean_per_query']:.2f} negatives each{window} ({result['strategy']})",
         textwrap.fill(f"dropped as suspected false negatives: {dropped}", WIDTH),
     ]
     lines += [_note(text) for text in (*result["data_warnings"], *result["warnings"])]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from bessemer.config import Config
 from bessemer.encoders.dense import DenseEncoder
@@ -31,20 +30,21 @@ class Part:
 
 def load_parts(config: Config) -> list[Part]:
     """The tasks of ``config.tasks``, else those that the queries of ``config.data`` name; one without a name where
-    there are none. Raises ConfigError for tasks without prompts, DataError for bad data."""
+    there are none. Raises ConfigError for tasks without prompts or with settings that do not go together, DataError for
+    bad data."""
     if not config.tasks:
         return _by_task(config, _load(config))
-    names = [task.name or Path(task.data).name for task in config.tasks]
+    names = [task.title for task in config.tasks]
     twice = sorted(name for name, n in Counter(names).items() if n > 1)
     if twice:
         raise ConfigError(f"tasks: {', '.join(twice)} stands twice; give each a `name` of its own")
     for task in config.tasks:
         require_prompts(task.task, config)
+    settings = [task.settings(config.finetune) for task in config.tasks]  # refused before anything is read
     parts = []
-    for name, task in zip(names, config.tasks, strict=True):
-        own = {"data": task.data, "columns": task.columns, "finetune": task.settings(config.finetune)}
-        part = config.model_copy(update=own)
-        parts.append(Part(name, task.task, part, _load(part)))
+    for task, own in zip(config.tasks, settings, strict=True):
+        part = config.model_copy(update={"data": task.data, "columns": task.columns, "finetune": own})
+        parts.append(Part(task.title, task.task, part, _load(part)))
     return parts
 
 

@@ -29,7 +29,7 @@ def margin_spreads(
     """
     order = sorted(range(len(examples)), key=lambda i: digest(examples.seed, f"spread:{i}"))
     rows = list(islice((row for row in (examples[i] for i in order) if len(scored(row)) > 1), SAMPLED))
-    texts = [examples.queries[row.query].text for row in rows]
+    texts = [examples.queries[row.query].searched_text for row in rows]
     used = sorted({p for row in rows for p in scored(row)})
     place = {p: i for i, p in enumerate(used)}
     assert isinstance(encoder, DenseEncoder), "the configuration has margin_mse for dense vectors alone"
