@@ -16,7 +16,7 @@ from tiny_models import VOCABULARY, word_tokenizer, words
 
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.load import load_encoder
-from bessemer.errors import ArtifactError, ConfigError
+from bessemer.errors import ArtifactError, BessemerError, ConfigError
 
 SENTENCES = [
     "Does aspirin lower the risk of stroke?",
@@ -75,6 +75,41 @@ def test_order_does_not_depend_on_length(tiny: DenseEncoder) -> None:
     together = tiny.encode(texts, "passage")
     alone = np.concatenate([tiny.encode([text], "passage") for text in texts])
     np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_out_of_memory_halves_the_batches_and_says_so(tiny: DenseEncoder, caplog: pytest.LogCaptureFixture) -> None:
+    """Twelve texts of 40 words and two marks are 504 tokens, then 252, then 126: those fit."""
+    texts = [words(i, *range(39)) for i in range(12)]
+    expected = tiny.encode(texts, "passage")
+    failed: list[int] = []
+
+    def small_memory(_: torch.nn.Module, inputs: tuple[dict[str, torch.Tensor]]) -> None:
+        n_tokens = inputs[0]["input_ids"].numel()
+        if n_tokens > limit:
+            failed.append(n_tokens)
+            raise torch.OutOfMemoryError
+
+    limit = 200
+    tiny.model[0].register_forward_pre_hook(small_memory)
+    for _ in range(2):
+        np.testing.assert_allclose(tiny.encode(texts, "passage"), expected, atol=1e-5)
+    assert failed == [504, 252]
+    told = [f"{tiny.name}: out of memory: encoding in batches of {n} tokens from here on" for n in (252, 126)]
+    assert caplog.messages == told
+    limit = 30
+    with pytest.raises(
+        BessemerError, match="out of memory even with one text of 42 tokens; give a smaller --max-length"
+    ):
+        tiny.encode(texts, "passage")
+
+
+def test_other_errors_of_a_forward_pass_are_raised_as_they_are(tiny: DenseEncoder) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    tiny.model[0].register_forward_pre_hook(fails)
+    with pytest.raises(RuntimeError, match=r"^a bug$"):
+        tiny.encode([words(1), words(2)], "query")
 
 
 def test_lengths_per_side_are_cut_counted_and_saved(bert_folder: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bessemer.encoders.prompts import ALIASES, TASKS, family_of, resolve_alias, task_prompts
-from bessemer.encoders.runtime import ENCODED, Progress, map_batches
+from bessemer.encoders.runtime import ENCODED, Progress, is_out_of_memory, map_batches
 from bessemer.encoders.tokens import length_batches
 from bessemer.errors import ConfigError
 
@@ -74,6 +74,23 @@ def test_map_batches_keeps_order_and_threads() -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"), True),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+            True,
+        ),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+    ],
+)
+def test_whose_allocator_it_may_be_that_has_nothing_left(error: RuntimeError, expected: bool) -> None:
+    assert is_out_of_memory(error) == expected
 
 
 def test_progress_tells_the_time_left_of_what_costs_time(caplog: pytest.LogCaptureFixture) -> None:

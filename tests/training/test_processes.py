@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from test_resume import assert_same, deadly, nearest, saved
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
@@ -28,7 +30,7 @@ from bessemer.encoders.load import load_encoder
 from bessemer.errors import ConfigError
 from bessemer.formats.pairs import LabelledPair, ScoredPair
 from bessemer.processes import Processes
-from bessemer.training import lora
+from bessemer.training import lora, shares
 from bessemer.training import trainer as trainer_module
 from bessemer.training.batches import Miner, TrainingData
 from bessemer.training.checkpoints import last_whole_checkpoint
@@ -89,6 +91,13 @@ def labelled_pairs() -> PairData:
     return PairData(tuple(LabelledPair(pair.left, pair.right, i % 3 == 0) for i, pair in pairs))
 
 
+def one_question() -> TrainingData:
+    """The same words in three rows, each with a passage of its own."""
+    data = crowded()
+    queries = tuple(Query(f"q{i}", "w5 w6") for i in range(3))
+    return TrainingData(Judged(queries, {f"q{i}": {f"p{i}": 1} for i in range(3)}), data.passages)
+
+
 def opened(folder: Path, *, dropout: bool = False) -> DenseEncoder:
     encoder = load_encoder(str(folder), device="cpu", bf16=False)
     for module in encoder.model.modules():
@@ -110,6 +119,7 @@ class Case:
     data: Callable[[], TrainingData | PairData] = crowded
 
 
+LIVE = {"frozen_passages": True, "n_negatives": 3}
 CASES = {
     "plain": Case(),
     "plain, a batch that cannot be halved": Case(n_examples=N_QUERIES - 1),
@@ -126,8 +136,10 @@ CASES = {
     "triplet": Case({"loss": "triplet"}),
     "triplet, GradCache": Case({"loss": "triplet"}, [0]),
     "margin-MSE, Matryoshka": Case({"loss": "margin_mse", "matryoshka_dims": "8"}, data=judged_by_a_teacher),
-    "queries against frozen passages": Case({"frozen_passages": True, "n_negatives": 3}),
+    "queries against frozen passages": Case(LIVE),
     "Matryoshka, margin": Case({"matryoshka_dims": "8", "batch_margin": -0.2}),
+    "fewer texts than processes": Case(LIVE, n_examples=3, data=one_question),
+    "fewer texts than processes, GradCache": Case(LIVE, [0], n_examples=3, data=one_question),
 }
 WAYS = {"plain": (10**9,), "GradCache": (0,)}
 for way, tokens in WAYS.items():
@@ -278,7 +290,25 @@ def fails_on_its_way_back(trainer: ContrastiveTrainer) -> None:
     trainer.accelerator.backward = backward
 
 
-OUT_OF_MEMORY = (small_memory(1, 100), small_memory(0, 100), fails_on_its_way_back)
+def no_room(n_sides: int) -> Prepare:
+    """The second process has no memory, once, for its own rows at the longest's length (padded on 2 sides), or for as
+    many rows as every process has (4), and fails between two exchanges."""
+
+    def prepare(_: ContrastiveTrainer) -> None:
+        plain, failed = functional.pad, []
+
+        def pad(rows: Tensor, widths: Sequence[int]) -> Tensor:
+            if joined_processes().rank == 1 and len(widths) == n_sides and not failed:
+                failed.append(1)
+                raise torch.OutOfMemoryError
+            return plain(rows, widths)
+
+        shares.F = SimpleNamespace(pad=pad)
+
+    return prepare
+
+
+OUT_OF_MEMORY = (small_memory(1, 100), small_memory(0, 100), fails_on_its_way_back, no_room(2), no_room(4))
 GRADCACHE = Case({"mini_batch_tokens": 256}, [0])
 
 

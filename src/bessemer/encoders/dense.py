@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 from bessemer.encoders.encoder import Encoded, Side, Similarity
 from bessemer.encoders.fingerprint import model_fingerprint
+from bessemer.encoders.memory_batches import MemoryBatches
 from bessemer.encoders.model_tokenizer import model_tokenizer
 from bessemer.encoders.precision import MIN_BF16_COSINE, bf16_modules, lowest_cosine
 from bessemer.encoders.prompts import Prompts
-from bessemer.encoders.runtime import ENCODED, Progress, has_native_bf16, map_batches, without_progress_bars
-from bessemer.encoders.tokens import Lengths, length_batches, padded
+from bessemer.encoders.runtime import ENCODED, Progress, has_native_bf16, without_progress_bars
+from bessemer.encoders.tokens import Lengths, padded
 from bessemer.encoders.weights import copied_weights, put_weights
 from bessemer.encoders.weights_version import WeightsVersion
 from bessemer.errors import ArtifactError, ConfigError
@@ -80,6 +81,7 @@ class DenseEncoder:
         self.bf16 = not self.is_static and (has_native_bf16(self.device) if bf16 is None else bf16)
         self._asked_bf16 = self.bf16
         self.n_truncated: dict[str, int] = {"query": 0, "passage": 0}
+        self._batches = MemoryBatches(name, CPU_BATCH_TOKENS if self.device == "cpu" else GPU_BATCH_TOKENS)
         self._weights = WeightsVersion(model)
         self._fingerprint: tuple[object, str] | None = None
         self._bf16_modules: tuple[object, list[nn.Module]] | None = None
@@ -317,8 +319,6 @@ class DenseEncoder:
         """Row numbers and what ``compute`` makes of them (features, the model's modules), without gradients, in
         batches of similar length, the longest first."""
         modules = self._bf16_modules[1] if bf16 and self._bf16_modules else self.model
-        max_tokens = CPU_BATCH_TOKENS if self.device == "cpu" else GPU_BATCH_TOKENS
-        batches = list(length_batches([len(ids) for ids in token_ids], max_tokens))
 
         def run(rows: NDArray[np.int64]) -> T:
             with torch.inference_mode():
@@ -328,7 +328,7 @@ class DenseEncoder:
         if was_training:  # either walks through all modules, which for one query is felt
             self.model.eval()
         try:
-            for rows, part in zip(batches, map_batches(run, batches, self.device), strict=True):
+            for rows, part in self._batches.map(run, [len(ids) for ids in token_ids], self.device):
                 yield rows, part
                 if progress:
                     progress.update(len(rows))

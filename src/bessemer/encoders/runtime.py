@@ -17,6 +17,13 @@ logger = logging.getLogger(__name__)
 MAX_WORKERS = 8
 """Batches at once on a CPU: beyond it Python itself becomes the limit."""
 
+OUT_OF_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+"""What allocators without an error class of their own say: the CPU's, and those of CUDA's runtime and libraries."""
+
 ENCODED: Mapping[Side, str] = {"query": "encoded {} queries", "passage": "encoded {} passages"}
 
 
@@ -44,6 +51,12 @@ def has_native_bf16(device: str) -> bool:
     if device.startswith("cpu"):
         return bool(torch.cpu._is_avx512_bf16_supported()) or bool(torch.cpu._is_amx_tile_supported())
     return False
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 S = TypeVar("S")

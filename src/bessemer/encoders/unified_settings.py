@@ -17,6 +17,10 @@ class LaneWeights(NamedTuple):
     sparse: float = 0.3
     multi_vector: float = 1.0
 
+    def without_zeros(self) -> LaneWeights:
+        """With the default in place of each weight of 0, which no factor would bring back."""
+        return LaneWeights(*(own or default for own, default in zip(self, LaneWeights(), strict=True)))
+
 
 M3_WEIGHTS = LaneWeights()
 

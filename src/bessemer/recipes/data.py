@@ -31,7 +31,7 @@ STATIC_PASSAGE_TOKENS = 256
 """Passage length for models without a limit of their own."""
 LONGEST_BY_DEFAULT = 512
 """Models that read thousands of tokens cost thousands of tokens: longer passages are asked for with --max-length."""
-_USES_OF_OTHERS: Mapping[Kind | None, str] = {
+_USES_OF_OTHERS: Mapping[Kind, str] = {
     "sparse": "`finetune --head sparse` trains it, `evaluate --system NAME=sparse:MODEL` measures it",
     "multi": "`finetune --head multi` trains it, `evaluate --system NAME=multi:MODEL` measures it",
     "cross-encoder": "it ranks again what others found (--reranker), or teaches (`teacher --teacher cross-encoder`)",
@@ -125,7 +125,7 @@ def open_encoder(config: Config, model: str) -> DenseEncoder:
     was trained with any; base and tuned are always opened alike. Raises ConfigError for a model of another kind, whose
     layers would be taken for an untrained dense model's."""
     kind = kind_of(model, config.trust_remote_code)
-    if kind in _USES_OF_OTHERS:
+    if kind is not None and kind in _USES_OF_OTHERS:
         raise ConfigError(f"{model} is {DESCRIBED[kind]}, and dense vectors are needed here; {_USES_OF_OTHERS[kind]}")
     encoder = load_encoder(
         model,

@@ -22,7 +22,8 @@ def cached_backward(
     Three passes: embeddings without a graph; the loss and its gradient with respect to them; each mini-batch once more
     with a graph, through which its part of that gradient goes back by ``backward`` (which may scale). The random state
     of the first pass is put back for the third, so that dropout drops the same; afterwards it is that of the first
-    pass's end. One forward pass more than the plain way is the price.
+    pass's end. One forward pass more than the plain way is the price. Without mini-batches there is a loss alone: that
+    of what other processes have.
     """
     states, leaves = [], []
     with torch.no_grad():
@@ -31,7 +32,7 @@ def cached_backward(
             leaves.append(embed(mini_batch).requires_grad_())
     after = _random_state()
     loss = loss_of(leaves)
-    gradients = torch.autograd.grad(loss, leaves)
+    gradients = torch.autograd.grad(loss, leaves) if leaves else ()
     for mini_batch, state, gradient in zip(mini_batches, states, gradients, strict=True):
         _set_random_state(state)
         backward((embed(mini_batch) * gradient).sum())

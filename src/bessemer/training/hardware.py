@@ -8,8 +8,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import torch
-
 from bessemer.encoders.sparse import SparseEncoder
 from bessemer.encoders.trainable import Trainable
 from bessemer.errors import ConfigError
@@ -53,11 +51,6 @@ def auto_batch_size(encoder: Trainable, n_examples: int, tokens_per_example: flo
     that_fit = int(whole_graph_tokens(encoder) / max(1.0, tokens_per_example))
     most = min(LARGEST_BATCH, n_examples // LEAST_STEPS, that_fit)
     return max(LEAST_BATCH, 1 << max(0, most.bit_length() - 1))
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """A CPU's allocator has no error class of its own, as a GPU's has."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 def claim_checkpoints(folder: Path) -> None:

@@ -4,7 +4,8 @@ Every process makes the whole batch. It encodes its share of the texts, every n-
 computes the loss of the whole batch, which is cheap beside the encoding. From that loss its own embeddings have their
 exact gradient, whatever the loss couples; what flows back through them is summed over the processes.
 
-A process that runs out of memory must not leave the others waiting: before each exchange all say whether they are well.
+A process that runs out of memory must not leave the others waiting: before each exchange of embeddings all say whether
+they are well, and have the room for it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class OutOfMemoryElsewhere(torch.OutOfMemoryError):
 def own_share(mini_batches: Sequence[Features], processes: Processes) -> list[Features]:
     """Of the texts of all mini-batches, numbered through, those whose number is ``rank`` modulo the processes.
 
-    Texts come sorted by length, so that all shares cost alike.
+    Texts come sorted by length, so that all shares cost alike. Empty where there are fewer texts than processes.
     """
     if processes.n == 1:
         return list(mini_batches)
@@ -54,10 +55,17 @@ def all_embeddings(
         return own
     all_well(device, processes)
     sizes = [n_texts(features) for features in mini_batches]
-    width = _largest(max(rows.shape[1] for rows in own), device)
-    padded = torch.cat([F.pad(rows, (0, width - rows.shape[1])) for rows in own])
-    gathered: Tensor = _Gather.apply(padded, sum(sizes), processes)  # type: ignore[no-untyped-call]
+    width = _largest(max((rows.shape[1] for rows in own), default=0), device)
+    gathered: Tensor = _Gather.apply(_of_width(own, width, device), sum(sizes), processes)  # type: ignore[no-untyped-call]
     return torch.split(gathered, sizes)
+
+
+def _of_width(own: Sequence[Tensor], width: int, device: str) -> Tensor:
+    """(R, width) all rows with zeros at their ends; without any (0, width), so that the loss of the others' rows has
+    something to go back to."""
+    if not own:
+        return torch.zeros(0, width, device=device, requires_grad=True)
+    return torch.cat([F.pad(rows, (0, width - rows.shape[1])) for rows in own])
 
 
 def sum_gradients(model: nn.Module, processes: Processes) -> None:
@@ -132,7 +140,8 @@ def _every(n: int, features: Features, first: int) -> Features:
 
 
 class _Gather(torch.autograd.Function):
-    """(R, d) rows of this process to (N, d) rows of all; row i is of process i modulo their number."""
+    """(R, d) rows of this process to (N, d) rows of all; row i is of process i modulo their number. Raises
+    OutOfMemoryElsewhere where another process has no room for them."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor, n_rows: int, processes: Processes) -> Tensor:
@@ -140,6 +149,7 @@ class _Gather(torch.autograd.Function):
         longest = -(-n_rows // processes.n)
         padded = F.pad(own, (0, 0, 0, longest - len(own))).contiguous()
         shares = [torch.empty_like(padded) for _ in range(processes.n)]
+        all_well(str(own.device), processes)
         dist.all_gather(shares, padded)
         return torch.stack(shares, dim=1).flatten(0, 1)[:n_rows]
 

@@ -22,6 +22,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerState, TrainingA
 from transformers.trainer_callback import PrinterCallback
 
 from bessemer.config import FinetuneConfig
+from bessemer.encoders.runtime import is_out_of_memory
 from bessemer.encoders.sparse import SparseEncoder
 from bessemer.encoders.trainable import Trainable
 from bessemer.encoders.unified import UnifiedEncoder
@@ -42,7 +43,7 @@ from bessemer.training.checkpoints import NEGATIVES_FILE, STATE_FILE, read_negat
 from bessemer.training.dev_pool import DevPool
 from bessemer.training.distributed import joined_processes
 from bessemer.training.grad_cache import cached_backward
-from bessemer.training.hardware import is_out_of_memory, whole_graph_tokens
+from bessemer.training.hardware import whole_graph_tokens
 from bessemer.training.lora import merged
 from bessemer.training.mini_batches import Features
 from bessemer.training.sampling import TaskBatches
