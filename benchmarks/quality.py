@@ -233,7 +233,7 @@ def sentence_transformers(config: Config, folder: Path) -> tuple[dict[str, Path]
         report_to="none",
         disable_tqdm=True,
     )
-    loss = MultipleNegativesRankingLoss(model, scale=1 / settings.temperature)
+    loss = MultipleNegativesRankingLoss(model, scale=1 / settings.temperature_of(normalised=True))
     trainer = SentenceTransformerTrainer(model, arguments, train_dataset=triplets, loss=loss)
     started = time.monotonic()
     with memory_kept():

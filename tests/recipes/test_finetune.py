@@ -56,6 +56,29 @@ def test_bge_jsonl_with_and_without_negatives(configure: Configure, tmp_path: Pa
         assert bool(mined) == (name != "given")
 
 
+def test_negatives_of_the_data_that_training_replaces_are_told(configure: Configure, tmp_path: Path) -> None:
+    pairs = english_world.docstring_pairs()[:12]
+    rows = [
+        {"query": summary, "pos": [body], "neg": [pairs[0][2]] if i else []}
+        for i, (_, summary, body) in enumerate(pairs)
+    ]
+    english_world.write_jsonl(tmp_path / "rows.jsonl", rows)
+
+    def warnings(name: str, **settings: object) -> list[str]:
+        finetuning = {"learning_rate": 0.05, "max_steps": 1, **settings}
+        config = configure(tmp_path / name, data=str(tmp_path / "rows.jsonl"), finetune=finetuning)
+        found: list[str] = finetune(config)["data"]["warnings"]
+        return [text for text in found if text.startswith("negatives given")]
+
+    assert warnings("kept") == []
+    assert warnings("refreshed", refresh_steps=1) == [
+        "negatives given for 11 queries serve until refresh_steps mines others"
+    ]
+    assert warnings("frozen", frozen_passages=True) == [
+        "negatives given for 11 queries are not used: frozen_passages retrieves its own"
+    ]
+
+
 def test_what_mining_found_and_dropped_is_told(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
     """Six negatives at a time are mined, though four are the default; a margin of a tenth drops nearly all."""
     many = finetune(configure(tmp_path / "many", data=str(english_beir), finetune={"n_negatives": 6, "max_steps": 1}))

@@ -107,11 +107,11 @@ def test_defaults_by_kind(splade: Path, colbert: Path, tmp_path: Path) -> None:
         return settled_for_kind(Config(model=str(model), finetune=FinetuneConfig(**given))).finetune
 
     found = settled(splade)
-    assert (found.head, found.temperature, found.flops_query, found.flops_passage) == ("sparse", 1.0, 5e-5, 3e-5)
+    assert (found.head, found.flops_query, found.flops_passage) == ("sparse", 5e-5, 3e-5)
     found = settled(splade, temperature=0.05, head="sparse", flops_query=0.0)
     assert (found.temperature, found.flops_query, found.flops_passage) == (0.05, 0.0, 3e-5)
     found = settled(colbert, lora_rank=4)
-    assert (found.head, found.temperature, found.flops_query, found.lora_rank) == ("multi", 0.05, None, 4)
+    assert (found.head, found.flops_query, found.lora_rank) == ("multi", None, 4)
     for model in ("minilm", write_unified(tmp_path)):  # those are as asked for, and by default dense
         assert settled(model) == FinetuneConfig()
         assert settled(model, head="sparse") == FinetuneConfig(head="sparse")

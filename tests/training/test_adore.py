@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny_world
 import torch
+import unified_world
 from sentence_transformers import SentenceTransformer
 
 from bessemer.config import FinetuneConfig
@@ -93,3 +94,14 @@ def test_the_saved_model_has_a_tuned_query_tower_and_the_base_s_passages(
     assert np.abs(plain.encode_query(asked) - loaded.encode(asked, "query")).max() < 1e-6
     with pytest.raises(ConfigError, match="tune a model with one encoder"):
         finetune([data], loaded, None, config, 42, tmp_path / "again")
+
+
+def test_a_model_with_heads_is_refused_whatever_trains(tiny_bert_model: Path, tmp_path: Path) -> None:
+    """Two towers would hold none of them."""
+    encoder = unified_world.opened(tiny_bert_model)
+    data = TrainingData(tiny_world.train(), tiny_world.passages())
+    with pytest.raises(
+        ConfigError, match=r"--frozen-passages: .* has heads, .*; give the dense model that it was made"
+    ):
+        finetune([data], encoder, None, FinetuneConfig(frozen_passages=True), 42, tmp_path)
+    assert not (tmp_path / "checkpoints").exists()

@@ -65,6 +65,11 @@ def test_notes_count_what_is_not_as_asked() -> None:
         "3 of 5 examples have fewer than 2 hard negatives",
         "batch size 5: there are no more examples",
     )
+    lacking = training_set([mined("a", "gone", "p5", "lost"), mined("b", "p1", "gone"), mined("dev", "gone")])
+    told = "3 hard negatives are of passages that the corpus lacks: they were left out"
+    assert told in lacking.notes(batch_size=5)
+    lacking.take([mined("a", "p5")])  # a refresh: those are of the corpus, and what was given still lacked them
+    assert told in lacking.notes(batch_size=5)
     assert training_set(n_negatives=0).notes(batch_size=5) == (
         "1 train queries without a relevant passage were not trained on",
     )
@@ -247,7 +252,7 @@ def test_the_gradient_of_mini_batches_is_that_of_one_padded_batch(minilm: DenseE
         minilm.embed(minilm.features(minilm.tokenize(texts, side), side))
         for texts, side in (([TRAIN.queries[i].text for i in (0, 0, 1, 2, 3)], "query"), (in_order, "passage"))
     ]
-    whole = info_nce(sides[0], sides[1], batch["positives"], batch["excluded"], config.temperature)
+    whole = info_nce(sides[0], sides[1], batch["positives"], batch["excluded"], temperature=0.05)
     assert loss.item() == pytest.approx(whole.item(), rel=1e-5)
     ours, reference = gradient(loss), gradient(whole)
     assert reference.norm() > 0.1

@@ -17,6 +17,7 @@ from bessemer.errors import ConfigError
 from bessemer.training.batches import Row, TrainingData, TrainingSet
 from bessemer.training.finetune import finetune
 from bessemer.training.guide import Guide
+from bessemer.training.losses import ScoreMargin
 from bessemer.training.open_trainer import open_trainer
 from bessemer.training.tasks import RetrievalTask
 from bessemer.types import HardNegatives, Judged, Passage, Query
@@ -60,12 +61,19 @@ def training_set() -> TrainingSet:
 )
 def test_what_the_guide_puts_above_its_own_score_of_the_positive(margin: float, told: list[list[bool]]) -> None:
     rows = [Row(0, 0, (2,)), Row(1, 1, (3,))]
-    assert Guide(Counting(), training_set(), margin)(rows, [0, 2, 1, 3]).tolist() == told
+    assert Guide(Counting(), training_set(), ScoreMargin(margin))(rows, [0, 2, 1, 3]).tolist() == told
+
+
+def test_a_share_of_the_guide_s_score_of_the_positive() -> None:
+    """Query a: above 0.85 * 0.8 = 0.68 are p0 itself, p2 and p3. Query b: above 0.425 p1 itself and p3."""
+    guide = Guide(Counting(), training_set(), ScoreMargin.of(FinetuneConfig(guide="guide", batch_relative_margin=0.85)))
+    told = guide([Row(0, 0, (2,)), Row(1, 1, (3,))], [0, 2, 1, 3])
+    assert told.tolist() == [[True, True, False, True], [False, False, True, True]]
 
 
 def test_each_text_is_encoded_once_and_what_a_refresh_brings_when_it_comes() -> None:
     encoder, examples = Counting(), training_set()
-    guide = Guide(encoder, examples, 0.0)
+    guide = Guide(encoder, examples, ScoreMargin())
     for _ in range(3):
         guide([Row(0, 0, (2,))], [0, 2])
     assert encoder.seen == [["query a", "query b"], ["text 0", "text 1", "text 2", "text 3"]]
@@ -127,6 +135,8 @@ def test_the_guide_takes_the_place_of_the_model_s_own_scores(tiny_static: DenseE
     task = RetrievalTask(data, tiny_static, config, 42)
     batch = task.batch([0, 1])  # columns p0 p1 p3
     assert batch["excluded"].tolist() == [[True, False, False], [True, True, False]]
+    shared = RetrievalTask(data, tiny_static, FinetuneConfig(guide="fixed", batch_relative_margin=1.5), 42)
+    assert shared.batch([0, 1])["excluded"].tolist() == batch["excluded"].tolist()  # b's positive is 0: above it
     queries = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     passages = torch.tensor([[0.6, 0.8], [0.8, 0.6], [1.0, 0.0]])
     found = task.loss([queries, passages], {**batch, "queries": ordered(2), "passages": ordered(3)})

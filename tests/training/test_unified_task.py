@@ -224,6 +224,10 @@ def test_what_does_not_fit_is_refused(tiny_bert_model: Path, tmp_path: Path) -> 
         ({"head": "sparse", "symmetric": True}, "symmetric: for head dense only"),
         ({"head": "multi", "loss": "mochi"}, "loss mochi: head multi trains by info_nce or distillation"),
         ({"head": "unified", "batch_margin": 0.0}, "name a guide"),
+        (
+            {"head": "multi", "batch_relative_margin": 0.9},
+            "batch_relative_margin: go by a guide's scores with head multi",
+        ),
         ({"head": "unified", "freeze_encoder": True, "lora_rank": 4}, "leave lora_rank"),
     ],
 )

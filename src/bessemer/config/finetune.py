@@ -35,6 +35,8 @@ DENSE_ONLY = ("matryoshka_dims", "symmetric", "same_tower_negatives", "frozen_pa
 """Options that need one vector per text."""
 LOSSES_OF_HEADS = (None, "info_nce", "distillation")
 SAMPLING = {"size": 1.0, "round_robin": 0.0}
+OF_COSINES, OF_DOT_PRODUCTS = 0.05, 1.0
+"""Temperatures. Cosines are at most 2 apart; products of vectors of any length are far apart as they are."""
 
 
 class FinetuneConfig(Section):
@@ -53,7 +55,9 @@ class FinetuneConfig(Section):
     loss: str | None = Field(
         None, description="docs/losses.md; unset: info_nce, for scored pairs cosent, for labelled ones contrastive"
     )
-    temperature: float = Field(0.05, gt=0, description="logits = score / temperature; 1 for SPLADE models unless given")
+    temperature: float | None = Field(
+        None, gt=0, description="logits = score / temperature; unset: 0.05 for cosines, 1 for dot products and SPLADE"
+    )
     teacher_temperature: TeacherTemperature = Field(
         "auto", description="distillation: weights = softmax(teacher score / this); auto: by teacher_candidates"
     )
@@ -74,8 +78,13 @@ class FinetuneConfig(Section):
     batch_margin: float | None = Field(
         None, description="no negative in a batch scores above its query's positive less this; unset: off"
     )
+    batch_relative_margin: float | None = Field(
+        None,
+        gt=0,
+        description="the same above this times the positive; where that is <= 0, batch_margin (0 if unset) serves",
+    )
     guide: str | None = Field(
-        None, description="model by whose scores batch_margin (then 0 if unset) goes, in place of the trained one's"
+        None, description="model by whose scores both margins go (unset: 0), in place of the trained one's"
     )
     head: Head = Field(
         "dense", description="what trains: dense vectors; sparse or multi (token vectors) alone; unified: all three"
@@ -142,13 +151,23 @@ class FinetuneConfig(Section):
         asked = [name for name in DENSE_ONLY if getattr(self, name)]
         if asked:
             raise ValueError(f"{', '.join(asked)}: for head dense only; leave out with head {self.head}")
-        if self.batch_margin is not None and self.guide is None:
-            raise ValueError(f"batch_margin: goes by a guide's scores with head {self.head}; name a guide")
+        if self.screens_batches and self.guide is None:
+            message = f"batch_margin, batch_relative_margin: go by a guide's scores with head {self.head}"
+            raise ValueError(f"{message}; name a guide")
         if self.loss not in LOSSES_OF_HEADS:
             raise ValueError(f"loss {self.loss}: head {self.head} trains by info_nce or distillation")
         if self.freeze_encoder and (self.lora_rank or self.gradient_checkpointing):
             raise ValueError("freeze_encoder: leave lora_rank and gradient_checkpointing out, which train the encoder")
         return self
+
+    @property
+    def screens_batches(self) -> bool:
+        """Whether a margin tells false negatives of a batch."""
+        return self.batch_margin is not None or self.batch_relative_margin is not None
+
+    def temperature_of(self, *, normalised: bool) -> float:
+        """The temperature asked for, else the default of scores that are cosines (``normalised``) or dot products."""
+        return self.temperature or (OF_COSINES if normalised else OF_DOT_PRODUCTS)
 
     @property
     def sampling_alpha(self) -> float:

@@ -111,7 +111,7 @@ def training_json(
     tasks = [{**part.material.account, "name": part.name, "task": part.task} for part in parts]
     data = accounts[0] if len(parts) == 1 else {"tasks": tasks}
     extra = {
-        "data": {**data, "warnings": [*warnings, *unprompted(parts, config, base), *_mined_by_words(parts, base)]},
+        "data": {**data, "warnings": [*warnings, *unprompted(parts, config, base), *_of_negatives(parts, base)]},
         "negatives": reports[0] if len(parts) == 1 else {part.name: r for part, r in zip(parts, reports, strict=True)},
         "versions": installed_versions(),
         "fingerprints": {"base": base.fingerprint, "tuned": after.fingerprint},
@@ -151,6 +151,26 @@ def _mined(part: Part, encoder: Encoder, workspace: Workspace) -> Mined | None:
         how = NoVectors(), by_words(mining_of(config))
     asked = (train, passages, *how, config.seed, open_reranker(config))
     return workspace.step(f"negatives-{part.name}".rstrip("-"), mine_hard_negatives, *asked)
+
+
+def _of_negatives(parts: Sequence[Part], base: Trainable) -> list[str]:
+    """What a reader should know of where hard negatives come from."""
+    return [*_mined_by_words(parts, base), *_given_and_replaced(parts)]
+
+
+def _given_and_replaced(parts: Sequence[Part]) -> list[str]:
+    """A note for each part that brings negatives, where training finds others."""
+    notes = []
+    for part in parts:
+        settings = part.config.finetune
+        n = len(part.material.given_negatives) if isinstance(part.material, Material) else 0
+        if n and settings.frozen_passages:
+            notes.append(
+                f"{part.name}: negatives given for {n} queries are not used: frozen_passages retrieves its own"
+            )
+        elif n and settings.refresh_steps:
+            notes.append(f"{part.name}: negatives given for {n} queries serve until refresh_steps mines others")
+    return [note.removeprefix(": ") for note in notes]
 
 
 def _mined_by_words(parts: Sequence[Part], base: Trainable) -> list[str]:

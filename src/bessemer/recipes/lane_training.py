@@ -20,8 +20,8 @@ from bessemer.recipes.lane_models import foreign_options
 from bessemer.recipes.systems import dense_over, multi_vectors_over, sparse_over
 from bessemer.types import Hits, Passage
 
-SPLADE_DEFAULTS = {"temperature": 1.0, "flops_query": 5e-5, "flops_passage": 3e-5}
-"""Its scores are sums over words, not cosines; the weights are those of sentence-transformers' SpladeLoss examples."""
+SPLADE_DEFAULTS = {"flops_query": 5e-5, "flops_passage": 3e-5}
+"""Those of sentence-transformers' SpladeLoss examples."""
 STRATEGIES_OF_WORDS = ("bm25", "random", "same_document")
 
 

@@ -69,9 +69,10 @@ def gradient_report(
     chosen = {contrast.query.query_id for contrast in contrasts}
     suspected = {name: suspected_share([r for r in rows if r.query_id in chosen]) for name, rows in found.items()}
     assert isinstance(encoder.encoder, DenseEncoder)
-    measured = measure_gradients(encoder.encoder, contrasts, config.finetune.temperature)
+    temperature = config.finetune.temperature_of(normalised=encoder.similarity == "cosine")
+    measured = measure_gradients(encoder.encoder, contrasts, temperature)
     rows = [{**asdict(row), "suspected": suspected[row.strategy]} for row in measured]
-    subject = f"{Path(config.model).name} on {Path(str(config.data)).name}, temperature {config.finetune.temperature:g}"
+    subject = f"{Path(config.model).name} on {Path(str(config.data)).name}, temperature {temperature:g}"
     with atomic_writer(plot) as stream:
         stream.write(gradient_svg(rows, subject))
     notes = [f"{name}: too few queries have such a negative" for name in left_out]

@@ -99,6 +99,9 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
         self.turn = 0
         self._position = position = {passage.passage_id: i for i, passage in enumerate(passages)}
         self.take(negatives)
+        asked = {query.query_id for query in judged.queries}
+        lacking = [p for row in negatives if row.query_id in asked for p in row.passage_ids if p not in position]
+        self._n_lacking = len(lacking)
         self.relevant: list[frozenset[int]] = [
             frozenset(
                 position[p] for p, grade in judged.qrels.get(q.query_id, {}).items() if grade > 0 and p in position
@@ -146,6 +149,8 @@ class TrainingSet(torch.utils.data.Dataset[Row]):
         n_unused = sum(not ids for ids in self.relevant)
         if n_unused:
             notes.append(f"{n_unused} train queries without a relevant passage were not trained on")
+        if self._n_lacking:
+            notes.append(f"{self._n_lacking} hard negatives are of passages that the corpus lacks: they were left out")
         n_bare = sum(len(self.candidates(i)) < self.n_negatives for i in range(len(self)))
         if n_bare:
             few = "no hard negative" if self.n_negatives == 1 else f"fewer than {self.n_negatives} hard negatives"

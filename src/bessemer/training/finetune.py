@@ -18,6 +18,7 @@ from bessemer.encoders.two_towers import TwoTowerEncoder, join_towers, untrainab
 from bessemer.encoders.unified import UnifiedEncoder
 from bessemer.encoders.unified_settings import LaneWeights
 from bessemer.encoders.widths import write_widths
+from bessemer.errors import ConfigError
 from bessemer.processes import Processes
 from bessemer.training.adore import FrozenPool
 from bessemer.training.batches import TrainingData
@@ -115,13 +116,22 @@ def finetune(
     With ``selection`` (and anything in its dev pool) the best checkpoint by the pool's measure is kept, training stops
     early, the weights are mixed with the base's, and the lane weights of a unified model are tuned; without, the last
     weights are saved. Raises DataError when no query has a relevant passage or all pairs the same score, BessemerError
-    when the loss is no longer a number, ConfigError for a model of two towers.
+    when the loss is no longer a number, ConfigError for a model of two towers, or for one with heads that is to become
+    one.
     """
     if isinstance(encoder, TwoTowerEncoder):
         raise untrainable(encoder)
+    if config.frozen_passages and isinstance(encoder, UnifiedEncoder):
+        raise ConfigError(
+            f"--frozen-passages: {encoder.name} has heads, which a model of two towers cannot keep; give the dense "
+            "model that it was made from, or leave --frozen-passages out"
+        )
     if selection and not len(selection.dev):
         selection = None
     pool = selection.dev if selection else None
+    if pool and config.head == "unified" and isinstance(encoder, UnifiedEncoder):
+        # a lane that an earlier tuning left out has its say on this training's checkpoints, and in the tuning after it
+        encoder = encoder.with_settings(lane_weights=encoder.lane_weights.without_zeros())
     if isinstance(encoder, ForeignEncoder):
         encoder.require_trainable()
     frozen = encoder.independent_copy() if config.frozen_passages and isinstance(encoder, DenseEncoder) else None

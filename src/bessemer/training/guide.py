@@ -12,14 +12,15 @@ from torch import Tensor
 from bessemer.encoders.encoder import Encoder
 from bessemer.errors import ArtifactError
 from bessemer.training.batches import Row, TrainingSet
+from bessemer.training.losses.masks import ScoreMargin
 
 
 class Guide:
     """Scores queries and passages with its own prompts and similarity, each text encoded once per run: a batch then
     costs one product of small matrices."""
 
-    def __init__(self, encoder: Encoder, training_set: TrainingSet, margin: float) -> None:
-        """``margin``: a passage is a false negative from this much below the guide's score of the positive."""
+    def __init__(self, encoder: Encoder, training_set: TrainingSet, margin: ScoreMargin) -> None:
+        """``margin``: what it says of the guide's scores tells false negatives."""
         self._encoder = encoder
         self._set = training_set
         self._margin = margin
@@ -28,14 +29,14 @@ class Guide:
         self._passages = np.empty((0, self._queries.shape[1]), dtype=np.float32)
 
     def __call__(self, rows: Sequence[Row], passages: Sequence[int]) -> Tensor:
-        """(B, P) True where the guide scores passage j above its score of row i's positive less the margin."""
+        """(B, P) True where the guide scores passage j too near row i's positive."""
         if any(p not in self._row for p in passages):
             self._encode(sorted({*self._set.used(), *passages} - self._row.keys()))
         queries = self._queries[[row.query for row in rows]]
-        scores = queries @ self._passages[[self._row[p] for p in passages]].T
+        scores = torch.from_numpy(queries @ self._passages[[self._row[p] for p in passages]].T)
         column = {passage: j for j, passage in enumerate(passages)}
-        positive = scores[np.arange(len(rows)), [column[row.positive] for row in rows]]
-        return torch.from_numpy(scores > positive[:, None] - self._margin)
+        positives = torch.tensor([column[row.positive] for row in rows])
+        return self._margin.exceeded(scores, scores.gather(1, positives[:, None]))
 
     def _encode(self, passages: Sequence[int]) -> None:
         """All that can occur from now on: the first batch brings most, and each refresh of the negatives some."""

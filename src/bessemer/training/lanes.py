@@ -27,13 +27,14 @@ Batch = dict[str, Any]
 
 class Lanes(ABC):
     """Embeds, scores and judges the batches of one task. ``distils``: whether all teach each by now. ``flops_share``:
-    how much of the weights of the FLOPS regulariser is in force by now."""
+    how much of the weights of the FLOPS regulariser is in force by now. ``temperature``: of the scores."""
 
-    def __init__(self, config: FinetuneConfig) -> None:
+    def __init__(self, config: FinetuneConfig, *, normalised: bool) -> None:
+        """``normalised``: whether the scores are cosines, or means of them."""
         self.outputs = LANES[config.head]
         self.distils = config.self_distillation and not config.self_distillation_start
         self.flops_share = 1.0
-        self._temperature = config.temperature
+        self.temperature = config.temperature_of(normalised=normalised)
         self._flops = {"query": config.flops_query or 0.0, "passage": config.flops_passage or 0.0}
 
     @abstractmethod
@@ -53,7 +54,7 @@ class Lanes(ABC):
         return any(self._flops.values())
 
     def loss(self, scores: Mapping[Output, Tensor], batch: Batch) -> tuple[Tensor, Parts]:
-        given = scores, batch["positives"], batch["excluded"], self._temperature
+        given = scores, batch["positives"], batch["excluded"], self.temperature
         return unified_loss(*given, self_distillation=self.distils)
 
     def regulariser(self, embeddings: Sequence[Tensor], batch: Batch) -> tuple[Tensor, Parts]:

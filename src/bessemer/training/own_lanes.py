@@ -21,7 +21,7 @@ class SpladeLanes(Lanes):
     much for their gradient. Beside the logits of a single mini-batch (125 MB for 1,024 tokens) that is little."""
 
     def __init__(self, encoder: SparseEncoder, config: FinetuneConfig) -> None:
-        super().__init__(config)
+        super().__init__(config, normalised=encoder.model.similarity_fn_name == "cosine")
         self._encoder = encoder
 
     def embed(self, features: Features) -> Tensor:
@@ -45,7 +45,7 @@ class ColbertLanes(Lanes):
     punctuation may be out, tokens may be pooled, a query may be filled up."""
 
     def __init__(self, encoder: MultiVectorEncoder, config: FinetuneConfig) -> None:
-        super().__init__(config)
+        super().__init__(config, normalised=True)
         self._encoder = encoder
 
     def embed(self, features: Features) -> Tensor:

@@ -18,7 +18,7 @@ from bessemer.training.batches import Collator, TrainingData, TrainingSet, requi
 from bessemer.training.guide import Guide
 from bessemer.training.hardware import auto_batch_size, mini_batch_tokens
 from bessemer.training.lora import merged
-from bessemer.training.losses import LOSSES, batch_loss
+from bessemer.training.losses import LOSSES, ScoreMargin, batch_loss
 from bessemer.training.mini_batches import Features, MiniBatches
 from bessemer.types import HardNegatives
 
@@ -73,7 +73,7 @@ def of_part(encoder: E, task: str, settings: FinetuneConfig | None) -> E:
 def _guide(data: TrainingData, examples: TrainingSet, config: FinetuneConfig) -> Guide | None:
     if (data.guide is None) != (config.guide is None):
         raise ConfigError("finetune.guide: names the model that TrainingData.guide is; give both or neither")
-    return None if data.guide is None else Guide(data.guide, examples, config.batch_margin or 0.0)
+    return None if data.guide is None else Guide(data.guide, examples, ScoreMargin.of(config))
 
 
 def settled_batch_size(

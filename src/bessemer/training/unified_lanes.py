@@ -16,7 +16,7 @@ from bessemer.encoders.batch_scores import lexical_scores, max_sim, weights_by_i
 from bessemer.encoders.encoder import Output
 from bessemer.encoders.unified import UnifiedEncoder
 from bessemer.encoders.unified_heads import Represented
-from bessemer.training.lanes import Batch, Lanes
+from bessemer.training.lanes import LANES, Batch, Lanes
 from bessemer.training.mini_batches import Features
 
 
@@ -24,7 +24,8 @@ class UnifiedLanes(Lanes):
     """The lanes that ``config.head`` names."""
 
     def __init__(self, encoder: UnifiedEncoder, config: FinetuneConfig) -> None:
-        super().__init__(config)
+        has_products = "dense" in LANES[config.head] and encoder.similarity == "dot"
+        super().__init__(config, normalised=not has_products)
         self._encoder = encoder
 
     def embed(self, features: Features) -> Tensor:

@@ -68,9 +68,7 @@ class UnifiedDistillationTask(DistillationTask):
     def __init__(self, data: TrainingData, encoder: Trainable, config: FinetuneConfig, seed: int) -> None:
         """Raises as DistillationTask, and ConfigError for a model without heads."""
         super().__init__(data, encoder, config, seed)
-        settings = data.settings or config
-        self.lanes = lanes_of(self._encoder, settings)
-        self._temperature = settings.temperature
+        self.lanes = lanes_of(self._encoder, data.settings or config)
 
     def embed(self, model: nn.Module, features: Features) -> Tensor:
         return self.lanes.embed(features)
@@ -78,7 +76,7 @@ class UnifiedDistillationTask(DistillationTask):
     def loss(self, embeddings: Sequence[Tensor], batch: Batch) -> Tensor:
         scores = self.lanes.scores(embeddings, batch)
         with torch.autocast(batch["excluded"].device.type, enabled=False):
-            logits = ensemble(scores).gather(1, batch["candidates"]) / self._temperature
+            logits = ensemble(scores).gather(1, batch["candidates"]) / self.lanes.temperature
             of_teacher = of_candidates(logits, batch["teacher"], self._calibrated.temperature)
         loss, parts = self.lanes.loss(scores, batch)
         penalty, of_penalty = self.lanes.regulariser(embeddings, batch)

@@ -14,7 +14,7 @@ from bessemer.training.losses.distillation import distillation
 from bessemer.training.losses.hardness import hardness_weighted
 from bessemer.training.losses.info_nce import info_nce
 from bessemer.training.losses.margin_mse import margin_mse
-from bessemer.training.losses.masks import margin_masked
+from bessemer.training.losses.masks import ScoreMargin, margin_masked, screened
 from bessemer.training.losses.matryoshka import BatchLoss, PairLoss, all_widths, matryoshka
 from bessemer.training.losses.mochi import mochi
 from bessemer.training.losses.of_pairs import pair_loss
@@ -29,6 +29,7 @@ __all__ = [
     "BatchLoss",
     "Calibration",
     "PairLoss",
+    "ScoreMargin",
     "TeacherLoss",
     "batch_loss",
     "contrastive",
@@ -50,34 +51,34 @@ __all__ = [
 ]
 
 
-def _info_nce(config: FinetuneConfig) -> BatchLoss:
+def _info_nce(config: FinetuneConfig, temperature: float) -> BatchLoss:
     return partial(
-        info_nce, temperature=config.temperature, symmetric=config.symmetric, same_tower=config.same_tower_negatives
+        info_nce, temperature=temperature, symmetric=config.symmetric, same_tower=config.same_tower_negatives
     )
 
 
-def _hardness(config: FinetuneConfig) -> BatchLoss:
+def _hardness(config: FinetuneConfig, temperature: float) -> BatchLoss:
     prior = config.class_prior
-    return partial(hardness_weighted, temperature=config.temperature, beta=config.hardness_beta, class_prior=prior)
+    return partial(hardness_weighted, temperature=temperature, beta=config.hardness_beta, class_prior=prior)
 
 
-def _mochi(config: FinetuneConfig) -> BatchLoss:
+def _mochi(config: FinetuneConfig, temperature: float) -> BatchLoss:
     synthetic, with_query = config.n_synthetic, config.n_synthetic_with_query
-    return partial(mochi, temperature=config.temperature, n_synthetic=synthetic, with_query=with_query)
+    return partial(mochi, temperature=temperature, n_synthetic=synthetic, with_query=with_query)
 
 
-def _triplet(config: FinetuneConfig) -> BatchLoss:
+def _triplet(config: FinetuneConfig, temperature: float) -> BatchLoss:
     return partial(triplet, margin=config.loss_margin)
 
 
-LOSSES: dict[str, Callable[[FinetuneConfig], BatchLoss]] = {
+LOSSES: dict[str, Callable[[FinetuneConfig, float], BatchLoss]] = {
     "info_nce": _info_nce,
     "hardness": _hardness,
     "mochi": _mochi,
     "triplet": _triplet,
 }
-"""Of queries with passages; the first is the default. Those of pairs: ``of_pairs``; with teacher scores:
-``of_teachers``."""
+"""Of queries with passages, made from the configuration and the temperature; the first is the default. Those of pairs:
+``of_pairs``; with teacher scores: ``of_teachers``."""
 
 
 def batch_loss(config: FinetuneConfig, dimension: int, *, normalised: bool) -> BatchLoss:
@@ -91,9 +92,7 @@ def batch_loss(config: FinetuneConfig, dimension: int, *, normalised: bool) -> B
         raise ConfigError(f"finetune.loss: `{name}` has no symmetric or same_tower_negatives; info_nce has")
     if name != "info_nce" and not normalised:
         raise ConfigError(f"finetune.loss: `{name}` is for cosine models; this one has dot products")
-    loss = LOSSES[name](config)
-    if config.batch_margin is not None and config.guide is None:  # a guide has told the false negatives before
-        loss = margin_masked(loss, config.batch_margin)
+    loss = screened(LOSSES[name](config, config.temperature_of(normalised=normalised)), config)
     if not config.matryoshka_dims:
         return loss
     return matryoshka(loss, all_widths(config.matryoshka_dims, dimension), normalised=normalised)

@@ -13,17 +13,17 @@ from bessemer.training.losses.cosine_regression import cosine_regression
 from bessemer.training.losses.matryoshka import PairLoss, all_widths, matryoshka
 from bessemer.training.losses.pair_cross_entropy import pair_cross_entropy
 
-FOR_SCORES: dict[str, Callable[[FinetuneConfig], PairLoss]] = {
-    "cosent": lambda config: partial(cosent, temperature=config.temperature),
-    "cosine_regression": lambda _: cosine_regression,
-    "pair_cross_entropy": lambda _: pair_cross_entropy,
+FOR_SCORES: dict[str, Callable[[FinetuneConfig, float], PairLoss]] = {
+    "cosent": lambda _, temperature: partial(cosent, temperature=temperature),
+    "cosine_regression": lambda *_: cosine_regression,
+    "pair_cross_entropy": lambda *_: pair_cross_entropy,
 }
-FOR_LABELS: dict[str, Callable[[FinetuneConfig], PairLoss]] = {
-    "contrastive": lambda config: partial(contrastive, margin=config.loss_margin),
-    "online_contrastive": lambda config: partial(online_contrastive, margin=config.loss_margin),
+FOR_LABELS: dict[str, Callable[[FinetuneConfig, float], PairLoss]] = {
+    "contrastive": lambda config, _: partial(contrastive, margin=config.loss_margin),
+    "online_contrastive": lambda config, _: partial(online_contrastive, margin=config.loss_margin),
     **FOR_SCORES,
 }
-"""The first of each is the default."""
+"""Made from the configuration and the temperature. The first of each is the default."""
 
 
 def pair_loss(config: FinetuneConfig, dimension: int, *, normalised: bool, labelled: bool) -> PairLoss:
@@ -36,7 +36,7 @@ def pair_loss(config: FinetuneConfig, dimension: int, *, normalised: bool, label
         raise ConfigError(f"finetune.loss: `{name}` is no loss for {data}; one of: {', '.join(sorted(known))}")
     if name != "cosent" and not normalised:
         raise ConfigError(f"finetune.loss: `{name}` is for cosine models; this one has dot products, cosent takes them")
-    loss = known[name](config)
+    loss = known[name](config, config.temperature_of(normalised=normalised))
     if not config.matryoshka_dims:
         return loss
     return matryoshka(loss, all_widths(config.matryoshka_dims, dimension), normalised=normalised)

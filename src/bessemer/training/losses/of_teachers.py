@@ -11,7 +11,7 @@ from torch import Tensor
 from bessemer.config import FinetuneConfig
 from bessemer.training.losses.distillation import distillation
 from bessemer.training.losses.margin_mse import margin_mse
-from bessemer.training.losses.masks import margin_masked
+from bessemer.training.losses.masks import screened
 from bessemer.training.losses.matryoshka import all_widths, matryoshka
 from bessemer.training.losses.stable_distillation import stable_distillation
 
@@ -29,19 +29,19 @@ class Calibration:
     student_spread: float = 1.0
 
 
-def _distillation(config: FinetuneConfig, found: Calibration) -> TeacherLoss:
-    return partial(distillation, temperature=config.temperature, teacher_temperature=found.temperature)
+def _distillation(temperature: float, found: Calibration) -> TeacherLoss:
+    return partial(distillation, temperature=temperature, teacher_temperature=found.temperature)
 
 
-def _stable_distillation(config: FinetuneConfig, found: Calibration) -> TeacherLoss:
-    return partial(stable_distillation, temperature=config.temperature, teacher_temperature=found.temperature)
+def _stable_distillation(temperature: float, found: Calibration) -> TeacherLoss:
+    return partial(stable_distillation, temperature=temperature, teacher_temperature=found.temperature)
 
 
-def _margin_mse(config: FinetuneConfig, found: Calibration) -> TeacherLoss:
+def _margin_mse(temperature: float, found: Calibration) -> TeacherLoss:
     return partial(margin_mse, student_spread=found.student_spread, teacher_spread=found.teacher_spread)
 
 
-FOR_TEACHERS: dict[str, Callable[[FinetuneConfig, Calibration], TeacherLoss]] = {
+FOR_TEACHERS: dict[str, Callable[[float, Calibration], TeacherLoss]] = {
     "distillation": _distillation,
     "stable_distillation": _stable_distillation,
     "margin_mse": _margin_mse,
@@ -51,9 +51,7 @@ FOR_TEACHERS: dict[str, Callable[[FinetuneConfig, Calibration], TeacherLoss]] = 
 def teacher_loss(config: FinetuneConfig, found: Calibration, dimension: int, *, normalised: bool) -> TeacherLoss:
     """The loss of ``FOR_TEACHERS`` that ``config`` asks for. Raises ConfigError for widths that the model does not
     have."""
-    loss = FOR_TEACHERS[config.loss or ""](config, found)
-    if config.batch_margin is not None and config.guide is None:  # as in `batch_loss`
-        loss = margin_masked(loss, config.batch_margin)
+    loss = screened(FOR_TEACHERS[config.loss or ""](config.temperature_of(normalised=normalised), found), config)
     if not config.matryoshka_dims:
         return loss
     return matryoshka(loss, all_widths(config.matryoshka_dims, dimension), normalised=normalised)
