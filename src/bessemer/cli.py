@@ -272,10 +272,14 @@ def keywords(
 ) -> None:
     """Questions with the keywords that a language model makes of them, to fine-tune a small model on."""
     from bessemer.recipes.keywords import keywords as run
+    from bessemer.recipes.plan import calls_summary
     from bessemer.recipes.summary import keywords_summary
 
-    result = run(call.config, split, out)
-    call.answer(result, keywords_summary(result))
+    result = run(call.config, split, out, dry_run=call.dry_run)
+    if call.dry_run:
+        call.answer(result, f"language model: {calls_summary(result['llm'])}; nothing was written")
+    else:
+        call.answer(result, keywords_summary(result))
 
 
 @verb("ask", *LLM, "rewrite_llm_model=llm.rewrite_model")

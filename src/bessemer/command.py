@@ -30,7 +30,7 @@ app = typer.Typer(
 )
 
 COMMON = ("workspace", "seed", "device")
-PLANNED = ("adapt", "questions", "teacher")  # verbs that say themselves what a dry run finds
+PLANNED = ("adapt", "questions", "teacher", "keywords")  # verbs that say themselves what a dry run finds
 IN_PROCESSES = ("finetune",)  # verbs for torchrun
 
 

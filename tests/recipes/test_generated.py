@@ -432,8 +432,11 @@ def test_keywords_to_fine_tune_on(configure: Configure, english_beir: Path, tmp_
     out = tmp_path / "keywords.jsonl"
     with serving(script) as server:
         config = configure(tmp_path, data=str(english_beir), llm=of(server, concurrency=1))
-        result = keywords(config, "train", str(out))
         n_train = len(load_collection(str(english_beir)).collection.splits["train"].queries)
+        assert keywords(config, "train", str(tmp_path / "no" / "folder"), dry_run=True)["llm"]["calls"] == n_train
+        assert server.requests == []
+        assert not (tmp_path / "no").exists()
+        result = keywords(config, "train", str(out))
         assert len(server.requests) == n_train
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert (len(rows), result["rows"], result["without_keywords"]) == (n_train - 1, n_train - 1, 1)
