@@ -9,7 +9,9 @@ without the hidden positives, against random passages: it has never seen a hidde
 each question with its reference answer (the data's `long_answer`), which the student never sees. Student, steps,
 learning rate and candidates are the same for all losses; one epoch, nothing mixed with the base, the best checkpoint by
 dev queries that are carved from the same rows and so are as incompletely judged as these. Test: nDCG@10 of `bessemer
-evaluate`. Every run is kept; what is there, or in the JSON, is not run again.
+evaluate`. How good the teacher is: in how many pairs of a positive and a negative of one train query it scores the
+positive higher, and the model that mined them; judged positives, which it was trained on, and hidden ones. Every run is
+kept; what is there, or in the JSON, is not run again.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ N_NEGATIVES, N_RANDOM = 7, 3
 FIRST_SEED = 1
 SECTION = "distillation"
 MEASURE = "nDCG@10"
+TEACHER = "teacher"
 
 
 def main() -> None:
@@ -51,7 +54,9 @@ def main() -> None:
         for share in SHARES:
             for loss in LOSSES:
                 run_once(given.out, runs, beir, loss, share, seed)
-    report = {"shares": SHARES, "losses": LOSSES, "table": table([*runs.all().values()]), "runs": runs.all()}
+    if TEACHER not in runs and (given.out / f"scored-{SHARES[-1]}.jsonl").exists():
+        runs.keep(TEACHER, teacher_quality(given.out))
+    report = {"shares": SHARES, "losses": LOSSES, "table": table(of_losses(runs.all())), "runs": runs.all()}
     write_json(file, report)
     lines = section(report)
     print("\n".join(lines))
@@ -140,6 +145,29 @@ def scored(out: Path, beir: Path, share: float) -> Path:
     return file
 
 
+def teacher_quality(out: Path) -> dict[str, float]:
+    """Shares of pairs at the largest share of hidden positives."""
+    mined = {row["query_id"]: row for row in read_rows(out / "mined.jsonl")}
+    judged, hidden_ones, by_miner = list[bool](), list[bool](), list[bool]()
+    for row in read_rows(out / f"scored-{SHARES[-1]}.jsonl"):
+        found = mined[row["query_id"]]
+        lost = set(found["pos_ids"]) - set(row["pos_ids"])
+        scores = dict(zip((*row["pos_ids"], *row["neg_ids"]), row["teacher_scores"], strict=True))
+        negatives = [scores[key] for key in row["neg_ids"] if key not in lost]
+        judged += [scores[key] > negative for key in row["pos_ids"] for negative in negatives]
+        hidden_ones += [scores[key] > negative for key in lost for negative in negatives]
+        by_miner += [positive > negative for positive in found["pos_scores"] for negative in found["neg_scores"]]
+    return {
+        "judged_above_negative": statistics.fmean(judged),
+        "hidden_above_negative": statistics.fmean(hidden_ones),
+        "miner_positive_above_negative": statistics.fmean(by_miner),
+    }
+
+
+def of_losses(runs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [run for name, run in runs.items() if name != TEACHER]
+
+
 def read_rows(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
 
@@ -199,15 +227,16 @@ def table(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def section(report: Mapping[str, Any]) -> Sequence[str]:
     cells = {(row["loss"], row["share"]): row for row in report["table"]}
+    runs, teacher = of_losses(report["runs"]), report["runs"].get(TEACHER)
     lines = [
         "## Distillation where negatives are false",
         "",
         "Written by `python benchmarks/distillation.py --data $BESSEMER_DATA --write-docs`, which says how; all",
         "figures: `benchmarks/distillation.json`. pubmedqa, nDCG@10 on test, by the share of train queries with a",
-        "positive hidden among the negatives; mean and standard deviation over seeds",
-        f"{', '.join(map(str, sorted({run['seed'] for run in report['runs'].values()})))}. Teacher: a cross-encoder",
-        "trained on the train split, which reads the reference answer with the question.",
-        f"Base: {next(iter(report['runs'].values()))['base']:.4f}. Measured at commit {commits_of(report['runs'])}.",
+        "positive hidden among the negatives, seeds "
+        f"{', '.join(map(str, sorted({run['seed'] for run in runs})))}. Teacher: a cross-encoder trained on the train",
+        f"split, which reads the reference answer with the question. {quality_in_words(teacher)}",
+        f"Base: {runs[0]['base']:.4f}. Measured at commit {commits_of(report['runs'])}.",
         "",
         f"| loss | {' | '.join(f'{share:.0%}' for share in SHARES)} | lost at {SHARES[-1]:.0%} |",
         "|---|" + "---|" * (len(SHARES) + 1),
@@ -217,6 +246,16 @@ def section(report: Mapping[str, Any]) -> Sequence[str]:
         shown = [in_words(cells[loss, share]) for share in SHARES]
         lines.append(f"| {loss} | {' | '.join(shown)} | {means[0] - means[-1]:+.4f} |")
     return lines
+
+
+def quality_in_words(teacher: Mapping[str, float] | None) -> str:
+    if teacher is None:
+        return ""
+    return (
+        f"In {teacher['judged_above_negative']:.0%} of the\npairs of a judged positive and a negative of one train "
+        f"query it scores the positive higher ({teacher['hidden_above_negative']:.0%}\nwhere the positive is hidden), "
+        f"minilm in {teacher['miner_positive_above_negative']:.0%}."
+    )
 
 
 def in_words(row: Mapping[str, Any]) -> str:
