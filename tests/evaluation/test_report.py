@@ -314,14 +314,24 @@ def test_an_empty_report_says_that_it_holds_no_verdict() -> None:
 
 def test_the_teacher_and_what_it_cost() -> None:
     llm = {"calls": 1200, "input_tokens": 3000, "output_tokens": 1200, "cost": 0.5}
-    part = {"teacher": "http://host/v1 m", "pairs": 1500, "kept_from_before": 300, "llm": llm}
+    part = {"teacher": "http://host/v1 m", "pairs": 1500, "kept_from_before": 300, "answers_generated": 7, "llm": llm}
     told = Page(render_report({**sample_report(), "teacher": part})).text
-    shown = "teacher http://host/v1 m pairs 1,500 of them kept from before 300 calls 1,200 tokens 4,200 cost 0.5000"
-    assert shown in told
+    shown = "teacher http://host/v1 m pairs 1,500 of them kept from before 300 answers written for it 7 calls 1,200"
+    assert f"{shown} tokens 4,200 cost 0.5000" in told
     local = Page(
         render_report({**sample_report(), "teacher": {"teacher": "m", "pairs": 5, "kept_from_before": 0}})
     ).text
     assert "Teacher teacher m pairs 5 Data" in local
+
+
+def test_how_easy_the_questions_of_a_language_model_are() -> None:
+    report = sample_report()
+    shares = {"train": {"bm25": 0.9, "base": 0.75}, "test": {"bm25": 0.5}}
+    report["data"]["llm"] = {"model": "m", "calls": 12, "cost": 0.25, "easiness": shares}
+    page = Page(render_report(report))
+    assert "model m calls 12 cost 0.2500" in page.text
+    row = page.rows.index(["split", "bm25", "base"])
+    assert page.rows[row + 1 : row + 3] == [["train", "90.0%", "75.0%"], ["test", "50.0%", "–"]]
 
 
 def test_an_evaluation_of_other_systems_uses_their_names() -> None:

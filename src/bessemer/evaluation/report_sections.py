@@ -209,6 +209,7 @@ def teacher(report: Json) -> list[tuple[str, str]]:
     counts = {
         "pairs": part.get("pairs"),
         "of them kept from before": part.get("kept_from_before"),
+        "answers written for it": part.get("answers_generated"),
         "calls": llm.get("calls"),
         "tokens": sum(finite(llm.get(key)) or 0 for key in ("input_tokens", "output_tokens")),
     }
