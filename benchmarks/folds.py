@@ -1,23 +1,17 @@
 """What belongs into a batch? Our trainer on batches made in several ways, by folds of train and dev. No test is read.
 
-    python benchmarks/folds.py --data $BESSEMER_DATA --out out/folds [--sets or_sharc --variants plain spread --seeds 3]
+    python benchmarks/folds.py --data $BESSEMER_DATA --out out/folds [--sets or_sharc --variants plain once --seeds 3]
 
 Train and dev queries are shared out into three folds: by passage where every query has one, so that the passages of a
 fold are asked about nowhere else, as those of or_sharc's test split are; else by query. Training is on two of them, for
 quality.py's steps at its settings, and the last weights are measured on the third over the whole corpus.
 
 - "plain": our batches. Negatives are the nearest within the margin, in turn for a query with several positives.
-- "no repeats": a text stands once in a batch, as sentence-transformers' NO_DUPLICATES has it: examples are taken in
-  their order, those that repeat a text wait, and the last batches are what is left, small ones.
-- "spread": the same in batches of equal size: an example goes to the smallest batch that has none of its texts.
-  "spread positives": without looking at negatives, which may be drawn or mined anew.
-- "once": an epoch has as many batches as "plain", all full; a query or positive stands once in a batch, and examples
-  for which no batch has room wait for another epoch, so that passages that many ask about count less.
-- "capped": as many of a positive's examples as there are batches, at random, and these spread.
+- "once": a query or positive stands once in a batch, as sentence-transformers' NO_DUPLICATES has it: examples are taken
+  in their order, those that repeat one wait. An epoch has as many batches as "plain", and what waits then waits for
+  another, so that passages that many ask about count less.
 - "by positive": all positives in turn, each with its examples in turn, so that all count the same.
 - "weighted": "plain", and the queries of one positive that stand in a batch share the weight of one.
-- "no negatives": "plain" without hard ones; "... 32": 32 queries a batch, so twice as many steps.
-- "... of guarded": examples that have no negative within the margin are left out, as mine_hard_negatives leaves them.
 
 Every run is kept; what is there, or in the JSON, is not run again. Then benchmarks/folds.json is written and the
 differences to "plain" within a fold and seed are printed. One to four minutes a run in one thread.
@@ -31,7 +25,7 @@ import math
 import random
 import statistics
 import sys
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -46,7 +40,6 @@ from processes import alone
 from quality import EPOCHS, MAX_TRAIN_QUERIES
 
 BATCH, N_FOLDS = 64, 3
-SMALL_BATCH = 32
 MEASURES = ("nDCG@10", "R@10")
 PLAIN = "plain"
 
@@ -59,21 +52,14 @@ class Example(NamedTuple):
     positive: str
     negative: str
 
-    @property
-    def texts(self) -> set[str]:
-        return {text for text in self[1:] if text}
-
 
 Batches = list[list[int]]
-Batching = Callable[[Sequence[Example], Sequence[int], int], Batches]
-"""(examples, their order, batch size) to batches of an epoch."""
+Batching = Callable[[Sequence[Example], Sequence[int]], Batches]
+"""(examples, their order) to batches of an epoch."""
 
 
 class Way(NamedTuple):
     batching: Batching
-    only_guarded: bool = False
-    negatives: bool = True
-    size: int = BATCH
     weighted: bool = False
 
 
@@ -113,13 +99,10 @@ def trained(beir: Path, variant: str, fold: int, seed: int, folder: Path) -> dic
     held = held_out(collection, fold, MAX_TRAIN_QUERIES.get(beir.name))
     way = VARIANTS[variant]
     examples = examples_of(collection, held.train, encoder)
-    steps = round(math.ceil(len(examples) / way.size) * EPOCHS[beir.name])
-    usable = [i for i, example in enumerate(examples) if example.negative or not way.only_guarded]
-    if not way.negatives:
-        examples = [example._replace(negative="") for example in examples]
+    steps = round(math.ceil(len(examples) / BATCH) * EPOCHS[beir.name])
     draw, batches = random.Random(seed), list[list[int]]()
     while len(batches) < steps:
-        batches += way.batching(examples, draw.sample(usable, len(usable)), way.size)
+        batches += way.batching(examples, draw.sample(range(len(examples)), len(examples)))
     base = measured(collection, held.queries, held.qrels, encoder) if variant == PLAIN else None
     with weighted_loss() if way.weighted else nullcontext():
         train(encoder, examples, batches[:steps], seed, folder)
@@ -241,18 +224,19 @@ def measured(
 # ---- the ways to make batches ----
 
 
-def plain(examples: Sequence[Example], order: Sequence[int], size: int) -> Batches:
-    return [list(map(int, batch)) for batch in np.array_split(order, math.ceil(len(order) / size))]
+def plain(examples: Sequence[Example], order: Sequence[int]) -> Batches:
+    return [list(map(int, batch)) for batch in np.array_split(order, math.ceil(len(order) / BATCH))]
 
 
-def no_repeats(examples: Sequence[Example], order: Sequence[int], size: int) -> Batches:
+def once(examples: Sequence[Example], order: Sequence[int]) -> Batches:
     batches, waiting = [], list(order)
-    while waiting:
+    for _ in range(math.ceil(len(order) / BATCH)):
         batch, seen, left = list[int](), set[str](), list[int]()
         for i in waiting:
-            if len(batch) < size and not examples[i].texts & seen:
+            texts = {examples[i].query, examples[i].positive}
+            if len(batch) < BATCH and not texts & seen:
                 batch.append(i)
-                seen |= examples[i].texts
+                seen |= texts
             else:
                 left.append(i)
         batches.append(batch)
@@ -260,22 +244,7 @@ def no_repeats(examples: Sequence[Example], order: Sequence[int], size: int) -> 
     return batches
 
 
-def once(examples: Sequence[Example], order: Sequence[int], size: int) -> Batches:
-    bare = [example._replace(negative="") for example in examples]
-    return no_repeats(bare, order, size)[: math.ceil(len(order) / size)]
-
-
-def capped(examples: Sequence[Example], order: Sequence[int], size: int) -> Batches:
-    n, taken, used = math.ceil(len(order) / size), list[int](), Counter[str]()
-    for i in order:
-        used[examples[i].positive] += 1
-        if used[examples[i].positive] <= n:
-            taken.append(i)
-    bare = [example._replace(negative="") for example in examples]
-    return spread(bare, taken, math.ceil(len(taken) / n))
-
-
-def by_positive(examples: Sequence[Example], order: Sequence[int], size: int) -> Batches:
+def by_positive(examples: Sequence[Example], order: Sequence[int]) -> Batches:
     queues: dict[str, deque[int]] = defaultdict(deque)
     for i in order:
         queues[examples[i].positive].append(i)
@@ -284,41 +253,14 @@ def by_positive(examples: Sequence[Example], order: Sequence[int], size: int) ->
         taken.append(turns[0][0])
         turns[0].rotate(-1)
         turns.rotate(-1)
-    return [taken[start : start + size] for start in range(0, len(taken), size)]
-
-
-def spread_positives(examples: Sequence[Example], order: Sequence[int], size: int) -> Batches:
-    return spread([example._replace(negative="") for example in examples], order, size)
-
-
-def spread(examples: Sequence[Example], order: Sequence[int], size: int) -> Batches:
-    """Where every batch has one of its texts, an example goes to the smallest all the same."""
-    n = math.ceil(len(order) / size)
-    batches: Batches = [[] for _ in range(n)]
-    seen: list[set[str]] = [set() for _ in range(n)]
-    for i in order:
-        room = [b for b in range(n) if len(batches[b]) < size]
-        free = [b for b in room if not examples[i].texts & seen[b]]
-        chosen = min(free or room, key=lambda b: len(batches[b]))
-        batches[chosen].append(i)
-        seen[chosen] |= examples[i].texts
-    return batches
+    return [taken[start : start + BATCH] for start in range(0, len(taken), BATCH)]
 
 
 VARIANTS = {
     PLAIN: Way(plain),
-    "no repeats": Way(no_repeats),
     "once": Way(once),
-    "capped": Way(capped),
     "by positive": Way(by_positive),
-    "spread": Way(spread),
-    "spread positives": Way(spread_positives),
-    "no repeats of guarded": Way(no_repeats, only_guarded=True),
-    "spread of guarded": Way(spread, only_guarded=True),
-    "plain 32": Way(plain, size=SMALL_BATCH),
     "weighted": Way(plain, weighted=True),
-    "no negatives": Way(plain, negatives=False),
-    "no negatives 32": Way(plain, negatives=False, size=SMALL_BATCH),
 }
 
 

@@ -311,11 +311,10 @@ def section(report: Mapping[str, Any]) -> list[str]:
         "temperature, none chosen by a test figure; one evaluation for all. sentence-transformers: one negative per",
         f"pair by its mine_hard_negatives (relative_margin={RELATIVE_MARGIN}), MultipleNegativesRankingLoss,",
         'NO_DUPLICATES. bessemer: `bessemer adapt`; "not mixed" is its model before the weights are mixed with the',
-        f"base's. Mean and standard deviation over seeds {', '.join(map(str, seeds))}; the difference is bessemer -",
-        "sentence-transformers within a seed, for nDCG@10 with a 95% interval by bootstrap over clusters of the test",
-        "queries (each the mean over seeds). Epochs: "
-        + ", ".join(f"{name} {n}" for name, n in report["epochs"].items())
-        + ".",
+        f"base's. Seeds {', '.join(map(str, seeds))}, where they were run: mean and standard deviation, or one seed",
+        "where none stands. The difference is bessemer - sentence-transformers over the seeds that both have, for",
+        "nDCG@10 with a 95% interval by bootstrap over clusters of the test queries where both have it by query.",
+        "Epochs: " + ", ".join(f"{name} {n}" for name, n in report["epochs"].items()) + ".",
         f"Measured at commit {commits_of(report['runs'])}.",
         "",
     ]

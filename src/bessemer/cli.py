@@ -97,13 +97,13 @@ def questions(
 ) -> None:
     """Questions for a corpus, by a language model or extracted without one, beside your own, split by document; a BEIR
     folder."""
-    from bessemer.recipes.plan import calls_summary
+    from bessemer.recipes.plan import asking_summary
     from bessemer.recipes.questions import questions_folder
     from bessemer.recipes.summary import funnel_summary
 
     result = questions_folder(call.config, review=review, dry_run=call.dry_run)
     if call.dry_run:
-        call.answer(result, f"language model: {calls_summary(result['llm'])}; nothing was written")
+        call.answer(result, asking_summary(result["llm"]))
     else:
         call.answer(result, funnel_summary(result))
 
@@ -272,12 +272,12 @@ def keywords(
 ) -> None:
     """Questions with the keywords that a language model makes of them, to fine-tune a small model on."""
     from bessemer.recipes.keywords import keywords as run
-    from bessemer.recipes.plan import calls_summary
+    from bessemer.recipes.plan import asking_summary
     from bessemer.recipes.summary import keywords_summary
 
     result = run(call.config, split, out, dry_run=call.dry_run)
     if call.dry_run:
-        call.answer(result, f"language model: {calls_summary(result['llm'])}; nothing was written")
+        call.answer(result, asking_summary(result["llm"]))
     else:
         call.answer(result, keywords_summary(result))
 

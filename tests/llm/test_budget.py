@@ -112,7 +112,8 @@ def test_a_budget_of_money(cache: RequestCache) -> None:
 def test_an_estimate_asks_nothing(cache: RequestCache) -> None:
     with serving(echo) as server:
         client = Client(settings(server, input_price=1.0, output_price=3.0, concurrency=4), cache)
-        assert client.estimate(ask(8))["seconds"] is None
+        guess = client.estimate(ask(8))
+        assert (guess["calls"], guess["seconds"], guess["seconds_guessed"]) == (8, 2.0 * 8 / 4, True)
         client.ask(ask(2))
         found = client.estimate(ask(8))
         assert len(server.requests) == 2
@@ -121,6 +122,7 @@ def test_an_estimate_asks_nothing(cache: RequestCache) -> None:
     mean = cache.seconds_per_call()
     assert mean is not None
     assert found["seconds"] == pytest.approx(mean * 6 / 4)
+    assert not found["seconds_guessed"]
 
 
 def test_what_a_service_does_not_count_is_estimated(cache: RequestCache) -> None:

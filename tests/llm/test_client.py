@@ -11,12 +11,14 @@ import textwrap
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bessemer.config import LLMConfig
 from bessemer.errors import ArtifactError, ConfigError, ServiceError
+from bessemer.llm import endpoint
 from bessemer.llm.client import Client
 from bessemer.llm.endpoint import MAX_BYTES
 from bessemer.llm.ledger import Tokens, Usage
@@ -85,6 +87,19 @@ def test_what_goes_wrong_once_is_asked_again(first: Answer, cache: RequestCache)
         (reply,) = Client(settings(server, timeout=0.7), cache).ask(ask(1))
     assert reply.text == "re: question 0"
     assert len(server.requests) == 2
+
+
+def test_pauses_double_up_to_a_limit(cache: RequestCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    async def passed(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(endpoint, "asyncio", SimpleNamespace(sleep=passed))
+    with serving(lambda request, number: fault(503) if number < 6 else echo(request, number)) as server:
+        Client(settings(server, max_retries=6), cache).ask(ask(1))
+    for pause, longest in zip(pauses, [0.5, 1.0, 2.0, 4.0, 8.0, 8.0], strict=True):
+        assert 0.75 * longest <= pause <= longest
 
 
 def test_a_service_that_is_down_stops_the_run_and_loses_nothing(cache: RequestCache) -> None:

@@ -17,10 +17,9 @@ from bessemer.errors import BudgetError, ConfigError, DataError, ServiceError
 from bessemer.formats import load_collection
 from bessemer.recipes.adapt import adapt, plan
 from bessemer.recipes.generated import estimate, open_llm
-from bessemer.recipes.keywords import keywords
 from bessemer.recipes.plan import plan_summary
 from bessemer.recipes.questions import questions_folder
-from bessemer.recipes.summary import WIDTH, funnel_summary, keywords_summary, report_summary
+from bessemer.recipes.summary import WIDTH, funnel_summary, report_summary
 from bessemer.types import Passage
 from scripted_llm import Answer, Scripted, chat, fault, obliging, passages_of, serving
 
@@ -423,24 +422,3 @@ def test_own_questions_of_a_corpus(configure: Configure, english_beir: Path, tmp
 def test_a_review_of_extracted_questions(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--review is for generated questions"):
         questions_folder(configure(tmp_path, data=str(english_beir)), review="r.csv")
-
-
-def test_keywords_to_fine_tune_on(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
-    def script(request: dict[str, Any], number: int) -> Answer:
-        return chat("[]" if number == 0 else '["alpha", "beta gamma"]')
-
-    out = tmp_path / "keywords.jsonl"
-    with serving(script) as server:
-        config = configure(tmp_path, data=str(english_beir), llm=of(server, concurrency=1))
-        n_train = len(load_collection(str(english_beir)).collection.splits["train"].queries)
-        assert keywords(config, "train", str(tmp_path / "no" / "folder"), dry_run=True)["llm"]["calls"] == n_train
-        assert server.requests == []
-        assert not (tmp_path / "no").exists()
-        result = keywords(config, "train", str(out))
-        assert len(server.requests) == n_train
-    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
-    assert (len(rows), result["rows"], result["without_keywords"]) == (n_train - 1, n_train - 1, 1)
-    for row, request in zip(rows, server.requests[1:], strict=True):
-        assert row["messages"][:2] == request["messages"]  # what ask --rewrite keywords sends
-        assert row["messages"][2] == {"role": "assistant", "content": '["alpha", "beta gamma"]'}
-    assert "1 queries without keywords" in keywords_summary(result)

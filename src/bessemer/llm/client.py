@@ -28,6 +28,8 @@ IN_A_ROW = 5
 """Failed calls with none between them that succeeded, or calls refused in the same words before any that succeeded,
 after which the rest is not tried."""
 LOG_SECONDS = 5.0
+SECONDS_PER_CALL = 2.0
+"""A guess, until calls have been made and timed."""
 
 _THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 """What reasoning models write before they answer."""
@@ -94,7 +96,11 @@ class Client:
         return self._cache.get(request.key(self.model))
 
     def estimate(self, requests: Sequence[Request]) -> dict[str, Any]:
-        """What `ask` would take at most: calls, tokens, cost and seconds (None where nothing is known of them)."""
+        """What ``requests``, a call each, would take at most: calls, tokens, cost (None without prices) and seconds, by
+        the calls made so far or, ``seconds_guessed``, by SECONDS_PER_CALL.
+
+        Requests in the same words count each: stand-ins for what will be asked may look alike.
+        """
         unasked = [request for request in requests if self.kept(request) is None]
         tokens = Tokens(0, 0)
         for request in unasked:
@@ -106,7 +112,8 @@ class Client:
             "input_tokens": tokens.input,
             "output_tokens": tokens.output,
             "cost": self.ledger.cost(tokens),
-            "seconds": None if each is None else each * len(unasked) / self._config.concurrency,
+            "seconds": (each or SECONDS_PER_CALL) * len(unasked) / self._config.concurrency,
+            "seconds_guessed": each is None,
         }
 
     async def _in_time(self, requests: dict[str, Request], deadline: float | None) -> dict[str, Reply]:

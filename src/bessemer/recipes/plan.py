@@ -9,6 +9,7 @@ from typing import Any
 
 from bessemer.config import Config
 from bessemer.encoders.dense import DenseEncoder
+from bessemer.llm.client import SECONDS_PER_CALL
 from bessemer.recipes.final_fit import n_pairs
 from bessemer.recipes.teachers import is_endpoint
 from bessemer.training.interpolation import ALPHAS
@@ -105,12 +106,18 @@ def plan_summary(plan: Mapping[str, Any]) -> str:
     return "\n".join([*lines, f"language model: {'; '.join([*calls, *unknown])}; nothing was written to {plan['out']}"])
 
 
+def asking_summary(estimate: Mapping[str, Any] | None) -> str:
+    """The line of a dry run that only asks."""
+    return f"language model: {calls_summary(estimate)}; nothing was written"
+
+
 def calls_summary(estimate: Mapping[str, Any] | None) -> str:
     """What it would be asked at most; None: nothing."""
     if estimate is None:
         return "no calls, cost 0"
     cost = "cost unknown without prices" if estimate["cost"] is None else f"cost {estimate['cost']:.4f}"
-    time_left = "" if estimate["seconds"] is None else f", about {estimate['seconds']:.0f} s"
+    guess = f" if a call takes {SECONDS_PER_CALL:g} s" if estimate["seconds_guessed"] else ""
+    time_left = f", about {estimate['seconds']:.0f} s{guess}"
     tokens = f"{estimate['input_tokens']:,} + {estimate['output_tokens']:,} tokens"
     kept = f" ({estimate['calls_kept']} more are kept)" if estimate["calls_kept"] else ""
     return f"at most {estimate['calls']} calls{kept}, {tokens}, {cost}{time_left}"

@@ -8,10 +8,11 @@ from typing import Any
 from bessemer.answers.answer import answer_request
 from bessemer.config import Config
 from bessemer.formats.loaded import Notes
+from bessemer.llm.client import SECONDS_PER_CALL
 from bessemer.llm.completions import CompletionsModel
 from bessemer.llm.ledger import CHARACTERS_PER_TOKEN, Ledger, Tokens, estimated_tokens
 from bessemer.recipes.generated import open_llm
-from bessemer.recipes.plan import calls_summary
+from bessemer.recipes.plan import asking_summary
 from bessemer.recipes.teacher import SCORES, Candidates, answer_in, read_candidates
 from bessemer.recipes.teachers import LikelihoodTeacher, Pair, Teacher, open_teacher
 from bessemer.score_cache import ScoreCache
@@ -38,7 +39,7 @@ def teacher_plan_summary(plan: Mapping[str, Any]) -> str:
     missing = f", {plan['answers_to_write']:,} answers to write" if plan["answers_to_write"] else ""
     return (
         f"{plan['rows']:,} rows, {plan['pairs']:,} pairs: {plan['to_score']:,} to score{missing}\n"
-        f"language model: {calls_summary(plan['llm'])}; nothing was written"
+        f"{asking_summary(plan['llm'])}"
     )
 
 
@@ -76,7 +77,8 @@ def _of_endpoint(pairs: Sequence[Pair], judge: Teacher, config: Config) -> Mappi
         "input_tokens": tokens.input,
         "output_tokens": tokens.output,
         "cost": Ledger.of(config.llm).cost(tokens),
-        "seconds": None,
+        "seconds": SECONDS_PER_CALL * len(taken) / config.llm.concurrency,
+        "seconds_guessed": True,
     }
 
 
@@ -85,4 +87,5 @@ def _sum(*estimates: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     known = [estimate for estimate in estimates if estimate is not None]
     if not known:
         return None
-    return {key: None if any(one[key] is None for one in known) else sum(one[key] for one in known) for key in known[0]}
+    sums = {key: None if any(one[key] is None for one in known) else sum(one[key] for one in known) for key in known[0]}
+    return {**sums, "seconds_guessed": any(one["seconds_guessed"] for one in known)}
