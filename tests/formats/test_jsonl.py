@@ -150,6 +150,17 @@ def test_chat_and_lrlm_rows_have_candidates_and_no_positive(tmp_path: Path) -> N
     assert loaded.counts["history_candidates"] == 1
 
 
+def test_an_answer_is_not_the_passage_that_will_be_searched(tmp_path: Path) -> None:
+    loaded = load(
+        tmp_path,
+        {"query": "how long?", "pos": ["Two  YEARS"], "neg": ["three days"], "answers": ["two years"]},
+        {"query": "how far?", "pos": ["It is two miles to the next village."], "answers": ["two miles"]},
+        {"query": "how many?", "pos": ["The answer is seven."], "neg": ["seven"], "answers": ["seven"]},
+    )
+    assert sum(n for key, n in loaded.counts.items() if key.startswith("answer_as_passage")) == 1
+    assert any("queries have their own answer for a relevant passage" in warning for warning in loaded.warnings)
+
+
 def test_rows_for_a_teacher_need_candidates_and_no_positive(tmp_path: Path) -> None:
     def read(**row: object) -> Row | None:
         problems: list[Problem] = []

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bessemer.text import folded
-from bessemer.types import Collection, HardNegatives, Judged, Passage
+from bessemer.types import Collection, HardNegatives, Judged, Passage, Query
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,17 @@ def _inspect_split(name: str, judged: Judged, passages: Mapping[str, Passage], n
         not any(grade > 0 for grade in judged.qrels.get(query.query_id, {}).values()) for query in judged.queries
     )
     notes.add(f"no_positive.{name}", f"{{n}} {name} queries have no relevant passage", n_unanswered)
+    notes.add(
+        f"answer_as_passage.{name}",
+        f"{{n}} {name} queries have their own answer for a relevant passage: pair questions with the passages that "
+        "hold the answers, as search will meet those",
+        sum(_is_its_answer(query, judged.qrels.get(query.query_id, {}), passages) for query in judged.queries),
+    )
+
+
+def _is_its_answer(query: Query, grades: Mapping[str, int], passages: Mapping[str, Passage]) -> bool:
+    answers = {folded(answer) for answer in query.answers}
+    return any(grade > 0 and p in passages and folded(passages[p].text) in answers for p, grade in grades.items())
 
 
 def _inspect_leaks(left: str, right: str, splits: Mapping[str, Judged], texts: Mapping[str, str], notes: Notes) -> None:
