@@ -242,6 +242,17 @@ def test_transformers_take_the_smaller_learning_rate(fresh_encoder: Callable[[],
     assert found.learning_rate == (1e-2 if encoder.is_static else 5e-5)
 
 
+def test_it_trains_on_the_gpu_that_was_asked_for(
+    tiny_bert: DenseEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_current: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_device", made_current.append)
+    tiny_bert.device = "cuda:1"
+    found = training_arguments(FinetuneConfig(bf16=False), 10, tmp_path, tiny_bert, seed=1, measure=None)
+    assert found.device == torch.device("cuda:1")
+    assert made_current == ["cuda:1"]
+
+
 def test_a_disk_without_room_for_checkpoints_is_found_before_step_1(
     tiny_bert: DenseEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

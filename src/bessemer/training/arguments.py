@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import torch
 from transformers import TrainingArguments
 
 from bessemer.config import FinetuneConfig
@@ -60,6 +61,9 @@ def training_arguments(
         report_to="none",  # `open_trackers` makes them, with errors of our kind
     )
     arguments._n_gpu = 1  # one process drives one device: DataParallel would cut our batches apart
+    if encoder.device.startswith("cuda:"):  # the library takes the first GPU, whichever was asked for
+        arguments._setup_devices = torch.device(encoder.device)
+        torch.cuda.set_device(encoder.device)  # its random state is what GradCache puts back
     return arguments
 
 
