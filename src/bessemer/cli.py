@@ -35,12 +35,10 @@ def adapt(call: Call) -> None:
     """Documents or judged data to a tuned model, an index, and a report that says whether it is better."""
     from bessemer.recipes.adapt import adapt as run
     from bessemer.recipes.adapt import plan
-    from bessemer.recipes.plan import plan_summary
     from bessemer.recipes.summary import report_summary
 
     if call.dry_run:
-        planned = plan(call.config)
-        call.answer(planned, plan_summary(planned))
+        call.plan(plan(call.config))
         return
     report = run(call.config)
     call.answer(report, report_summary(report, call.config.out))
@@ -117,8 +115,12 @@ def negatives(
 ) -> None:
     """Hard negatives of a split, with scores and ids, as BGE JSONL."""
     from bessemer.recipes.negatives import negatives as run
+    from bessemer.recipes.negatives import plan_negatives
     from bessemer.recipes.summary import negatives_summary
 
+    if call.dry_run:
+        call.plan(plan_negatives(call.config, split, out))
+        return
     result = run(call.config, split, out, gradients=gradients)
     call.answer(result, negatives_summary(result))
 
@@ -145,10 +147,14 @@ def finetune(
 ) -> None:
     """Contrastive fine-tuning; the output folder is a sentence-transformers model with training.json."""
     from bessemer.recipes.finetune import finetune as run
+    from bessemer.recipes.finetune_plan import plan_finetune
     from bessemer.recipes.summary import training_summary
 
     if resume not in ("auto", "never"):
         raise ConfigError(f"--resume {resume}: give auto or never")
+    if call.dry_run:
+        call.plan(plan_finetune(call.config, resume=resume == "auto"))
+        return
     result = run(call.config, resume=resume == "auto")
     call.answer(result, training_summary(result, call.config.out))
 
@@ -164,9 +170,13 @@ def evaluate(
 ) -> None:
     """Systems in one table; the last is judged against the first, with paired intervals and a verdict."""
     from bessemer.recipes.evaluate import evaluate as run
+    from bessemer.recipes.evaluate import plan_evaluate
     from bessemer.recipes.summary import evaluation_summary
 
     _check_require(require)
+    if call.dry_run:
+        call.plan(plan_evaluate(call.config, system, split))
+        return
     result = run(call.config, system, split, similarity, runs)
     call.answer(result, evaluation_summary(result))
     _require(result, require)
@@ -212,9 +222,13 @@ def index(
     """Dense and BM25 index of documents or of a corpus (of a unified model sparse and multi-vectors, too), stamped with
     the model; again = only what changed."""
     from bessemer.recipes.index import index as run
+    from bessemer.recipes.index import plan_index
     from bessemer.recipes.index import rollback_index as run_back
     from bessemer.recipes.summary import index_summary, rollback_summary
 
+    if call.dry_run:
+        call.plan(plan_index(call.config, rollback=rollback))
+        return
     if rollback:
         restored = run_back(call.config)
         call.answer(restored, rollback_summary(restored))
@@ -295,11 +309,15 @@ def ask(
 ) -> None:
     """An answer from the documents with numbered citations, or that they hold none."""
     from bessemer.recipes.ask import ask as run
+    from bessemer.recipes.ask import plan_ask
     from bessemer.recipes.summary import answer_summary
     from bessemer.search.stores.filters import parse_where
 
     ways = [way.strip() for way in rewrite.split(",") if way.strip()]
     conditions = parse_where(where or ())
+    if call.dry_run:
+        call.plan(plan_ask(call.config, index, question, top_k=top_k, ways=ways, where=conditions))
+        return
     result = run(
         call.config, index, question, top_k=top_k, ways=ways, feedback=feedback, use_cache=cache, where=conditions
     )

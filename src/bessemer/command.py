@@ -30,7 +30,17 @@ app = typer.Typer(
 )
 
 COMMON = ("workspace", "seed", "device")
-PLANNED = ("adapt", "questions", "teacher", "keywords")  # verbs that say themselves what a dry run finds
+PLANNED = (
+    "adapt",
+    "questions",
+    "negatives",
+    "teacher",
+    "finetune",
+    "evaluate",
+    "index",
+    "keywords",
+    "ask",
+)  # verbs that say themselves what a dry run finds
 IN_PROCESSES = ("finetune",)  # verbs for torchrun
 
 
@@ -65,6 +75,12 @@ class Call:
             self.say(text)
             if self.json:
                 write_json(result, Path(self.json))
+
+    def plan(self, planned: Mapping[str, Any]) -> None:
+        """What a dry run found."""
+        from bessemer.recipes.plan import plan_summary
+
+        self.answer(planned, plan_summary(planned))
 
 
 def verb(name: str, *keys: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -161,6 +161,10 @@ class Workspace:
         identity = self._identity(name, function, inputs)
         return self._read_manifest(self._folder(identity), identity) is not None
 
+    def unfinished(self, name: str, function: Callable[..., Any], *inputs: Any) -> Path:
+        """The folder that `step` gives ``function``. Writes nothing and needs no lock."""
+        return self._folder(self._identity(name, function, inputs)) / WORK
+
     def forget(self, name: str, function: Callable[..., Any], *inputs: Any) -> None:
         """Delete what `step` would find, unfinished work included."""
         folder = self._folder(self._identity(name, function, inputs))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import words
 
-from bessemer.encoders.cache import MAX_SHARD, CachedEncoder, shards
+from bessemer.encoders.cache import MAX_SHARD, CachedEncoder, missing, shards
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.load import load_encoder
 from bessemer.errors import ConfigError
@@ -38,6 +38,20 @@ def test_a_hit_gives_the_same_bits_without_encoding(bert_folder: Path, tmp_path:
     assert second.encoder.n_truncated["passage"] == 0  # nothing was encoded,
     assert second.n_truncated["passage"] == first.n_truncated["passage"] == 100  # and yet the count is told
     assert (second.fingerprint, second.similarity, second.dimension) == (first.fingerprint, "cosine", 32)
+
+
+def test_what_is_missing_is_what_would_be_encoded(bert_folder: Path, tmp_path: Path) -> None:
+    encoder, folder = load(bert_folder), tmp_path / "cache"
+    assert missing(encoder, folder, LONG, "passage") == LONG
+    assert not folder.exists()
+    cached = CachedEncoder(encoder, folder)
+    cached.encode_passages(LONG[:-1])
+    left = missing(encoder, folder, LONG, "passage")
+    assert left == LONG[cut_lines(LONG)[-2] :]  # the last shard has one text more than it had
+    assert missing(encoder, folder, LONG, "query") == LONG
+    before = encoder.n_truncated["passage"]
+    cached.encode_passages(LONG)
+    assert encoder.n_truncated["passage"] - before == len(left)
 
 
 def test_cached_vectors_are_the_encoders(bert_folder: Path, tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from bessemer.config import Config
+from bessemer.config import Config, LLMConfig
 from bessemer.errors import BudgetError, ConfigError, ServiceError
 from bessemer.formats.lines import write_jsonl
-from bessemer.recipes.ask import ask
+from bessemer.recipes.ask import ask, plan_ask
 from bessemer.recipes.index import index
 from bessemer.recipes.summary import WIDTH, answer_summary
 from bessemer.search.index import open_index
@@ -75,6 +75,24 @@ def test_an_answer_with_its_passage(indexed: Callable[..., Config]) -> None:
     text = answer_summary(found)
     assert max(map(len, text.splitlines())) <= WIDTH
     assert f"[1] {citation['passage_id']}" in text
+
+
+def test_a_dry_run_counts_the_calls_and_makes_none(indexed: Callable[..., Config]) -> None:
+    question = "How often may the thing start before it is locked?"
+    with serving(diligent) as server:
+        config = indexed(server.url)
+        planned = plan_ask(config, [config.out], question, top_k=2, ways=["keywords"], where=())
+        assert server.requests == []
+        assert (planned["llm"]["calls"], planned["llm"]["calls_kept"]) == (2, 0)
+        used = ask(config, [config.out], question, top_k=2, ways=["keywords"])["llm"]
+        assert used["calls"] == len(server.requests) == 2
+        assert used["output_tokens"] <= planned["llm"]["output_tokens"]
+        kept = plan_ask(config, [config.out], question, top_k=2, ways=["keywords"], where=())["llm"]
+    assert kept["calls_kept"] >= 1  # that of the keywords; what they add to the passages is another request
+    with pytest.raises(ConfigError, match="--rewrite shout: unknown"):
+        plan_ask(config, [config.out], question, top_k=2, ways=["shout"], where=())
+    with pytest.raises(ConfigError, match="ask needs a language model"):
+        plan_ask(config.model_copy(update={"llm": LLMConfig()}), [config.out], question, top_k=2, ways=(), where=())
 
 
 @pytest.mark.parametrize("question", ["Which colour does invoice paper have?", "Who founded Rome?"])

@@ -96,10 +96,10 @@ class CachedEncoder:
     def _encode(self, texts: Sequence[str], side: Side) -> NDArray[np.float32]:
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
         self.encoder.settle_precision(texts, side)  # the precision is part of the key
-        settings = self._settings(side)
+        settings = _settings(self.encoder, side)
         progress = Progress(len(texts), ENCODED[side])
         for start, end, key in shards(texts, settings):
-            path = self.folder / key[:2] / f"{key}.safetensors"
+            path = _file(self.folder, key)
             found = _read(path, (end - start, self.dimension))
             if found is None:
                 before = self.encoder.n_truncated[side]
@@ -112,11 +112,12 @@ class CachedEncoder:
             self.n_truncated[side] += n_truncated
         return vectors
 
-    def _settings(self, side: Side) -> str:
-        encoder = self.encoder
-        length = encoder.query_max_length if side == "query" else encoder.max_length
-        dtype = "bf16" if encoder.bf16 else "fp32"
-        return json.dumps([encoder.fingerprint_of(side), side, dtype, length, "torch", encoder.device.split(":")[0]])
+
+def missing(encoder: DenseEncoder | CpuEncoder, folder: Path, texts: Sequence[str], side: Side) -> list[str]:
+    """Of ``texts``, those whose vectors a `CachedEncoder` over ``folder`` would compute. Nothing is written."""
+    encoder.settle_precision(texts, side)
+    cuts = shards(texts, _settings(encoder, side))
+    return [text for start, end, key in cuts if not _file(folder, key).exists() for text in texts[start:end]]
 
 
 def shards(texts: Sequence[str], settings: str) -> Iterator[tuple[int, int, str]]:
@@ -129,6 +130,16 @@ def shards(texts: Sequence[str], settings: str) -> Iterator[tuple[int, int, str]
         if is_cut or position - start == MAX_SHARD or position == len(texts):
             yield start, position, digest.hexdigest()
             start, digest = position, hashlib.sha256(settings.encode())
+
+
+def _settings(encoder: DenseEncoder | CpuEncoder, side: Side) -> str:
+    length = encoder.query_max_length if side == "query" else encoder.max_length
+    dtype = "bf16" if encoder.bf16 else "fp32"
+    return json.dumps([encoder.fingerprint_of(side), side, dtype, length, "torch", encoder.device.split(":")[0]])
+
+
+def _file(folder: Path, key: str) -> Path:
+    return folder / key[:2] / f"{key}.safetensors"
 
 
 def _read(path: Path, shape: tuple[int, int]) -> tuple[NDArray[np.float32], int] | None:

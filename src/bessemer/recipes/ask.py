@@ -21,12 +21,14 @@ from bessemer.encoders.encoder import Encoder
 from bessemer.errors import ConfigError, DataError, ServiceError
 from bessemer.llm.client import Client
 from bessemer.questions.own import own_questions
+from bessemer.recipes.encoding_plan import plan_of, step_of
 from bessemer.recipes.generated import open_llm
+from bessemer.recipes.plan import calls_in_all
 from bessemer.search.index import Index, open_index
 from bessemer.search.retriever import unit_length
-from bessemer.search.rewrite import Example, Rewritten, rewrite
+from bessemer.search.rewrite import Example, Rewritten, rewrite, rewriting_requests
 from bessemer.search.rewriting_examples import examples_near
-from bessemer.search.routing import route, search_all
+from bessemer.search.routing import route, routing_request, search_all
 from bessemer.search.stores.store import Filter
 
 log = logging.getLogger("bessemer")
@@ -99,17 +101,43 @@ def ask(
     (``cached`` is what it was asked as), as long as all that it rests on is the same. Raises ConfigError without a
     language model or an index and for ``feedback`` that cannot be read, ServiceError when the model fails.
     """
-    if not folders:
-        raise ConfigError("ask needs --index FOLDER; give it once for every index")
-    with open_llm(config) as llm:
-        if llm is None:
-            raise ConfigError("ask needs a language model; give --llm URL and --llm-model NAME, or use search")
-        task, how = config.task or None, config.runtime
-        indexes = [open_index(folder, task=task, **how) for folder in dict.fromkeys(folders)]
+    with open_llm(config) as client:
+        indexes, llm = _opened(config, folders, client)
         search = partial(search_all, top_k=top_k, where=where)
         rewriter = llm.with_model(config.llm.rewrite_model) if config.llm.rewrite_model else llm
         rewriting = Rewriting(rewriter, tuple(ways), feedback, config.workspace_folder / "embeddings")
         return _with_cache(config, indexes, llm, question, search, rewriting, use_cache=use_cache)
+
+
+def plan_ask(
+    config: Config,
+    folders: Sequence[str],
+    question: str,
+    *,
+    top_k: int = 6,
+    ways: Sequence[str] = (),
+    where: Filter = (),
+) -> dict[str, Any]:
+    """What it would take at most, answered from what the question finds by itself. Nothing is written."""
+    with open_llm(config, dry_run=True) as client:
+        indexes, llm = _opened(config, folders, client)
+        rewriter = llm.with_model(config.llm.rewrite_model) if config.llm.rewrite_model else llm
+        rewriting = list(rewriting_requests(question, ways).values())
+        asked = [routing_request(question, indexes)] if len(indexes) > 1 else []
+        hits = search_all(indexes, question, top_k, where=where)
+        if hits:
+            asked.append(answer_request(question, [hit["text"] for hit in hits]))
+        return plan_of([step_of("answer")], calls_in_all(llm.estimate(asked), rewriter.estimate(rewriting)))
+
+
+def _opened(config: Config, folders: Sequence[str], llm: Client | None) -> tuple[list[Index], Client]:
+    """Raises ConfigError without an index or a language model, and for an index that does not open."""
+    if not folders:
+        raise ConfigError("ask needs --index FOLDER; give it once for every index")
+    if llm is None:
+        raise ConfigError("ask needs a language model; give --llm URL and --llm-model NAME, or use search")
+    task, how = config.task or None, config.runtime
+    return [open_index(folder, task=task, **how) for folder in dict.fromkeys(folders)], llm
 
 
 def _with_cache(

@@ -15,8 +15,9 @@ from bessemer.formats import read_pairs
 from bessemer.formats.pairs import LabelledPair, ScoredPair
 from bessemer.formats.trec import write_run
 from bessemer.recipes.data import Material, load_judged, open_encoder
+from bessemer.recipes.encoding_plan import encoding_step, plan_of, step_of
 from bessemer.recipes.output import claim_folder
-from bessemer.recipes.specs import SPECS, Named, Setting, check_models, parse_systems
+from bessemer.recipes.specs import ENCODERS, SPECS, Named, Setting, check_models, parse_systems
 
 
 def evaluate(
@@ -34,14 +35,11 @@ def evaluate(
     evaluate`; systems with sparse vectors have ``active_dimensions`` (mean per query and per passage), those with
     multi-vectors ``bytes_per_passage``. Raises ConfigError, DataError.
     """
-    if config.data is None:
-        raise ConfigError("evaluate needs --data: a collection with judgements, or a TSV of sentence pairs")
-    named = parse_systems(systems)
-    check_models(named, config.trust_remote_code)
+    named = _named(config, systems)
     if runs_folder:
         claim_folder(runs_folder, "--runs")
     similarities = _similarities(similarity)
-    if config.data.endswith(".tsv"):
+    if _is_of_pairs(config):
         return _evaluate_pairs(config, named)
     material = load_judged(config, require=(split,))
     setting = Setting(config, material.collection.passages, material.collection.splits[split], similarities)
@@ -52,6 +50,32 @@ def evaluate(
         for run in setting.runs.values():
             write_run(run, Path(runs_folder, f"{run.name}.trec"))
     return _result(setting, material, split, named)
+
+
+def plan_evaluate(config: Config, systems: Sequence[str], split: str) -> dict[str, Any]:
+    """What it would take: a step for each system. Nothing is written."""
+    named, steps = _named(config, systems), []
+    material = None if _is_of_pairs(config) else load_judged(config, require=(split,))
+    for name, (kind, model) in named.items():
+        if material is None or kind not in ENCODERS:
+            steps.append(step_of(name))
+            continue
+        texts = material.collection.passages, material.collection.splits[split].queries
+        encoder = ENCODERS[kind](config, model)
+        steps.append(encoding_step(name, encoder, *texts, config.workspace_folder / "embeddings"))
+    return plan_of(steps)
+
+
+def _named(config: Config, systems: Sequence[str]) -> Named:
+    if config.data is None:
+        raise ConfigError("evaluate needs --data: a collection with judgements, or a TSV of sentence pairs")
+    named = parse_systems(systems)
+    check_models(named, config.trust_remote_code)
+    return named
+
+
+def _is_of_pairs(config: Config) -> bool:
+    return str(config.data).endswith(".tsv")
 
 
 def _result(setting: Setting, material: Material, split: str, named: Named) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from bessemer.training.pair_task import PairData
 from bessemer.workspace import Workspace
 
 FIGURES = "training.json"
+MODEL = "model"
 
 
 def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
@@ -44,11 +45,7 @@ def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
     Under torchrun all processes train, on batches of ``per_device_train_batch_size`` queries each; the first one does
     all the rest.
     """
-    config = settled_for_kind(config)
-    if (config.data is None) == (not config.tasks):
-        raise ConfigError(
-            "finetune needs --data (a BEIR folder, BGE JSONL or a TSV of pairs), or `tasks` in --config; not both"
-        )
+    config = settled(config)
     with (
         join_processes(config.device) as processes,
         Workspace(config.workspace, seed=config.seed, processes=processes) as workspace,
@@ -56,22 +53,49 @@ def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
         with processes.first_ahead():
             if processes.is_first:
                 _claim(config.out)
-            parts = load_parts(config)
-            require_teacher_scores(parts)
-            base = _open_base(config, parts)
-            cached = CachedEncoder(base, workspace.root / "embeddings") if isinstance(base, DenseEncoder) else base
-            mined = [_mined(part, cached, workspace) for part in parts]
-            data = [_training_data(*each, workspace, alone=len(parts) == 1) for each in zip(parts, mined, strict=True)]
-            selection = _selection(config, parts, cached)
-            encoder = with_task_prompts(base, [part.task for part in parts], config)
-            inputs = (data, encoder, selection, config.finetune, config.seed)
+            parts = load_all_parts(config)
+            base = open_base(config, parts)
+            cached = with_cache(base, workspace)
+            mined = [mine(part, cached, workspace) for part in parts]
+            inputs = inputs_of_fit(config, parts, mined, base, workspace)
             if processes.is_first and not resume:
-                workspace.forget("model", fit, *inputs)
-        tuned = workspace.step("model", fit, *inputs)
+                workspace.forget(MODEL, fit, *inputs)
+        tuned = workspace.step(MODEL, fit, *inputs)
         return processes.from_first(lambda: _publish(config, tuned, parts, mined, base))
 
 
-def _open_base(config: Config, parts: Sequence[Part]) -> Trainable:
+def settled(config: Config) -> Config:
+    """As `settled_for_kind`. Raises ConfigError without data or tasks, and with both."""
+    if (config.data is None) == (not config.tasks):
+        raise ConfigError(
+            "finetune needs --data (a BEIR folder, BGE JSONL or a TSV of pairs), or `tasks` in --config; not both"
+        )
+    return settled_for_kind(config)
+
+
+def load_all_parts(config: Config) -> list[Part]:
+    """As `load_parts`. Raises DataError for parts without the teacher's scores that they are to learn from."""
+    parts = load_parts(config)
+    require_teacher_scores(parts)
+    return parts
+
+
+def with_cache(base: Trainable, workspace: Workspace) -> Encoder:
+    """With vectors on disk, where it has none but dense ones."""
+    return CachedEncoder(base, workspace.root / "embeddings") if isinstance(base, DenseEncoder) else base
+
+
+def inputs_of_fit(
+    config: Config, parts: Sequence[Part], mined: Sequence[Mined | None], base: Trainable, workspace: Workspace
+) -> tuple[Any, ...]:
+    """What the step MODEL is called with."""
+    data = [_training_data(*each, workspace, alone=len(parts) == 1) for each in zip(parts, mined, strict=True)]
+    selection = _selection(config, parts, with_cache(base, workspace))
+    encoder = with_task_prompts(base, [part.task for part in parts], config)
+    return data, encoder, selection, config.finetune, config.seed
+
+
+def open_base(config: Config, parts: Sequence[Part]) -> Trainable:
     """The model to tune, with heads where they are to train and it has none."""
     encoder = open_to_train(config, config.model)
     materials = [part.material for part in parts if isinstance(part.material, Material)]
@@ -137,20 +161,28 @@ def _training_data(part: Part, mined: Mined | None, workspace: Workspace, *, alo
     )
 
 
-def _mined(part: Part, encoder: Encoder, workspace: Workspace) -> Mined | None:
+def is_mined(part: Part) -> bool:
+    """Whether its negatives are to be found."""
+    given = isinstance(part.material, PairMaterial) or part.material.given_negatives
+    return not given and part.config.finetune.n_negatives > 0 and not part.config.finetune.frozen_passages
+
+
+def mine(part: Part, encoder: Encoder, workspace: Workspace) -> Mined | None:
     """By the base model as it is, with its own prompts; for a model without dense vectors, by words. None where the
     data bring negatives, or none are used."""
     config, material = part.config, part.material
-    if isinstance(material, PairMaterial) or material.given_negatives:
-        return None
-    if config.finetune.n_negatives == 0 or config.finetune.frozen_passages:
+    if isinstance(material, PairMaterial) or not is_mined(part):
         return None
     train, passages = material.collection.splits["train"], material.collection.passages
     how = encoder, mining_of(config)
     if isinstance(encoder, ForeignEncoder):
         how = NoVectors(), by_words(mining_of(config))
     asked = (train, passages, *how, config.seed, open_reranker(config))
-    return workspace.step(f"negatives-{part.name}".rstrip("-"), mine_hard_negatives, *asked)
+    return workspace.step(step_of_mining(part), mine_hard_negatives, *asked)
+
+
+def step_of_mining(part: Part) -> str:
+    return f"negatives-{part.name}".rstrip("-")
 
 
 def _of_negatives(parts: Sequence[Part], base: Trainable) -> list[str]:

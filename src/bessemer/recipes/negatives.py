@@ -16,7 +16,8 @@ from bessemer.evaluation.gradient_plot import gradient_svg
 from bessemer.formats import write_bge_jsonl
 from bessemer.formats.lines import atomic_writer
 from bessemer.negatives import drawn, mine_hard_negatives, suspected_share
-from bessemer.recipes.data import load_judged, open_encoder, open_reranker
+from bessemer.recipes.data import Material, load_judged, open_encoder, open_reranker
+from bessemer.recipes.encoding_plan import encoding_step, plan_of
 from bessemer.recipes.output import claim_file, plain
 from bessemer.training.gradients import measure_gradients, shared_contrasts
 from bessemer.types import HardNegatives, Judged, Passage
@@ -39,10 +40,8 @@ def negatives(config: Config, split: str, out: str, *, gradients: bool = False) 
 
     ``gradients`` adds what a negative of each strategy teaches the model, and draws it beside ``out``.
     """
-    if config.data is None:
-        raise ConfigError("negatives needs --data: a BEIR folder or a BGE JSONL file")
     claim_file(out, "--out")
-    material = load_judged(config, require=(split,))
+    material = _load(config, split)
     encoder = CachedEncoder(open_encoder(config, config.model), config.workspace_folder / "embeddings")
     if gradients and isinstance(encoder.encoder, TwoTowerEncoder):
         raise untrainable(encoder.encoder)
@@ -55,6 +54,20 @@ def negatives(config: Config, split: str, out: str, *, gradients: bool = False) 
     if gradients:
         result |= gradient_report(config, judged, passages, encoder, Path(out).with_suffix(".gradients.svg"))
     return result
+
+
+def plan_negatives(config: Config, split: str, out: str) -> dict[str, Any]:
+    """What it would take. Nothing is written."""
+    collection, encoder = _load(config, split).collection, open_encoder(config, config.model)
+    texts = collection.passages, collection.splits[split].queries
+    step = encoding_step("negatives", encoder, *texts, config.workspace_folder / "embeddings")
+    return plan_of([step], out=out)
+
+
+def _load(config: Config, split: str) -> Material:
+    if config.data is None:
+        raise ConfigError("negatives needs --data: a BEIR folder or a BGE JSONL file")
+    return load_judged(config, require=(split,))
 
 
 def gradient_report(

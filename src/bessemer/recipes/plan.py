@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,17 +9,14 @@ from typing import Any
 from bessemer.config import Config
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.llm.client import SECONDS_PER_CALL
+from bessemer.recipes.encoding_plan import seconds_per_text, training_seconds
 from bessemer.recipes.final_fit import n_pairs
 from bessemer.recipes.teachers import is_endpoint
-from bessemer.training.interpolation import ALPHAS
 from bessemer.training.losses import FOR_TEACHERS
 from bessemer.types import Collection
 
 STEPS = ("base-runs", "general-set", "negatives", "model", "tuned-runs", "general-loss", "separation")
 FINAL_FIT = "final fit"
-BACKWARD = 3.0
-"""A training step costs about this many forward passes over the same texts."""
-N_TIMED = 48
 
 
 @dataclass
@@ -59,19 +55,13 @@ class Plan:
         if self.encoder is None or self.collection is None:
             return {}
         passages, splits = self.collection.passages, self.collection.splits
-        sample = [passage.indexed_text for passage in passages[:: max(1, len(passages) // N_TIMED)]]
-        self.encoder.encode_passages(sample[:4])
-        started = time.perf_counter()
-        self.encoder.encode_passages(sample)
-        each = (time.perf_counter() - started) / len(sample)
-        tuning, corpus = config.finetune, len(passages) * each
-        trained = tuning.num_train_epochs * n_pairs(splits["train"]) * (2 + tuning.n_negatives) * BACKWARD * each
-        n_evaluations = 1 / tuning.eval_steps if tuning.eval_steps < 1 else 10
+        each = seconds_per_text(self.encoder.encode_passages, [passage.indexed_text for passage in passages])
+        n_dev = len(splits["dev"].queries)
         return {
-            "base-runs": corpus,
+            "base-runs": len(passages) * each,
             "negatives": len(splits["train"].queries) * each,
-            "model": trained + (n_evaluations + 1 + len(ALPHAS)) * corpus,
-            "tuned-runs": corpus,
+            "model": training_seconds(config.finetune, n_pairs(splits["train"]), n_dev, len(passages), each),
+            "tuned-runs": len(passages) * each,
         }
 
 
@@ -97,13 +87,30 @@ def _asking(config: Config) -> set[str]:
 
 def plan_summary(plan: Mapping[str, Any]) -> str:
     """One line per step."""
-    lines = []
-    for step in _steps(plan):
-        about = f"at most about {step['seconds']:.0f} s" if step["seconds"] else ""
-        lines.append(f"{step['step']:14}{step['state']:8}{about}".rstrip())
+    width = max(14, *(len(step["step"]) + 2 for step in _steps(plan)))
+    lines = [_line(step, width) for step in _steps(plan)]
     calls = [calls_summary(plan["llm"])] if plan["llm"] or not plan["llm_unknown"] else []
     unknown = [f"calls for {' and '.join(plan['llm_unknown'])} are not known yet"] if plan["llm_unknown"] else []
-    return "\n".join([*lines, f"language model: {'; '.join([*calls, *unknown])}; nothing was written to {plan['out']}"])
+    to = f" to {plan['out']}" if plan["out"] else ""
+    return "\n".join([*lines, f"language model: {'; '.join([*calls, *unknown])}; nothing was written{to}"])
+
+
+def _line(step: Mapping[str, Any], width: int) -> str:
+    """With the texts that it has to encode, and how long it takes at most, as far as that is known."""
+    found = step.get("encoding")
+    texts = f"{found['passages']:,} passages, {found['queries']:,} queries, {found['kept']:,} kept" if found else ""
+    start = f"goes on from step {step['done']}" if step.get("done") else ""
+    about = f"at most about {step['seconds']:.0f} s" if step["seconds"] else ""
+    return f"{step['step']:{width}}{step['state']:8}{'; '.join(filter(None, [texts, start, about]))}".rstrip()
+
+
+def calls_in_all(*estimates: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """What one of them does not know, the sum does not."""
+    known = [estimate for estimate in estimates if estimate is not None]
+    if not known:
+        return None
+    sums = {key: None if any(one[key] is None for one in known) else sum(one[key] for one in known) for key in known[0]}
+    return {**sums, "seconds_guessed": any(one["seconds_guessed"] for one in known)}
 
 
 def asking_summary(estimate: Mapping[str, Any] | None) -> str:

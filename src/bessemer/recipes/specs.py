@@ -9,7 +9,7 @@ from typing import Any
 
 from bessemer.config import Config
 from bessemer.encoders.cache import CachedEncoder
-from bessemer.encoders.encoder import Encoded, Similarity
+from bessemer.encoders.encoder import Encoded, Encoder, Similarity
 from bessemer.encoders.kinds import kind_of
 from bessemer.errors import ArtifactError, ConfigError
 from bessemer.evaluation.evaluate import fuse_runs, rerank_run, run_lanes, run_system
@@ -287,4 +287,11 @@ SPECS: Mapping[str, Spec] = {
     "index": Spec(_index, "INDEX"),
     "rerank": Spec(_rerank, "NAME:MODEL"),
 }
+ENCODERS: Mapping[str, Callable[[Config, str], Encoder]] = {
+    "dense": open_search_encoder,
+    "sparse": open_sparse,
+    "multi": open_multi_vector,
+    "unified": open_unified,
+}
+"""How those that encode the whole corpus open their model."""
 SPELLED = ", ".join(f"{kind}:{spec.argument}" if spec.argument else kind for kind, spec in SPECS.items())

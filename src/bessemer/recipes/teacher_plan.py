@@ -12,7 +12,7 @@ from bessemer.llm.client import SECONDS_PER_CALL
 from bessemer.llm.completions import CompletionsModel
 from bessemer.llm.ledger import CHARACTERS_PER_TOKEN, Ledger, Tokens, estimated_tokens
 from bessemer.recipes.generated import open_llm
-from bessemer.recipes.plan import asking_summary
+from bessemer.recipes.plan import asking_summary, calls_in_all
 from bessemer.recipes.teacher import SCORES, Candidates, answer_in, read_candidates
 from bessemer.recipes.teachers import LikelihoodTeacher, Pair, Teacher, open_teacher
 from bessemer.score_cache import ScoreCache
@@ -31,7 +31,7 @@ def plan_teacher(config: Config) -> Mapping[str, Any]:
         "pairs": len({pair for row in rows for pair in row.pairs}),
         "to_score": len(left),
         "answers_to_write": of_answers["calls"] if of_answers else 0,
-        "llm": _sum(of_answers, _of_endpoint(left, judge, config)),
+        "llm": calls_in_all(of_answers, _of_endpoint(left, judge, config)),
     }
 
 
@@ -80,12 +80,3 @@ def _of_endpoint(pairs: Sequence[Pair], judge: Teacher, config: Config) -> Mappi
         "seconds": SECONDS_PER_CALL * len(taken) / config.llm.concurrency,
         "seconds_guessed": True,
     }
-
-
-def _sum(*estimates: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """What one of them does not know, the sum does not."""
-    known = [estimate for estimate in estimates if estimate is not None]
-    if not known:
-        return None
-    sums = {key: None if any(one[key] is None for one in known) else sum(one[key] for one in known) for key in known[0]}
-    return {**sums, "seconds_guessed": any(one["seconds_guessed"] for one in known)}

@@ -79,16 +79,21 @@ def rewrite(query: str, ways: Sequence[str], llm: LLM, deadline: float, examples
     """``query`` rewritten in the ``ways`` asked for, each shown the ``examples``. What does not come within
     ``deadline`` seconds, or not at all, is left out with a warning: the plain query is searched in any case. Raises
     ConfigError for an unknown way."""
-    unknown = [way for way in ways if way not in WAYS]
-    if unknown:
-        raise ConfigError(f"--rewrite {unknown[0]}: unknown; give one or more of {', '.join(WAYS)}")
-    requests = {way: shown_with(WAYS[way](query), examples) for way in ways}
+    requests = rewriting_requests(query, ways, examples)
     texts = {way: reply.text for way, reply in _in_time(requests, llm, deadline).items()}
     return Rewritten(
         keywords=keywords_in(texts.get("keywords", "")),
         variants=tuple(asked.text for asked in parse_questions(texts.get("multi-query", "")).questions)[:N_VARIANTS],
         hypothetical=" ".join(texts.get("hyde", "").split()),
     )
+
+
+def rewriting_requests(query: str, ways: Sequence[str], examples: Sequence[Example] = ()) -> dict[str, Request]:
+    """By the way of rewriting. Raises ConfigError for an unknown one."""
+    unknown = [way for way in ways if way not in WAYS]
+    if unknown:
+        raise ConfigError(f"--rewrite {unknown[0]}: unknown; give one or more of {', '.join(WAYS)}")
+    return {way: shown_with(WAYS[way](query), examples) for way in ways}
 
 
 def _in_time(requests: Mapping[str, Request], llm: LLM, deadline: float) -> dict[str, Reply]:
