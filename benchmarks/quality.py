@@ -272,20 +272,23 @@ def table(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             both = found[OURS].keys() & found[PEER].keys()
             found["difference"] = {seed: found[OURS][seed] - found[PEER][seed] for seed in both}
             systems = {system: spread(values.values()) for system, values in found.items() if values}
-            if measure == OF_TEST[0] and (low_high := interval(results, name, sorted(both))):
-                systems["difference"]["interval"] = low_high
+            if measure == OF_TEST[0] and (pairs := by_query(results, name)):
+                systems["difference"] |= {"interval": interval([*pairs.values()]), "seeds_by_query": [*pairs]}
             rows.append({"set": name, "measure": measure, **systems})
     return rows
 
 
-def interval(results: Sequence[Mapping[str, Any]], name: str, seeds: Sequence[int]) -> tuple[float, float] | None:
-    """95% of the mean difference, by bootstrap over the clusters of test queries, each the mean over ``seeds``."""
+def by_query(results: Sequence[Mapping[str, Any]], name: str) -> dict[int, tuple[Any, Any]]:
+    """seed -> lines of ours and of theirs, where both were kept by query (the first runs were not)."""
+    of_run = {(r["contestant"], r["seed"]): r["queries"] for r in results if r["set"] == name and "queries" in r}
+    seeds = sorted(seed for contestant, seed in of_run if contestant == OURS and (PEER, seed) in of_run)
+    return {seed: (of_run[OURS, seed], of_run[PEER, seed]) for seed in seeds}
+
+
+def interval(pairs: Sequence[tuple[Mapping[str, str], Mapping[str, str]]]) -> tuple[float, float]:
+    """95% of the mean difference, by bootstrap over the clusters of test queries, each the mean over seeds."""
     from bessemer.measures import paired_bootstrap
 
-    of_run = {(r["contestant"], r["seed"]): r["queries"] for r in results if r["set"] == name and "queries" in r}
-    pairs = [(of_run[OURS, s], of_run[PEER, s]) for s in seeds if {(OURS, s), (PEER, s)} <= of_run.keys()]
-    if len(pairs) < len(seeds) or not pairs:
-        return None
     differences = np.mean([numbers(ours[OURS]) - numbers(theirs[PEER]) for ours, theirs in pairs], axis=0)
     return paired_bootstrap(differences, numbers(pairs[0][0][CLUSTERS]))
 
@@ -313,7 +316,8 @@ def section(report: Mapping[str, Any]) -> list[str]:
         'NO_DUPLICATES. bessemer: `bessemer adapt`; "not mixed" is its model before the weights are mixed with the',
         f"base's. Seeds {', '.join(map(str, seeds))}, where they were run: mean and standard deviation, or one seed",
         "where none stands. The difference is bessemer - sentence-transformers over the seeds that both have, for",
-        "nDCG@10 with a 95% interval by bootstrap over clusters of the test queries where both have it by query.",
+        "nDCG@10 with a 95% interval by bootstrap over clusters of the test queries, of the seeds in parentheses (the",
+        "first runs were not kept by query).",
         "Epochs: " + ", ".join(f"{name} {n}" for name, n in report["epochs"].items()) + ".",
         f"Measured at commit {commits_of(report['runs'])}.",
         "",
@@ -326,7 +330,16 @@ def section(report: Mapping[str, Any]) -> list[str]:
             cells = [in_words(row.get(column), signed=column == "difference") for column in columns]
             lines.append(f"| {row['set']} | {' | '.join(cells)} |")
         lines.append("")
-    return lines + forgetting(results)
+    return [*lines, average(report["table"]), "", *forgetting(results)]
+
+
+def average(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Over the sets, each of them weighing the same."""
+    of = {
+        m: [row["difference"]["mean"] for row in rows if row["measure"] == m and "difference" in row] for m in OF_TEST
+    }
+    means = [f"{statistics.fmean(found):+.4f} {measure}" for measure, found in of.items() if found]
+    return f"The difference on average over the sets that both have: {', '.join(means)}."
 
 
 def forgetting(results: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -354,8 +367,10 @@ def in_words(found: Mapping[str, Any] | None, *, signed: bool) -> str:
         return ""
     mean = f"{found['mean']:+.4f}" if signed else f"{found['mean']:.4f}"
     deviation = f" ± {found['standard_deviation']:.4f}" if found["standard_deviation"] else ""
-    low_high = " [{:+.4f}, {:+.4f}]".format(*found["interval"]) if "interval" in found else ""
-    return mean + deviation + low_high
+    if "interval" not in found:
+        return mean + deviation
+    low, high = found["interval"]
+    return f"{mean}{deviation} [{low:+.4f}, {high:+.4f}] ({', '.join(map(str, found['seeds_by_query']))})"
 
 
 if __name__ == "__main__":
