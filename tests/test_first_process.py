@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -95,18 +96,22 @@ def write(value: str, folder: Path) -> Path:
 
 
 @in_all_processes
-def write_together(value: str, folder: Path) -> Path:
-    with (folder / "all.txt").open("a") as stream:
+def write_together(value: str, n: int, folder: Path) -> Path:
+    """Done when all have written, as a training is when all have taken its last step."""
+    file = folder / "all.txt"
+    with file.open("a") as stream:
         stream.write(value)
-    return folder / "all.txt"
+    while len(file.read_text()) < n:
+        time.sleep(0.01)
+    return file
 
 
 @pytest.mark.usefixtures("_read_before")
 def test_the_first_runs_a_step_and_the_others_read_it(tmp_path: Path) -> None:
     def work(processes: Processes) -> list[str]:
         with Workspace(tmp_path, seed=1, processes=processes) as workspace:
-            found = [workspace.step("alone", write, "a"), workspace.step("together", write_together, "b")]
-            again = [workspace.step("alone", write, "a"), workspace.step("together", write_together, "b")]
+            found = [workspace.step("alone", write, "a"), workspace.step("together", write_together, "b", 2)]
+            again = [workspace.step("alone", write, "a"), workspace.step("together", write_together, "b", 2)]
         assert found == again
         return [path.read_text() for path in found]
 
@@ -117,11 +122,11 @@ def test_the_first_runs_a_step_and_the_others_read_it(tmp_path: Path) -> None:
 def test_a_step_of_all_is_keyed_by_their_number_and_others_are_not(tmp_path: Path) -> None:
     def work(processes: Processes) -> tuple[bool, bool]:
         with Workspace(tmp_path, seed=1, processes=processes) as workspace:
-            return workspace.is_done("alone", write, "a"), workspace.is_done("together", write_together, "b")
+            return workspace.is_done("alone", write, "a"), workspace.is_done("together", write_together, "b", 1)
 
     with Workspace(tmp_path, seed=1) as workspace:
         workspace.step("alone", write, "a")
-        workspace.step("together", write_together, "b")
+        workspace.step("together", write_together, "b", 1)
     assert in_threads(2, work) == [(True, False)] * 2
 
 
