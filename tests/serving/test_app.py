@@ -12,6 +12,7 @@ import httpx
 import hypothesis
 import pytest
 import schemathesis
+import schemathesis.specs.openapi.schemas  # parsed here: beside the service's threads Python 3.11's parser has failed
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance, unsupported_method
 from served import error_of, running, soon
