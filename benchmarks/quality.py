@@ -136,18 +136,21 @@ def trained_and_measured(
     }
 
 
-def measures_of_test(config: Config, systems: Mapping[str, str]) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
-    """system -> measure -> mean, and by query: of each system nDCG@10 and the clusters, in one order, as lines."""
+def measures_of_test(config: Config, systems: Mapping[str, str]) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
+    """system -> measure -> mean, and by query: measure -> system -> values, and the clusters, in one order, as lines."""
     from bessemer.recipes.evaluate import evaluate
 
     found = evaluate(config, [f"s{place}=dense:{model}" for place, model in enumerate(systems.values())])
     by_query, labels = found["per_query"]["systems"], {name: f"s{place}" for place, name in enumerate(systems)}
-    lines = {name: by_query[label][OF_TEST[0]] for name, label in labels.items()}
     return (
         {name: {m: found["systems"][label]["measures"][m] for m in OF_TEST} for name, label in labels.items()},
-        {name: " ".join(f"{x:.4g}" for x in line) for name, line in lines.items()}
-        | {CLUSTERS: " ".join(map(str, found["per_query"]["clusters"]))},
+        {m: {name: line(by_query[label][m]) for name, label in labels.items()} for m in OF_TEST}
+        | {CLUSTERS: line(found["per_query"]["clusters"])},
     )
+
+
+def line(values: Iterable[float]) -> str:
+    return " ".join(f"{value:.4f}".rstrip("0").rstrip(".") for value in values)
 
 
 def measures_of_others(
@@ -272,25 +275,28 @@ def table(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             both = found[OURS].keys() & found[PEER].keys()
             found["difference"] = {seed: found[OURS][seed] - found[PEER][seed] for seed in both}
             systems = {system: spread(values.values()) for system, values in found.items() if values}
-            if measure == OF_TEST[0] and (pairs := by_query(results, name)):
+            if pairs := by_query(results, name, measure):
                 systems["difference"] |= {"interval": interval([*pairs.values()]), "seeds_by_query": [*pairs]}
             rows.append({"set": name, "measure": measure, **systems})
     return rows
 
 
-def by_query(results: Sequence[Mapping[str, Any]], name: str) -> dict[int, tuple[Any, Any]]:
-    """seed -> lines of ours and of theirs, where both were kept by query (the first runs were not)."""
-    of_run = {(r["contestant"], r["seed"]): r["queries"] for r in results if r["set"] == name and "queries" in r}
+def by_query(results: Sequence[Mapping[str, Any]], name: str, measure: str) -> dict[int, tuple[Any, Any]]:
+    """seed -> (difference of ours and theirs by query, clusters), where both were kept by query."""
+    of_run = {
+        (r["contestant"], r["seed"]): (numbers(r["queries"][measure][r["contestant"]]), numbers(r["queries"][CLUSTERS]))
+        for r in results
+        if r["set"] == name and measure in r.get("queries", {})
+    }
     seeds = sorted(seed for contestant, seed in of_run if contestant == OURS and (PEER, seed) in of_run)
-    return {seed: (of_run[OURS, seed], of_run[PEER, seed]) for seed in seeds}
+    return {seed: (of_run[OURS, seed][0] - of_run[PEER, seed][0], of_run[OURS, seed][1]) for seed in seeds}
 
 
-def interval(pairs: Sequence[tuple[Mapping[str, str], Mapping[str, str]]]) -> tuple[float, float]:
+def interval(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
     """95% of the mean difference, by bootstrap over the clusters of test queries, each the mean over seeds."""
     from bessemer.measures import paired_bootstrap
 
-    differences = np.mean([numbers(ours[OURS]) - numbers(theirs[PEER]) for ours, theirs in pairs], axis=0)
-    return paired_bootstrap(differences, numbers(pairs[0][0][CLUSTERS]))
+    return paired_bootstrap(np.mean([differences for differences, _ in pairs], axis=0), pairs[0][1])
 
 
 def numbers(line: str) -> np.ndarray:
@@ -315,9 +321,9 @@ def section(report: Mapping[str, Any]) -> list[str]:
         f"pair by its mine_hard_negatives (relative_margin={RELATIVE_MARGIN}), MultipleNegativesRankingLoss,",
         'NO_DUPLICATES. bessemer: `bessemer adapt`; "not mixed" is its model before the weights are mixed with the',
         f"base's. Seeds {', '.join(map(str, seeds))}, where they were run: mean and standard deviation, or one seed",
-        "where none stands. The difference is bessemer - sentence-transformers over the seeds that both have, for",
-        "nDCG@10 with a 95% interval by bootstrap over clusters of the test queries, of the seeds in parentheses (the",
-        "first runs were not kept by query).",
+        "where none stands. The difference is bessemer - sentence-transformers over the seeds that both have, with a",
+        "95% interval by bootstrap over clusters of the test queries, of the seeds in parentheses (not every run was",
+        "kept by query).",
         "Epochs: " + ", ".join(f"{name} {n}" for name, n in report["epochs"].items()) + ".",
         f"Measured at commit {commits_of(report['runs'])}.",
         "",
