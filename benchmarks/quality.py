@@ -137,7 +137,7 @@ def trained_and_measured(
 
 
 def measures_of_test(config: Config, systems: Mapping[str, str]) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
-    """system -> measure -> mean, and by query: measure -> system -> values, and the clusters, in one order, as lines."""
+    """system -> measure -> mean; by query, as lines in one order: measure -> system -> values, and the clusters."""
     from bessemer.recipes.evaluate import evaluate
 
     found = evaluate(config, [f"s{place}=dense:{model}" for place, model in enumerate(systems.values())])
