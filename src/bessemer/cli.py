@@ -14,6 +14,7 @@ import typer
 from bessemer.command import Call, app, verb
 from bessemer.errors import ConfigError
 
+INPUT = ("source", "data", "queries")
 TRAINING = ("model", "out", "task", "finetune.*")
 MINING = (  # all but n_negatives, which is the name of training's own
     *(f"negatives.{key}" for key in ("strategy", "candidates", "anchor", "range_min", "range_max")),
@@ -30,7 +31,7 @@ WHERE = "FIELD=VALUE of the passages' metadata, or doc_id=...; also !=, >=, <=, 
 TEACHER = ("teacher=teacher.kind", "teacher_model=teacher.model")
 
 
-@verb("adapt", "source", "data", "queries", *TRAINING, *MINING, *LLM, *TEACHER, "final_fit", "evaluation.general")
+@verb("adapt", *INPUT, *TRAINING, *MINING, *LLM, *TEACHER, "final_fit", "evaluation.general", plans=True)
 def adapt(call: Call) -> None:
     """Documents or judged data to a tuned model, an index, and a report that says whether it is better."""
     from bessemer.recipes.adapt import adapt as run
@@ -86,7 +87,7 @@ def prepare(call: Call) -> None:
     call.answer(result, funnel_summary(result))
 
 
-@verb("questions", "data", "source", "queries", "model", "out", "questions.*", "split.*", *LLM)
+@verb("questions", *INPUT, "model", "out", "questions.*", "split.*", *LLM, plans=True)
 def questions(
     call: Call,
     review: Annotated[
@@ -106,7 +107,7 @@ def questions(
         call.answer(result, funnel_summary(result))
 
 
-@verb("negatives", "data", "model", "negatives.*", "finetune.temperature")
+@verb("negatives", "data", "model", "negatives.*", "finetune.temperature", plans=True)
 def negatives(
     call: Call,
     out: Annotated[str, typer.Option(help="BGE JSONL file to write")],
@@ -119,13 +120,13 @@ def negatives(
     from bessemer.recipes.summary import negatives_summary
 
     if call.dry_run:
-        call.plan(plan_negatives(call.config, split, out))
+        call.plan(plan_negatives(call.config, split, out, gradients=gradients))
         return
     result = run(call.config, split, out, gradients=gradients)
     call.answer(result, negatives_summary(result))
 
 
-@verb("teacher", "data", "task", *TEACHER, *LLM)
+@verb("teacher", "data", "task", *TEACHER, *LLM, plans=True)
 def teacher(call: Call, out: Annotated[str, typer.Option(help="BGE JSONL file to write")]) -> None:
     """Soft labels for distillation: the same BGE JSONL with a teacher's score for every candidate."""
     from bessemer.recipes.summary import teacher_summary
@@ -140,7 +141,7 @@ def teacher(call: Call, out: Annotated[str, typer.Option(help="BGE JSONL file to
     call.answer(result, teacher_summary(result))
 
 
-@verb("finetune", "data", *TRAINING, *MINING)
+@verb("finetune", "data", *TRAINING, *MINING, plans=True, processes=True)
 def finetune(
     call: Call,
     resume: Annotated[str, typer.Option(help="auto: from the last checkpoint; never: from the start")] = "auto",
@@ -159,7 +160,7 @@ def finetune(
     call.answer(result, training_summary(result, call.config.out))
 
 
-@verb("evaluate", "data", "task", "evaluation.bootstrap_samples", "evaluation.top_k", "finetune.max_length")
+@verb("evaluate", "data", "task", "evaluation.bootstrap_samples", "evaluation.top_k", "finetune.max_length", plans=True)
 def evaluate(
     call: Call,
     system: Annotated[list[str], typer.Option(help=f"NAME=SPEC: {SYSTEMS}")],
@@ -214,7 +215,7 @@ def report(
     call.answer({"path": str(path)}, f"wrote {path}")
 
 
-@verb("index", "source", "data", "model", "out", "task", "chunking.*", "index.*")
+@verb("index", "source", "data", "model", "out", "task", "chunking.*", "index.*", plans=True)
 def index(
     call: Call,
     rollback: Annotated[bool, typer.Option("--rollback", help="search the generation before again")] = False,
@@ -278,7 +279,7 @@ def export(
     call.answer(result, export_summary(result))
 
 
-@verb("keywords", "data", *LLM)
+@verb("keywords", "data", *LLM, plans=True)
 def keywords(
     call: Call,
     out: Annotated[str, typer.Option(help="JSONL file to write, in the chat format of fine-tuning services")],
@@ -296,7 +297,7 @@ def keywords(
         call.answer(result, keywords_summary(result))
 
 
-@verb("ask", *LLM, "rewrite_llm_model=llm.rewrite_model")
+@verb("ask", *LLM, "rewrite_llm_model=llm.rewrite_model", plans=True)
 def ask(
     call: Call,
     question: Annotated[str, typer.Argument(help="what you want to know")],

@@ -30,18 +30,6 @@ app = typer.Typer(
 )
 
 COMMON = ("workspace", "seed", "device")
-PLANNED = (
-    "adapt",
-    "questions",
-    "negatives",
-    "teacher",
-    "finetune",
-    "evaluate",
-    "index",
-    "keywords",
-    "ask",
-)  # verbs that say themselves what a dry run finds
-IN_PROCESSES = ("finetune",)  # verbs for torchrun
 
 
 @dataclass(frozen=True)
@@ -83,10 +71,12 @@ class Call:
         self.answer(planned, plan_summary(planned))
 
 
-def verb(name: str, *keys: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def verb(
+    name: str, *keys: str, plans: bool = False, processes: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a command. ``keys`` are configuration keys that become options, ``finetune.*`` a whole section,
     ``llm=llm.url`` one under another name; the function's own further parameters become options or arguments as Typer
-    reads them."""
+    reads them. ``plans``: it says itself what a dry run finds. ``processes``: it may run under torchrun."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         fields = dict(_named(key) for pattern in (*keys, *COMMON) for key in _expanded(pattern))
@@ -101,12 +91,12 @@ def verb(name: str, *keys: str) -> Callable[[Callable[..., None]], Callable[...,
                 quiet, answer_to = True, None
             with _exit_codes():
                 _set_up_logging(quiet)
-                if n_processes > 1 and name not in IN_PROCESSES:
+                if n_processes > 1 and not processes:
                     raise ConfigError(f"{name} runs in one process; under torchrun run finetune")
                 names = {key: flag for flag, key in fields.items()}
                 call = Call(load_config(config_file, flags, names), answer_to, quiet, dry_run)
                 call.claim()
-                if dry_run and name not in PLANNED:
+                if dry_run and not plans:
                     settings = {key: value for key, value in {**flags, **given}.items() if value is not None}
                     call.answer(settings, f"would run {name} with {settings}; nothing was written")
                 else:

@@ -19,7 +19,7 @@ from bessemer import open_index
 from bessemer.config import Config
 from bessemer.encoders.load import load_encoder
 from bessemer.recipes.adapt import adapt, plan
-from bessemer.recipes.plan import STEPS
+from bessemer.recipes.adapt_plan import STEPS
 
 Configure = Callable[..., Config]
 LONGER = {"learning_rate": 0.1, "max_steps": 40, "eval_steps": 20}

@@ -18,6 +18,7 @@ from bessemer.recipes.index import index, plan_index
 from bessemer.recipes.negatives import negatives, plan_negatives
 from bessemer.recipes.plan import plan_summary
 from bessemer.training.checkpoints import STATE_FILE
+from lane_models import write_sparse
 
 Configure = Callable[..., Config]
 
@@ -85,6 +86,10 @@ def test_negatives(configure: Configure, english_beir: Path, tmp_path: Path) -> 
     again = plan_negatives(config, "train", out)["steps"][0]
     assert again["encoding"]["kept"] == again["encoding"]["passages"] + again["encoding"]["queries"] > 0
     assert again["seconds"] == 0.0
+    assert states(plan_negatives(config, "train", out, gradients=True)) == {
+        "negatives": "to run",
+        "gradients": "to run",
+    }
 
 
 def test_evaluate_says_which_systems_have_their_vectors(
@@ -126,7 +131,25 @@ def test_what_the_run_would_refuse_is_refused(configure: Configure, english_beir
         plan_evaluate(configure(tmp_path), ["bm25=bm25"], "test")
     with pytest.raises(ConfigError, match="finetune needs --data"):
         plan_finetune(configure(tmp_path))
+    with pytest.raises(ConfigError, match="--late-chunking reads passages in their documents"):
+        plan_index(configure(tmp_path, data=str(english_beir), finetune={}, index={"late_chunking": True}))
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "notes.txt").write_text("not a model", encoding="utf-8")
+    with pytest.raises(ConfigError, match="holds files that are not of an earlier finetune"):
+        plan_finetune(config.model_copy(update={"out": str(tmp_path / "theirs")}))
     broken = tmp_path / "rows.jsonl"
     write_jsonl(broken, [{"query": 7, "pos": ["p"]}])
     with pytest.raises(DataError, match=r"rows\.jsonl:1:query"):
         plan_negatives(configure(tmp_path, data=str(broken)), "train", "n.jsonl")
+
+
+def test_mining_by_words_encodes_nothing(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    model = write_sparse(tmp_path / "splade")
+    config = configure(tmp_path, data=str(english_beir), model=str(model), finetune={"max_steps": 1, "max_length": 16})
+    mining, training = plan_finetune(config)["steps"]
+    assert "encoding" not in mining
+    assert mining["seconds"] is None
+    assert training["seconds"] > 0
+    assert [*tmp_path.iterdir()] == [model.parent]
+    finetune(config)
+    assert states(plan_finetune(config)) == {"negatives": "cached", "model": "to run"}

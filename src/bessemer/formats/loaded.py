@@ -85,7 +85,8 @@ def _inspect_split(name: str, judged: Judged, passages: Mapping[str, Passage], n
 
 def _is_its_answer(query: Query, grades: Mapping[str, int], passages: Mapping[str, Passage]) -> bool:
     answers = {folded(answer) for answer in query.answers}
-    return any(grade > 0 and p in passages and folded(passages[p].text) in answers for p, grade in grades.items())
+    positives = [passages[p] for p, grade in grades.items() if grade > 0 and p in passages] if answers else []
+    return any(folded(passage.text) in answers for passage in positives)
 
 
 def _inspect_leaks(left: str, right: str, splits: Mapping[str, Judged], texts: Mapping[str, str], notes: Notes) -> None:

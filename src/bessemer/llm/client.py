@@ -112,7 +112,7 @@ class Client:
             "input_tokens": tokens.input,
             "output_tokens": tokens.output,
             "cost": self.ledger.cost(tokens),
-            "seconds": (each or SECONDS_PER_CALL) * len(unasked) / self._config.concurrency,
+            "seconds": (SECONDS_PER_CALL if each is None else each) * len(unasked) / self._config.concurrency,
             "seconds_guessed": each is None,
         }
 

@@ -14,6 +14,7 @@ from bessemer.evaluation.evaluate import fuse_runs
 from bessemer.evaluation.report import write_report
 from bessemer.llm.client import Client
 from bessemer.negatives import mine_hard_negatives
+from bessemer.recipes.adapt_plan import Plan
 from bessemer.recipes.card import write_model_card
 from bessemer.recipes.data import (
     Material,
@@ -29,7 +30,6 @@ from bessemer.recipes.funnel import write_dropped
 from bessemer.recipes.general import general_source, load_general_set, measure_general
 from bessemer.recipes.generated import estimate_of_documents, open_llm
 from bessemer.recipes.output import claim_folder, publish_folder, write_json
-from bessemer.recipes.plan import Plan
 from bessemer.recipes.questions import wants_llm
 from bessemer.recipes.reporting import assemble_report, measure_separation
 from bessemer.recipes.soft_labels import all_calls, teacher_of, training_data, unused

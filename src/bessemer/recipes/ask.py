@@ -21,9 +21,8 @@ from bessemer.encoders.encoder import Encoder
 from bessemer.errors import ConfigError, DataError, ServiceError
 from bessemer.llm.client import Client
 from bessemer.questions.own import own_questions
-from bessemer.recipes.encoding_plan import plan_of, step_of
 from bessemer.recipes.generated import open_llm
-from bessemer.recipes.plan import calls_in_all
+from bessemer.recipes.plan import calls_in_all, plan_of, step_of
 from bessemer.search.index import Index, open_index
 from bessemer.search.retriever import unit_length
 from bessemer.search.rewrite import Example, Rewritten, rewrite, rewriting_requests

@@ -10,9 +10,9 @@ from bessemer.corpus.chunk import CountTokens
 from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.llm.client import Client
+from bessemer.recipes.adapt_plan import Plan
 from bessemer.recipes.data import Material, account, input_name, passage_tokens
 from bessemer.recipes.generated import estimate
-from bessemer.recipes.plan import Plan
 from bessemer.recipes.prepare import Prepared, prepare
 from bessemer.recipes.questions import ask, wants_llm
 from bessemer.workspace import Workspace

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.cache import missing
 from bessemer.encoders.cpu.encoder import CpuEncoder
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.encoder import Encoder
+from bessemer.recipes.plan import step_of
 from bessemer.search.retriever import LANE_DEPTH
 from bessemer.training.dev_pool import RANDOM_PASSAGES
 from bessemer.training.interpolation import ALPHAS
 from bessemer.types import Passage, Query
 
-TO_RUN = "to run"
 BACKWARD = 3.0
 """A training step costs about this many forward passes over the same texts."""
 EVALUATIONS = 10
@@ -25,45 +25,44 @@ EVALUATIONS = 10
 N_TIMED = 48
 
 
-def plan_of(
-    steps: Sequence[Mapping[str, Any]], llm: Mapping[str, Any] | None = None, out: str | None = None
-) -> dict[str, Any]:
-    """As `adapt`'s plan, of a verb that knows all its calls."""
-    return {
-        "steps": list(steps),
-        "llm": llm,
-        "llm_unknown": [],
-        "llm_cost": llm["cost"] if llm else 0.0,
-        "out": out,
-    }
+class ToEncode(NamedTuple):
+    """``passages`` and ``queries``: the texts whose vectors are not kept, of ``n_passages`` and ``n_queries``."""
+
+    passages: Sequence[str]
+    queries: Sequence[str]
+    n_passages: int
+    n_queries: int
+
+    @property
+    def n_left(self) -> int:
+        return len(self.passages) + len(self.queries)
+
+    def step(self, name: str, seconds: float) -> dict[str, Any]:
+        """With ``"encoding"``: ``{"passages", "queries", "kept"}``, texts in all, and those of both with vectors."""
+        n_kept = self.n_passages + self.n_queries - self.n_left
+        counts = {"passages": self.n_passages, "queries": self.n_queries, "kept": n_kept}
+        return {**step_of(name, seconds), "encoding": counts}
 
 
-def step_of(name: str, seconds: float | None = None, state: str = TO_RUN) -> dict[str, Any]:
-    """``seconds``: None where they are not known."""
-    return {"step": name, "state": state, "seconds": seconds}
+def to_encode(
+    encoder: Encoder, passages: Sequence[Passage], queries: Sequence[Query], embeddings: Path | None
+) -> ToEncode:
+    """Vectors are kept in the folder ``embeddings`` (None: it keeps none)."""
+    texts, asked = [passage.indexed_text for passage in passages], [query.searched_text for query in queries]
+    if embeddings is None or not isinstance(encoder, DenseEncoder | CpuEncoder):  # of others nothing is kept
+        return ToEncode(texts, asked, len(texts), len(asked))
+    left = missing(encoder, embeddings, texts, "passage"), missing(encoder, embeddings, asked, "query")
+    return ToEncode(*left, len(texts), len(asked))
 
 
 def encoding_step(
     name: str, encoder: Encoder, passages: Sequence[Passage], queries: Sequence[Query], embeddings: Path | None
 ) -> dict[str, Any]:
-    """A step that takes about as long as its texts take to encode, with ``"encoding"``: ``{"passages", "queries",
-    "kept"}``, texts in all, and those of both whose vectors are in the folder ``embeddings`` (None: it keeps none).
-    """
-    texts, asked = [passage.indexed_text for passage in passages], [query.searched_text for query in queries]
-    left_texts, left_asked = texts, asked
-    if embeddings is not None and isinstance(encoder, DenseEncoder | CpuEncoder):  # of others nothing is kept
-        left_texts = missing(encoder, embeddings, texts, "passage")
-        left_asked = missing(encoder, embeddings, asked, "query")
-    kept = len(texts) + len(asked) - len(left_texts) - len(left_asked)
-    seconds = len(left_texts) * seconds_per_text(encoder.encode_passages, left_texts)
-    seconds += len(left_asked) * seconds_per_text(encoder.encode_queries, left_asked)
-    return {**step_of(name, seconds), "encoding": {"passages": len(texts), "queries": len(asked), "kept": kept}}
-
-
-def is_kept(step: Mapping[str, Any]) -> bool:
-    """Whether there is nothing left to encode."""
-    found = step["encoding"]
-    return bool(found["passages"] + found["queries"] == found["kept"])
+    """A step that takes about as long as those of its texts take to encode that are not kept in ``embeddings``."""
+    found = to_encode(encoder, passages, queries, embeddings)
+    seconds = len(found.passages) * seconds_per_text(encoder.encode_passages, found.passages)
+    seconds += len(found.queries) * seconds_per_text(encoder.encode_queries, found.queries)
+    return found.step(name, seconds)
 
 
 def seconds_per_text(encode: Callable[[Sequence[str]], Any], texts: Sequence[str]) -> float:

@@ -15,8 +15,9 @@ from bessemer.formats import read_pairs
 from bessemer.formats.pairs import LabelledPair, ScoredPair
 from bessemer.formats.trec import write_run
 from bessemer.recipes.data import Material, load_judged, open_encoder
-from bessemer.recipes.encoding_plan import encoding_step, plan_of, step_of
+from bessemer.recipes.encoding_plan import encoding_step
 from bessemer.recipes.output import claim_folder
+from bessemer.recipes.plan import plan_of, step_of
 from bessemer.recipes.specs import ENCODERS, SPECS, Named, Setting, check_models, parse_systems
 
 

@@ -52,7 +52,8 @@ def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
     ):
         with processes.first_ahead():
             if processes.is_first:
-                _claim(config.out)
+                claim_folder(config.out)
+                require_own_folder(config.out)
             parts = load_all_parts(config)
             base = open_base(config, parts)
             cached = with_cache(base, workspace)
@@ -71,6 +72,13 @@ def settled(config: Config) -> Config:
             "finetune needs --data (a BEIR folder, BGE JSONL or a TSV of pairs), or `tasks` in --config; not both"
         )
     return settled_for_kind(config)
+
+
+def require_own_folder(folder: str) -> None:
+    """Raises ConfigError where ``folder``, which is replaced as a whole, holds what no finetune wrote."""
+    out = Path(folder)
+    if out.is_dir() and any(out.iterdir()) and not (out / FIGURES).exists():
+        raise ConfigError(f"--out {out}: holds files that are not of an earlier finetune; choose a new folder")
 
 
 def load_all_parts(config: Config) -> list[Part]:
@@ -103,12 +111,6 @@ def open_base(config: Config, parts: Sequence[Part]) -> Trainable:
     if config.finetune.head == "dense" or not texts or not isinstance(encoder, DenseEncoder):
         return encoder
     return with_heads(encoder, texts, config.seed)
-
-
-def _claim(folder: str) -> None:
-    out = claim_folder(folder)
-    if any(out.iterdir()) and not (out / FIGURES).exists():  # it is replaced as a whole
-        raise ConfigError(f"--out {out}: holds files that are not of an earlier finetune; choose a new folder")
 
 
 def _publish(

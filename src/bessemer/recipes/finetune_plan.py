@@ -7,16 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from bessemer.config import Config
+from bessemer.encoders.foreign import ForeignEncoder
 from bessemer.encoders.trainable import Trainable
-from bessemer.recipes.encoding_plan import (
-    TO_RUN,
-    encoding_step,
-    is_kept,
-    plan_of,
-    seconds_per_text,
-    step_of,
-    training_seconds,
-)
+from bessemer.negatives import Mined
+from bessemer.recipes.encoding_plan import seconds_per_text, to_encode, training_seconds
 from bessemer.recipes.final_fit import n_pairs
 from bessemer.recipes.finetune import (
     MODEL,
@@ -24,48 +18,62 @@ from bessemer.recipes.finetune import (
     is_mined,
     load_all_parts,
     mine,
+    require_own_folder,
     settled,
     step_of_mining,
     with_cache,
 )
 from bessemer.recipes.lane_training import open_to_train
 from bessemer.recipes.pairs import PairMaterial
+from bessemer.recipes.plan import CACHED, TO_RUN, plan_of, step_of
 from bessemer.recipes.tasks import Part
 from bessemer.training.checkpoints import last_whole_checkpoint
 from bessemer.training.finetune import finetune as fit
 from bessemer.workspace import Workspace, WouldRun
-
-CACHED = "cached"
 
 
 def plan_finetune(config: Config, *, resume: bool = True) -> dict[str, Any]:
     """A step for the negatives of each part that has none yet, and one for the model. Nothing is written.
 
     What is done is told only where all vectors are kept that lead to it: to compute them is what a dry run spares. So
-    a model that gives other vectors than dense ones is always to run.
+    a model that gives other vectors than dense ones is always to run. Raises what `finetune` raises before it starts.
     """
     config = settled(config)
+    require_own_folder(config.out)
     parts = load_all_parts(config)
     base = open_to_train(config, config.model)
+    each = [seconds_per_text(base.encode_passages, _texts(part)) for part in parts]
     with Workspace(config.workspace, seed=config.seed, dry_run=True) as workspace:
-        steps = [_mining(part, base, workspace) for part in parts if is_mined(part)]
+        mining = [_mining(*both, base, workspace) for both in zip(parts, each, strict=True)]
+        steps = [step for step, _ in mining if step]
         known = all(step["state"] == CACHED for step in steps) and all(_pool_is_kept(p, base, workspace) for p in parts)
-        state = _state_of_model(config, parts, base, workspace) if known and resume else {"state": TO_RUN}
-    return plan_of([*steps, {**step_of(MODEL, _seconds(parts, base)), **state}], out=config.out)
+        state: dict[str, Any] = {"state": TO_RUN}
+        if known and resume:
+            state = _state_of_model(config, parts, [mined for _, mined in mining], base, workspace)
+    seconds = sum(_seconds(*both) for both in zip(parts, each, strict=True))
+    return plan_of([*steps, {**step_of(MODEL, seconds), **state}], out=config.out)
 
 
-def _mining(part: Part, base: Trainable, workspace: Workspace) -> dict[str, Any]:
-    assert not isinstance(part.material, PairMaterial)
-    collection = part.material.collection
-    texts = collection.passages, collection.splits["train"].queries
-    step = encoding_step(step_of_mining(part), base, *texts, workspace.root / "embeddings")
-    if not is_kept(step):
-        return step
+def _mining(
+    part: Part, each: float, base: Trainable, workspace: Workspace
+) -> tuple[dict[str, Any] | None, Mined | None]:
+    """The step, where negatives are to be found, and what it found, where it is done."""
+    if isinstance(part.material, PairMaterial) or not is_mined(part):
+        return None, None
+    collection, name = part.material.collection, step_of_mining(part)
+    if isinstance(base, ForeignEncoder):  # by words
+        step = step_of(name)
+    else:
+        texts = collection.passages, collection.splits["train"].queries
+        left = to_encode(base, *texts, workspace.root / "embeddings")
+        step = left.step(name, left.n_left * each)
+        if left.n_left:
+            return step, None
     try:
-        mine(part, with_cache(base, workspace), workspace)
+        mined = mine(part, with_cache(base, workspace), workspace)
     except WouldRun:
-        return step
-    return {**step, "state": CACHED}
+        return step, None
+    return {**step, "state": CACHED}, mined
 
 
 def _pool_is_kept(part: Part, base: Trainable, workspace: Workspace) -> bool:
@@ -76,13 +84,13 @@ def _pool_is_kept(part: Part, base: Trainable, workspace: Workspace) -> bool:
     dev = collection.splits.get("dev")
     if dev is None or not dev.queries:
         return True
-    return is_kept(encoding_step("", base, collection.passages, dev.queries, workspace.root / "embeddings"))
+    return not to_encode(base, collection.passages, dev.queries, workspace.root / "embeddings").n_left
 
 
-def _state_of_model(config: Config, parts: Sequence[Part], base: Trainable, workspace: Workspace) -> dict[str, Any]:
+def _state_of_model(
+    config: Config, parts: Sequence[Part], mined: Sequence[Mined | None], base: Trainable, workspace: Workspace
+) -> dict[str, Any]:
     """``done``: the step of the checkpoint from which training would go on."""
-    encoder = with_cache(base, workspace)
-    mined = [mine(part, encoder, workspace) for part in parts]
     inputs = inputs_of_fit(config, parts, mined, base, workspace)
     if workspace.is_done(MODEL, fit, *inputs):
         return {"state": CACHED, "seconds": 0.0}
@@ -90,17 +98,18 @@ def _state_of_model(config: Config, parts: Sequence[Part], base: Trainable, work
     return {"state": TO_RUN, "done": int(Path(checkpoint).name.split("-")[1]) if checkpoint else 0}
 
 
-def _seconds(parts: Sequence[Part], base: Trainable) -> float:
-    seconds = 0.0
-    for part in parts:
-        tuning = part.config.finetune
-        if isinstance(part.material, PairMaterial):
-            texts = [pair.left for pair in part.material.train]
-            seconds += training_seconds(tuning, len(texts), 0, 0, seconds_per_text(base.encode_passages, texts))
-            continue
-        collection = part.material.collection
-        texts = [passage.indexed_text for passage in collection.passages]
-        n_dev = len(collection.splits["dev"].queries) if "dev" in collection.splits else 0
-        sizes = n_pairs(collection.splits["train"]), n_dev, len(texts)
-        seconds += training_seconds(tuning, *sizes, seconds_per_text(base.encode_passages, texts))
-    return seconds
+def _texts(part: Part) -> list[str]:
+    """That training encodes."""
+    if isinstance(part.material, PairMaterial):
+        return [pair.left for pair in part.material.train]
+    return [passage.indexed_text for passage in part.material.collection.passages]
+
+
+def _seconds(part: Part, each: float) -> float:
+    """Of training."""
+    if isinstance(part.material, PairMaterial):
+        return training_seconds(part.config.finetune, len(part.material.train), 0, 0, each)
+    collection = part.material.collection
+    n_dev = len(collection.splits["dev"].queries) if "dev" in collection.splits else 0
+    sizes = n_pairs(collection.splits["train"]), n_dev, len(collection.passages)
+    return training_seconds(part.config.finetune, *sizes, each)

@@ -13,10 +13,11 @@ from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.late_chunking import LateChunkedEncoder
 from bessemer.errors import ConfigError
 from bessemer.recipes.data import open_collection, open_search_encoder, passage_tokens, require_one_input
-from bessemer.recipes.encoding_plan import encoding_step, plan_of, step_of
+from bessemer.recipes.encoding_plan import encoding_step
 from bessemer.recipes.index_fusion import fusion_collection, tune_index
 from bessemer.recipes.index_questions import questions_for_index
 from bessemer.recipes.output import plain
+from bessemer.recipes.plan import plan_of, step_of
 from bessemer.recipes.prepare import Chunked, prepare_corpus
 from bessemer.search.encoded_texts import unified_in
 from bessemer.search.index_build import build_index
@@ -67,7 +68,11 @@ def plan_index(config: Config, *, rollback: bool = False) -> dict[str, Any]:
 
 def _read(config: Config) -> _Read:
     require_one_input(config)
+    if config.index.late_chunking and config.source is None:
+        raise ConfigError("--late-chunking reads passages in their documents; give --source, or leave it out")
     encoder = open_search_encoder(config, config.model)
+    if config.index.late_chunking and isinstance(encoder, CpuEncoder):
+        raise ConfigError(f"--late-chunking: {config.model} is a CPU build; give the model that it was made from")
     if config.task and config.task not in encoder.task_prompts:
         known = ", ".join(encoder.task_prompts) or "none"
         raise ConfigError(f"--task {config.task}: {config.model} was not trained with prompts for it; it has: {known}")
@@ -85,10 +90,7 @@ def _encoder_of_passages(
     config: Config, encoder: DenseEncoder | CpuEncoder, documents: Sequence[Document]
 ) -> CachedEncoder | DenseEncoder | CpuEncoder | LateChunkedEncoder:
     if config.index.late_chunking:
-        if config.source is None:
-            raise ConfigError("--late-chunking reads passages in their documents; give --source, or leave it out")
-        if isinstance(encoder, CpuEncoder):
-            raise ConfigError(f"--late-chunking: {config.model} is a CPU build; give the model that it was made from")
+        assert not isinstance(encoder, CpuEncoder)
         return LateChunkedEncoder(encoder, documents)
     is_cached = _is_cached(config, encoder)
     return CachedEncoder(encoder, config.workspace_folder / "embeddings") if is_cached else encoder

@@ -17,8 +17,9 @@ from bessemer.formats import write_bge_jsonl
 from bessemer.formats.lines import atomic_writer
 from bessemer.negatives import drawn, mine_hard_negatives, suspected_share
 from bessemer.recipes.data import Material, load_judged, open_encoder, open_reranker
-from bessemer.recipes.encoding_plan import encoding_step, plan_of
+from bessemer.recipes.encoding_plan import encoding_step
 from bessemer.recipes.output import claim_file, plain
+from bessemer.recipes.plan import plan_of, step_of
 from bessemer.training.gradients import measure_gradients, shared_contrasts
 from bessemer.types import HardNegatives, Judged, Passage
 
@@ -41,10 +42,8 @@ def negatives(config: Config, split: str, out: str, *, gradients: bool = False) 
     ``gradients`` adds what a negative of each strategy teaches the model, and draws it beside ``out``.
     """
     claim_file(out, "--out")
-    material = _load(config, split)
-    encoder = CachedEncoder(open_encoder(config, config.model), config.workspace_folder / "embeddings")
-    if gradients and isinstance(encoder.encoder, TwoTowerEncoder):
-        raise untrainable(encoder.encoder)
+    material, model = _opened(config, split, gradients=gradients)
+    encoder = CachedEncoder(model, config.workspace_folder / "embeddings")
     judged, passages = material.collection.splits[split], material.collection.passages
     mined = mine_hard_negatives(judged, passages, encoder, config.negatives, config.seed, open_reranker(config))
     kept = drawn(mined.negatives, config.negatives.n_negatives, config.seed)
@@ -56,18 +55,21 @@ def negatives(config: Config, split: str, out: str, *, gradients: bool = False) 
     return result
 
 
-def plan_negatives(config: Config, split: str, out: str) -> dict[str, Any]:
+def plan_negatives(config: Config, split: str, out: str, *, gradients: bool = False) -> dict[str, Any]:
     """What it would take. Nothing is written."""
-    collection, encoder = _load(config, split).collection, open_encoder(config, config.model)
-    texts = collection.passages, collection.splits[split].queries
-    step = encoding_step("negatives", encoder, *texts, config.workspace_folder / "embeddings")
-    return plan_of([step], out=out)
+    material, encoder = _opened(config, split, gradients=gradients)
+    texts = material.collection.passages, material.collection.splits[split].queries
+    mining = encoding_step("negatives", encoder, *texts, config.workspace_folder / "embeddings")
+    return plan_of([mining, *([step_of("gradients")] if gradients else [])], out=out)
 
 
-def _load(config: Config, split: str) -> Material:
+def _opened(config: Config, split: str, *, gradients: bool) -> tuple[Material, DenseEncoder]:
     if config.data is None:
         raise ConfigError("negatives needs --data: a BEIR folder or a BGE JSONL file")
-    return load_judged(config, require=(split,))
+    material, encoder = load_judged(config, require=(split,)), open_encoder(config, config.model)
+    if gradients and isinstance(encoder, TwoTowerEncoder):
+        raise untrainable(encoder)
+    return material, encoder
 
 
 def gradient_report(
