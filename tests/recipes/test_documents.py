@@ -38,6 +38,32 @@ def test_questions_for_a_corpus_alone(configure: Configure, english_beir: Path, 
     assert counted["train"] > 10
 
 
+def test_what_own_questions_measure_is_not_trained_on(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    config = configure(tmp_path, data=str(english_beir))
+    questions_folder(config)
+    alone = load_collection(config.out).collection.splits
+    twin, other = alone["train"].queries[:2]
+    tested = next(iter(alone["test"].qrels[alone["test"].queries[0].query_id]))
+    own = tmp_path / "own.jsonl"
+    english_world.write_jsonl(
+        own,
+        [
+            {"query": f"{twin.text.upper()}?", "passage_id": tested},
+            {"query": f"{other.text} of an entirely different kind in another place", "passage_id": tested},
+        ],
+    )
+    result = questions_folder(config.model_copy(update={"queries": str(own)}))
+    splits = load_collection(config.out).collection.splits
+    assert len(splits["test"].queries) == 2
+    left = [query for query in alone["train"].queries if query != twin]
+    assert [*splits["train"].queries] == left
+    assert splits["train"].qrels == {query.query_id: alone["train"].qrels[query.query_id] for query in left}
+    rows = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text("utf-8").splitlines()]
+    (row,) = (row for row in rows if row["stage"] == "repeats")
+    assert (row["id"], row["text"], row["score"]) == (twin.query_id, twin.text, 1.0)
+    assert [stage["dropped"] for stage in result["funnel"] if stage["stage"] == "repeats"] == [1]
+
+
 def test_extracted_questions_never_ship(configure: Configure, english_documents: Path, tmp_path: Path) -> None:
     config = configure(tmp_path, source=str(english_documents))
     report = adapt(config)

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 from bessemer.llm.parse import says_no, says_yes
 from bessemer.llm.request import LLM, Reply
+from bessemer.questions.alike import NEAR_DUPLICATE, near_duplicates
 from bessemer.questions.generate import Draft
 from bessemer.questions.hostile import hostility
 from bessemer.questions.phrases import content_words
 from bessemer.questions.prompts import judge_request
-from bessemer.text import is_han, n_words, normal_form, units
+from bessemer.text import is_han, n_words, units
 from bessemer.types import Filtered, Passage
 
 FEWEST_WORDS, MOST_WORDS = 2, 40
@@ -24,8 +25,6 @@ COPIED_SHARE, COPIED_WORDS, COPIED_HAN = 0.6, 6, 10
 """A run of the passage's words that makes up most of a question, and is longer than a name."""
 SHARED_WORDS, FEWEST_SHARED = 1.0, 7
 """A question of so many content words that all stand in the passage says nothing in words of its own."""
-NEAR_DUPLICATE = 0.8
-"""Jaccard similarity of the words of two questions."""
 FEWEST_OF_SOURCE = 10
 """Questions that a document may always bring."""
 
@@ -119,33 +118,13 @@ def distinct(drafts: Sequence[Draft]) -> Filtered[Draft]:
     be thrown away for what is trained on, and neither may stand in both."""
     turn = {"test": 0, "dev": 1, "seen": 3}  # seen after train (2): it is asked of train passages
     order = sorted(range(len(drafts)), key=lambda i: turn.get(drafts[i].split, 2))
-    words = [frozenset(normal_form(draft.text).split()) for draft in drafts]
-    twins = _near_duplicates([words[i] for i in order])
+    twins = near_duplicates([drafts[i].text for i in order])
     kept = [i for place, i in enumerate(order) if place not in twins]
     dropped = [
         drafts[order[place]].dropped("duplicates", "asks the same as another question", similarity)
         for place, similarity in twins.items()
     ]
     return Filtered(tuple(drafts[i] for i in sorted(kept)), tuple(dropped), NEAR_DUPLICATE)
-
-
-def _near_duplicates(sets: Sequence[frozenset[str]]) -> dict[int, float]:
-    """index -> Jaccard similarity to an earlier one that is kept. Exact, by prefix filtering (Chaudhuri et al. 2006):
-    two sets that are alike share one of the few rarest words of each."""
-    frequency = Counter(word for words in sets for word in words)
-    kept_with: dict[str, list[int]] = defaultdict(list)
-    found: dict[int, float] = {}
-    for i, words in enumerate(sets):
-        n_prefix = len(words) - math.ceil(NEAR_DUPLICATE * len(words)) + 1
-        prefix = sorted(words, key=lambda word: (frequency[word], word))[:n_prefix]
-        others = {other for word in prefix for other in kept_with[word]}
-        similarity = max((len(words & sets[other]) / len(words | sets[other]) for other in others), default=0.0)
-        if similarity >= NEAR_DUPLICATE:
-            found[i] = similarity
-            continue
-        for word in prefix:
-            kept_with[word].append(i)
-    return found
 
 
 def judged(drafts: Sequence[Draft], passages: Mapping[str, Passage], llm: LLM) -> Filtered[Draft]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from bessemer.encoders.encoder import Encoder
 from bessemer.errors import ConfigError, DataError, Problem
 from bessemer.formats import write_beir
 from bessemer.llm.client import Client
+from bessemer.questions.alike import repeated
 from bessemer.questions.extract import extract_questions
 from bessemer.questions.own import OwnQuestions, own_questions
 from bessemer.questions.review import Decision, read_review, write_review
@@ -24,7 +25,7 @@ from bessemer.recipes.funnel import funnel_stage, write_dropped
 from bessemer.recipes.generated import Written, by_split, estimate, open_llm, written_questions
 from bessemer.recipes.output import claim_file, claim_folder
 from bessemer.recipes.prepare import Prepared, prepare
-from bessemer.types import Collection, Document, Dropped, Judged, Passage
+from bessemer.types import Collection, Document, Dropped, Judged, Passage, Query
 
 EXTRACTED = "no judged questions were given: they were extracted from the documents, which is easier than life"
 
@@ -197,12 +198,37 @@ def _require_questions(asked: Questions) -> None:
 
 def _with_own(own: Path, prepared: Prepared, made: Questions) -> Questions:
     given = own_questions(own, prepared.documents, prepared.passages, prepared.splits)
+    made = _without_repeated(given, made)
     splits, notes = _joined(given, made)
     own_splits = {split for split, judged in given.splits.items() if judged.queries and split != "train"}
     passages = _restored(prepared, made.collection.passages, own_splits)
     dropped, of_llm = (*given.dropped, *made.dropped), made.notes if made.llm else ()
     funnel = (*made.funnel, funnel_stage("own questions", _n_queries(given.splits), given.dropped))
     return Questions(Collection("", passages, splits), dropped, (*notes, *of_llm), funnel, made.llm)
+
+
+def _without_repeated(given: OwnQuestions, made: Questions) -> Questions:
+    """``made`` without train questions that ask what an own question of another split asks: it would be trained on."""
+    train = made.collection.splits["train"]
+    measured = [query.text for split, judged in given.splits.items() if split != "train" for query in judged.queries]
+    found = repeated([query.text for query in train.queries], measured)
+    dropped, kept = list[Dropped](), list[Query]()
+    for i, query in enumerate(train.queries):
+        if i not in found:
+            kept.append(query)
+            continue
+        reason, home = "asks the same as an own question that is measured", next(iter(train.qrels[query.query_id]))
+        dropped.append(Dropped(query.query_id, "repeats", reason, query.text, found[i], home))
+    splits = {
+        **made.collection.splits,
+        "train": Judged(tuple(kept), {q.query_id: train.qrels[q.query_id] for q in kept}),
+    }
+    return replace(
+        made,
+        collection=replace(made.collection, splits=splits),
+        dropped=(*made.dropped, *dropped),
+        funnel=(*made.funnel, funnel_stage("repeats", _n_queries(splits), dropped)),
+    )
 
 
 def _joined(given: OwnQuestions, made: Questions) -> tuple[dict[str, Judged], list[str]]:
