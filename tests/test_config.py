@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bessemer.config import Config, Section, load_config
+from bessemer.config import Config, EvaluationConfig, Section, load_config
 from bessemer.errors import ConfigError
 
 
@@ -154,3 +154,13 @@ def test_every_key_is_documented(section: type[Section]) -> None:
         if not field.description and not isinstance(field.default, Section)
     }
     assert bare <= known
+
+
+def test_measures_look_no_deeper_than_what_is_retrieved() -> None:
+    with pytest.raises(ValueError, match="greater than or equal to 100"):
+        EvaluationConfig(top_k=5)
+    with pytest.raises(
+        ValueError, match=r"measures: R@200, AP@1000 look at more passages than top_k retrieves \(150\)"
+    ):
+        EvaluationConfig(measures=("R@200", "nDCG@10", "RR", "AP@1000"), top_k=150)
+    assert EvaluationConfig(measures=("R@200",), top_k=200).top_k == 200

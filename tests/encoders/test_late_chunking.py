@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from sentence_transformers.sentence_transformer.modules import Pooling
 
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.late_chunking import LateChunkedEncoder, pieces
@@ -72,6 +73,17 @@ def test_the_whole_document_has_its_plain_vector(minilm: DenseEncoder) -> None:
     found = LateChunkedEncoder(minilm, [Document(*item) for item in texts.items()]).encode_in_context(passages).dense
     plain = minilm.encode_passages([passage.text for passage in passages]).dense
     np.testing.assert_allclose(found, plain, atol=1e-5)
+
+
+@pytest.mark.parametrize("include_prompt", [True, False])
+def test_a_prompt_counts_as_it_does_in_plain_pooling(include_prompt: bool) -> None:
+    encoder = load_encoder("minilm", device="cpu", bf16=False)
+    encoder.passage_prompt = "passage: "
+    (pooling,) = (module for module in encoder.model if isinstance(module, Pooling))
+    pooling.include_prompt = include_prompt
+    passage = Passage("a", "a", ENGLISH, start=0, end=len(ENGLISH))
+    found = LateChunkedEncoder(encoder, [Document("a", ENGLISH)]).encode_in_context([passage]).dense
+    np.testing.assert_allclose(found, encoder.encode_passages([ENGLISH]).dense, atol=1e-5)
 
 
 def test_several_windows(minilm: DenseEncoder) -> None:

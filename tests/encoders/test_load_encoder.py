@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tiny_models import words
 from transformers import AutoModel
 
-from bessemer.encoders.load import load_encoder, verify_sha256
+from bessemer.encoders.load import load_encoder, model_location, verify_sha256
 from bessemer.errors import ArtifactError, ConfigError
 
 TEXTS = [words(1, 2, 3), words(4), words(*range(50))]
@@ -137,3 +137,37 @@ def test_a_damaged_model_folder(bert_folder: Path, tmp_path: Path) -> None:
 def test_a_device_that_is_not_there() -> None:
     with pytest.raises(ConfigError, match="cannot be used here"):
         load_encoder("minilm", device="cuda:99")
+
+
+def test_a_half_copied_model_folder(bert_folder: Path, tiny_folder: Callable[..., Path], tmp_path: Path) -> None:
+    """transformers makes a tokenizer of five special tokens where it finds none."""
+    folder = tmp_path / "copied"
+    folder.mkdir()
+    for file in Path(model_location("minilm")).iterdir():
+        if file.name not in ("tokenizer.json", "vocab.txt"):
+            (folder / file.name).symlink_to(file)
+    with pytest.raises(ConfigError, match=r"knows no words: tokenizer\.json"):
+        load_encoder(str(folder), device="cpu")
+    bare = tiny_folder("bge-small-en")
+    document = json.loads((bare / "tokenizer.json").read_text(encoding="utf-8"))
+    document["model"]["vocab"]["another"] = len(document["model"]["vocab"])
+    (bare / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(ConfigError, match="give tokenizer and weights of one model"):
+        load_encoder(str(bare), device="cpu")
+    pooled = tmp_path / "pooled"
+    load_encoder(str(bert_folder), device="cpu").save(pooled)
+    (pooled / "1_Pooling" / "config.json").unlink()
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        load_encoder(str(pooled), device="cpu")
+
+
+def test_a_batch_of_empty_texts_without_special_tokens(tiny_folder: Callable[..., Path]) -> None:
+    folder = tiny_folder("Qwen3-Embedding-0.6B", kind="qwen3")
+    document = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    (folder / "tokenizer.json").write_text(json.dumps({**document, "post_processor": None}), encoding="utf-8")
+    encoder = load_encoder(str(folder), device="cpu", bf16=False)
+    assert encoder.tokenize(["", ""], "passage") == [[], []]
+    together = encoder.encode(["", words(1, 2)], "passage")
+    alone = encoder.encode(["", ""], "passage")
+    assert not alone.any()
+    np.testing.assert_array_equal(together[0], alone[0])

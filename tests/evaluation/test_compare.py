@@ -12,6 +12,7 @@ from bessemer.config import EvaluationConfig
 from bessemer.evaluation.clusters import Clusters, cluster_queries
 from bessemer.evaluation.compare import compare_runs, evaluation_report, general_result
 from bessemer.evaluation.evaluate import evaluate_runs
+from bessemer.evaluation.recorded import compare_recorded
 from bessemer.evaluation.verdict import GeneralResult, verdict
 from bessemer.types import Comparison, Hits, Judged, Passage, Query, Run
 
@@ -204,3 +205,23 @@ def test_one_system_alone_is_measured() -> None:
     assert report["systems"]["bm25"]["measures"]["R@1"] == 1.0
     assert report["comparisons"] == []
     assert report["verdict"]["decision"] == "not enough evidence"
+    assert len(report["per_query"]["systems"]["bm25"]["nDCG@10"]) == N
+
+
+def test_two_files_of_extracted_queries_or_a_broken_general_margin_never_ship() -> None:
+    runs = [ranked(N, 3, "base"), ranked(N, 1, "tuned")]
+    pairs = [("user", "ship"), ("extracted", "not enough evidence")]
+    for origin, decision in pairs:
+        first, second = (
+            evaluation_report([run], judged(N, origin), corpus(N), CONFIG, compared=(run.name, run.name))
+            for run in runs
+        )
+        assert compare_recorded(first, second, CONFIG)["verdict"]["decision"] == decision
+    first = evaluation_report(runs[:1], judged(N), corpus(N), CONFIG)
+    forgot = general_result("other", ranked(N, 1, "base"), ranked(N, 3, "tuned"), judged(N), corpus(N), CONFIG)
+    second = evaluation_report(runs, judged(N), corpus(N), CONFIG, general=forgot)
+    found = compare_recorded(first, second, CONFIG)["verdict"]
+    assert found["decision"] == "keep base"
+    assert "On the general set other" in found["reason"]
+    del second["per_query"]["origins"]  # as an earlier version wrote it
+    assert compare_recorded(first, second | {"general": None}, CONFIG)["verdict"]["decision"] == "ship"

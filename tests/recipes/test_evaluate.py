@@ -12,9 +12,11 @@ from bessemer.config import Config
 from bessemer.errors import ConfigError, DataError
 from bessemer.formats.trec import read_run
 from bessemer.recipes.compare import compare
-from bessemer.recipes.evaluate import evaluate
+from bessemer.recipes.evaluate import evaluate, plan_evaluate
+from bessemer.recipes.index import index
 from bessemer.recipes.output import write_json
 from bessemer.recipes.summary import WIDTH, evaluation_summary
+from lane_models import write_cross_encoder
 
 Configure = Callable[..., Config]
 
@@ -50,6 +52,9 @@ def test_cosine_and_dot(config: Config) -> None:
     assert list(result["systems"]) == ["bm25", "m-cosine", "m-dot"]
     cosine, dot = (result["systems"][name]["measures"] for name in ("m-cosine", "m-dot"))
     assert cosine == pytest.approx(dot, abs=1e-9)
+    pair = [f"a=dense:{config.model}", f"b=dense:{config.model}"]
+    first = evaluate(config, pair, similarity="cosine,dot")["comparisons"][0]
+    assert (first["baseline"], first["treatment"]) == ("a-dot", "b-dot")  # like with like
     with pytest.raises(ConfigError, match="give cosine, dot, or cosine,dot"):
         evaluate(config, ["bm25=bm25"], similarity="euclid")
 
@@ -106,3 +111,62 @@ def test_compare_refuses_what_is_no_evaluation(content: str, config: Config, ada
     with pytest.raises(DataError, match=r"x\.json:"):
         compare(str(adapted.out / "report.json"), str(tmp_path / "x.json"), config.evaluation)
     assert json.loads((adapted.out / "report.json").read_text(encoding="utf-8"))
+
+
+def test_compare_files_of_one_system_each(adapted: Any, config: Config, tmp_path: Path) -> None:
+    pair = [f"base=dense:{config.model}", f"tuned=dense:{adapted.out / 'model'}"]
+    for name, system in zip(("a.json", "b.json"), pair, strict=True):
+        write_json(evaluate(config, [system]), tmp_path / name)
+    row = compare(str(tmp_path / "a.json"), str(tmp_path / "b.json"), config.evaluation)["comparisons"][0]
+    direct = evaluate(config, pair)["comparisons"][0]
+    assert [row[key] for key in ("difference", "ci_low", "ci_high")] == pytest.approx(
+        [direct[key] for key in ("difference", "ci_low", "ci_high")], abs=1e-9
+    )
+
+
+def extracted_world(tmp_path: Path, splits: tuple[str, ...] = ("dev", "test")) -> Path:
+    """The small world; its passages that are asked for in ``splits`` have something withheld."""
+    beir = english_world.write_beir(tmp_path / "beir")
+    lines = [line for name in splits for line in (beir / "qrels" / f"{name}.tsv").read_text().splitlines()[1:]]
+    asked = {line.split("\t")[1] for line in lines}
+    corpus = beir / "corpus.jsonl"
+    rows = [json.loads(line) for line in corpus.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        if row["_id"] in asked:
+            end = len(row["text"])
+            row["metadata"] = {"doc_id": row["_id"], "start": 0, "end": end, "headings": [], "withheld": [[0, 9]]}
+    english_world.write_jsonl(corpus, rows)
+    return beir
+
+
+def test_an_index_is_not_measured_by_questions_that_it_holds(configure: Configure, tmp_path: Path) -> None:
+    beir = extracted_world(tmp_path)
+    config = configure(tmp_path, data=str(beir))
+    index(config)
+    systems = ["bm25=bm25", f"i=index:{config.out}"]
+    for run in (evaluate, plan_evaluate):
+        with pytest.raises(ConfigError, match="16 of the 16 queries were extracted from passages that the index holds"):
+            run(config, systems, "test")
+    with pytest.raises(ConfigError, match=r"none of the 8 dev queries .*\(8 were, and the index holds the whole"):
+        index(config.model_copy(update={"index": config.index.model_copy(update={"fusion_data": str(beir)})}))
+    assert evaluate(config, systems[:1])["n_queries"] == 16
+
+
+def test_blank_queries_and_passages_of_the_index_alone(
+    configure: Configure, english_beir: Path, tmp_path: Path
+) -> None:
+    beir = english_world.write_beir(tmp_path / "beir")
+    config = configure(tmp_path, data=str(beir))
+    rows = [json.loads(line) for line in (beir / "corpus.jsonl").read_text(encoding="utf-8").splitlines()]
+    more = [{"_id": f"more-{row['_id']}", "text": row["text"]} for row in rows]
+    english_world.write_jsonl(beir / "corpus.jsonl", [*rows, *more])
+    index(config)
+    english_world.write_jsonl(beir / "corpus.jsonl", rows)
+    queries = beir / "queries.jsonl"
+    asked = [json.loads(line) for line in queries.read_text(encoding="utf-8").splitlines()]
+    first = (beir / "qrels" / "test.tsv").read_text(encoding="utf-8").splitlines()[1].split("\t")[0]
+    english_world.write_jsonl(queries, [{**row, "text": "  "} if row["_id"] == first else row for row in asked])
+    cross = write_cross_encoder(tmp_path / "cross")
+    result = evaluate(config, ["bm25=bm25", f"i=index:{config.out}", f"r=rerank:i:{cross}"])
+    assert any(w.startswith("r: ") and "hits of i are no passages of the data" in w for w in result["warnings"])
+    assert result["systems"]["r"]["measures"]["R@10"] > 0

@@ -86,7 +86,7 @@ def test_late_chunking_reads_passages_in_their_documents(configure: Configure, t
     assert first["n_encoded"] == first["n_passages"] == plain["n_passages"]  # another generation: nothing mixes
     assert (first["over_windows"], index(configure(tmp_path, **late))["n_encoded"]) == (0, 0)
     config = configure(tmp_path, **late)
-    assert open_index(config.out).manifest["encoding"]["late_chunking"] is True
+    assert open_index(config.out).manifest["encoding"]["late_chunking"] == 2
     assert len(FilesEngine(config.out).generations()) == 2
     passages = list(open_index(config.out).passages())
     longest = max({passage.doc_id for passage in passages}, key=lambda name: sum(p.doc_id == name for p in passages))
@@ -109,3 +109,14 @@ def test_late_chunking_needs_documents_and_mean_pooling(configure: Configure, tm
     english_world.write_documents(tmp_path / "source")
     with pytest.raises(ConfigError, match="dense models with mean pooling"):
         index(configure(tmp_path, source=str(tmp_path / "source"), index={"late_chunking": True}))
+
+
+def test_an_alias_stays_one_beside_a_folder_of_its_name(
+    configure: Configure, english_beir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "minilm").mkdir()
+    config = configure(tmp_path, data=str(english_beir), model="minilm", finetune={"max_length": 16})
+    index(config)
+    assert open_index(config.out).manifest["model"] == "minilm"
+    assert open_index(config.out).search("list a folder", 1)

@@ -107,6 +107,9 @@ def test_reranking_orders_the_hits_of_others() -> None:
     assert [name for name, _ in first] == sorted(rows, key=lambda name: -expected[0, rows[name]])
     assert dict(first) == pytest.approx({name: expected[0, row] for name, row in rows.items()}, abs=1e-6)
     assert second == []
+    nothing = random_vectors([0], 3)
+    given = [("c", 9.0), ("a", 8.0), ("d", 7.0)]
+    assert retriever.rerank(Encoded(multi_vector=nothing), [given]) == [given]  # no token, no opinion
 
 
 def test_nothing_to_search() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +135,31 @@ def test_an_encoder_without_heads_is_refused(encoder: UnifiedEncoder, tmp_path: 
     build_index(tmp_path, PASSAGES, encoder, "m")
     with pytest.raises(ConfigError, match="open it with the unified model"):
         open_index(tmp_path, Dense())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("engine", ["qdrant-edge", "milvus"])
+def test_engines_that_keep_sparse_entries_alone(encoder: UnifiedEncoder, engine: str, tmp_path: Path) -> None:
+    """They give rows as wide as their largest token id: kept and new ones are joined, and explained, all the same."""
+    build_index(tmp_path / "index", PASSAGES, encoder, "m", engine=engine)
+    moved = [replace(PASSAGES[0], start=9, end=99), *PASSAGES[1:], Passage("p5", "d5", "One more passage: zebra.")]
+    assert build_index(tmp_path / "index", moved, encoder, "m", engine=engine).n_encoded == 1
+    build_index(tmp_path / "files", moved, encoder, "m")
+    found, expected = (
+        open_index(tmp_path / name, encoder).search("parse the folder of a zebra", with_tokens=True)
+        for name in ("index", "files")
+    )
+    assert [hit["passage_id"] for hit in found] == [hit["passage_id"] for hit in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert [token["token"] for token in one["explain"]["sparse"]] == [
+            t["token"] for t in other["explain"]["sparse"]
+        ]
+
+
+def test_a_query_without_tokens_has_no_multi_vector_lane(encoder: UnifiedEncoder, tmp_path: Path) -> None:
+    """The model knows no such word; BM25 does."""
+    passages = [*PASSAGES, Passage("a0", "d9", "Call the ☃☃ function.")]
+    build_index(tmp_path, passages, encoder, "m")
+    assert not len(encoder.encode_queries(["[PAD]"], OUTPUTS).multi_vector.token_ids)  # type: ignore[union-attr]
+    hits = open_index(tmp_path, encoder).search("[PAD]")
+    assert hits
+    assert all("multi_vector" not in hit["lanes"] for hit in hits)

@@ -6,6 +6,7 @@ Flags win over the file. An unknown key is an error that names the nearest known
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -56,8 +57,15 @@ class EvaluationConfig(Section):
     )  # fmt: skip
     general: str | None = Field(None, description="BEIR folder of the general set; unset: docstring pairs of the demo")
     general_margin: float = Field(0.01, ge=0, description="nDCG@10 that the tuned model may lose on the general set")
-    top_k: int = Field(100, ge=1, description="passages retrieved per query")
+    top_k: int = Field(100, ge=100, description="passages retrieved per query, which R@100 and fusion look at")
     bootstrap_samples: int = Field(10_000, ge=100, description="resamples behind each interval")
+
+    @model_validator(mode="after")
+    def _is_deep_enough(self) -> EvaluationConfig:
+        deeper = [name for name in self.measures if int((re.findall(r"@(\d+)$", name) or [0])[0]) > self.top_k]
+        if deeper:
+            raise ValueError(f"measures: {', '.join(deeper)} look at more passages than top_k retrieves ({self.top_k})")
+        return self
 
 
 class Runtime(TypedDict):

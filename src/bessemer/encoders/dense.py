@@ -222,7 +222,7 @@ class DenseEncoder:
             flat = np.fromiter((i for ids in token_ids for i in ids), dtype=np.int64, count=sum(lengths))
             offsets = np.cumsum([0, *lengths[:-1]], dtype=np.int64)[: len(lengths)]
             return self._on_device(input_ids=flat, offsets=offsets)
-        input_ids, mask = padded(token_ids, self.tokenizer.pad_id, self.tokenizer.padding_side)
+        input_ids, mask = padded(token_ids, self.tokenizer.pad_id, self.tokenizer.padding_side, width=1)
         features = self._on_device(input_ids=input_ids, attention_mask=mask)
         prompt = self._prompt(side)
         if prompt and any(isinstance(module, Pooling) and not module.include_prompt for module in self.model):

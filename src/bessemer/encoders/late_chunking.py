@@ -127,6 +127,7 @@ class LateChunkedEncoder:
         keys = list(windows)
         head, tail = self._inner.tokenizer.marks()
         prompt, _ = self._inner.tokenizer.with_offsets(self._inner.passage_prompt)
+        counted = len(head) + len(prompt) if self._pooling.include_prompt or not prompt else 0
         inputs = [[*head, *prompt, *token_ids[doc_id][slice(*window)], *tail] for doc_id, window in keys]
         sums, counts = np.zeros((n, self._pooling.embedding_dimension), dtype=np.float32), np.zeros((n, 1), np.float32)
         for row, vectors in self._token_vectors(inputs):
@@ -135,7 +136,7 @@ class LateChunkedEncoder:
                 first, last = (place - start + len(head) + len(prompt) for place in piece.tokens)
                 parts = [vectors[first:last]]
                 if piece.tokens[0] == 0:
-                    parts.append(vectors[: len(head)])
+                    parts.append(vectors[:counted])
                 if piece.tokens[1] == len(token_ids[doc_id]):
                     parts.append(vectors[len(vectors) - len(tail) :])
                 sums[piece.row] += sum(part.sum(axis=0) for part in parts)

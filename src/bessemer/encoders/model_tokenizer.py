@@ -23,6 +23,7 @@ def model_tokenizer(module: Any, name: str) -> TextTokenizer:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ConfigError(f"{name}: has no fast tokenizer (tokenizer.json); convert it with transformers first")
+    _refuse_unfit(module, backend, name)
     limit = module.max_seq_length
     limit = limit if limit is not None and limit < _NO_LIMIT else None
     return TextTokenizer(
@@ -32,3 +33,19 @@ def model_tokenizer(module: Any, name: str) -> TextTokenizer:
         padding_side=tokenizer.padding_side,
         cut_side=tokenizer.truncation_side,
     )
+
+
+def _refuse_unfit(module: Any, backend: Any, name: str) -> None:
+    """Without its files transformers makes a tokenizer that knows special tokens alone: every word is unknown."""
+    ids = backend.get_vocab(with_added_tokens=False)
+    if ids.keys() <= set(module.tokenizer.all_special_tokens):
+        raise ConfigError(
+            f"{name}: its tokenizer knows no words: tokenizer.json (or vocab.txt) is missing or empty; copy the whole "
+            "model folder"
+        )
+    n_rows = module.model.get_input_embeddings().num_embeddings
+    if max(ids.values()) >= n_rows:
+        raise ConfigError(
+            f"{name}: its tokenizer knows ids up to {max(ids.values())}, its embeddings have {n_rows} rows; give "
+            "tokenizer and weights of one model"
+        )

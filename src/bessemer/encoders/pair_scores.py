@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bessemer.encoders.encoder import Encoded
+from bessemer.encoders.sparse_width import widened
 from bessemer.encoders.token_vectors import TokenVectors
 from bessemer.encoders.unified_settings import LaneWeights
 
@@ -61,9 +62,11 @@ def _sparse(queries: Encoded, passages: Encoded, query_rows: Rows, passage_rows:
     if queries.sparse is None or passages.sparse is None:
         return None
     scores = np.empty(len(query_rows))
+    width = max(queries.sparse.shape[1], passages.sparse.shape[1])
+    left, right = widened(queries.sparse, width), widened(passages.sparse, width)
     for start in range(0, len(scores), BLOCK):
         some = slice(start, start + BLOCK)
-        products = queries.sparse[query_rows[some]].multiply(passages.sparse[passage_rows[some]])
+        products = left[query_rows[some]].multiply(right[passage_rows[some]])
         scores[some] = products.sum(axis=1, dtype=np.float64)
     return scores
 

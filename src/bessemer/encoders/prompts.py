@@ -127,6 +127,11 @@ def resolve_alias(name: str) -> str:
     return ALIASES.get(name.lower()) or _SHORT_OF_FULL.get(name.lower(), name)
 
 
+def is_alias(name: str) -> bool:
+    """Whether ``name`` stands for a model, whatever folder of that name there is."""
+    return name == "minilm" or resolve_alias(name) != name
+
+
 def family_of(name: str) -> Family | None:
     """The family of a hub id or model folder, by its last part, or None."""
     last = re.split(r"[/\\]", name.rstrip("/\\"))[-1].lower()

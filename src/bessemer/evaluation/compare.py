@@ -79,14 +79,15 @@ def evaluation_report(
     """
     evaluation = evaluate_runs(runs, judged, config)
     report = {**evaluation.to_dict(), "general": asdict(general) if general else None, "separation": separation}
+    clusters = cluster_queries(
+        evaluation.queries, judged.qrels, {passage.passage_id: passage.doc_id for passage in passages}
+    )
+    report["per_query"] = _recorded(evaluation, clusters)
     baseline, treatment = compared
     if baseline == treatment or not {baseline, treatment} <= set(evaluation.per_query):
         nothing = Verdict("not enough evidence", f"The systems hold no pair {baseline} and {treatment} to compare.")
         return {**report, "comparisons": [], "verdict": asdict(nothing), "slices": [], "examples": _NO_EXAMPLES}
     by_id = {passage.passage_id: passage for passage in passages}
-    clusters = cluster_queries(
-        evaluation.queries, judged.qrels, {passage.passage_id: passage.doc_id for passage in passages}
-    )
     comparisons = compare_runs(evaluation, baseline, treatment, clusters, config.bootstrap_samples)
     values = _values(evaluation, baseline, PRIMARY), _values(evaluation, treatment, PRIMARY)
     groups = query_groups(evaluation.queries, judged.qrels, by_id)
@@ -101,14 +102,14 @@ def evaluation_report(
         "notes": [*evaluation.notes, *([clusters.note] if clusters.note else []), *slice_notes, _P_NOTE],
         "slices": slices,
         "examples": won_and_lost(*pair, evaluation.queries, judged.qrels, by_id, changes),
-        "per_query": _recorded(evaluation, clusters),
     }
 
 
 def _recorded(evaluation: Evaluation, clusters: Clusters) -> dict[str, Any]:
-    """What `compare_recorded` needs: values and cluster of every query, lists in the order of ``query_ids``."""
+    """What `compare_recorded` needs: values, cluster and origin of every query, lists in the order of ``query_ids``."""
     return {
         "query_ids": [query.query_id for query in evaluation.queries],
+        "origins": [query.origin for query in evaluation.queries],
         "clusters": clusters.labels.tolist(),
         "systems": {
             name: {measure: _values(evaluation, name, measure).tolist() for measure in COMPARED}

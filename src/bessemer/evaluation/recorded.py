@@ -11,7 +11,7 @@ import numpy as np
 from bessemer.config import EvaluationConfig
 from bessemer.errors import DataError, Problem
 from bessemer.evaluation.evaluate import COMPARED, PRIMARY
-from bessemer.evaluation.verdict import verdict
+from bessemer.evaluation.verdict import GeneralResult, verdict
 from bessemer.measures import paired_bootstrap, permutation_test
 from bessemer.types import Comparison
 
@@ -19,7 +19,9 @@ from bessemer.types import Comparison
 def compare_recorded(first: Mapping[str, Any], second: Mapping[str, Any], config: EvaluationConfig) -> dict[str, Any]:
     """The judged system of ``second`` against that of ``first``, two "evaluation" dicts, on the queries in both.
 
-    Judged is the treatment of the first comparison. Raises DataError when the two share no query.
+    Judged is the treatment of the first comparison, or the last system where nothing was compared. What the second
+    lost on its general set counts, and so does that all queries were extracted. Raises DataError when the two share no
+    query.
     """
     names = [_judged_system(evaluation) for evaluation in (first, second)]
     places = [{q: i for i, q in enumerate(one["per_query"]["query_ids"])} for one in (first, second)]
@@ -45,8 +47,15 @@ def compare_recorded(first: Mapping[str, Any], second: Mapping[str, Any], config
     n_left_out = len(places[0]) + len(places[1]) - 2 * len(shared)
     note = [f"{n_left_out} queries stand in one of the two files only and were left out."] if n_left_out else []
     means = {title: float(values[PRIMARY][i].mean()) for i, title in enumerate(titles)}
+    origins = second["per_query"].get("origins")  # none in a file of an earlier version
+    general = second.get("general")
     decided = verdict(
-        comparisons[0], None, means=means, n_clusters=len(np.unique(labels)), origin_all_extracted=False, notes=note
+        comparisons[0],
+        GeneralResult(**general) if general else None,
+        means=means,
+        n_clusters=len(np.unique(labels)),
+        origin_all_extracted=bool(origins) and all(origins[places[1][query]] == "extracted" for query in shared),
+        notes=note,
     )
     return {
         "n_queries": len(shared),

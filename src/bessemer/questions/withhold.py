@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from bessemer.questions.candidates import Candidate
 from bessemer.text import n_words, normal_form, unit_spans, units
-from bessemer.types import Passage
+from bessemer.types import Judged, Passage
 
 MIN_WORDS_LEFT = 10
 MAX_SHARE_WITHHELD = 0.5
@@ -33,6 +33,16 @@ def withhold(passage: Passage, candidate: Candidate) -> Passage | None:
     if f" {form} " in f" {normal_form(reduced.indexed_text)} ":
         return None  # still there, as a part of a heading for instance
     return reduced
+
+
+def extracted_from(judged: Judged, passages: Sequence[Passage]) -> set[str]:
+    """The ids of queries with a relevant passage that something is withheld from: the whole one holds their words."""
+    reduced = {passage.passage_id for passage in passages if passage.withheld}
+    return {
+        query.query_id
+        for query in judged.queries
+        if any(grade > 0 and p in reduced for p, grade in judged.qrels.get(query.query_id, {}).items())
+    }
 
 
 def _occurrences(text: str, query: str) -> list[tuple[int, int]]:

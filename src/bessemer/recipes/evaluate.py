@@ -18,7 +18,7 @@ from bessemer.recipes.data import Material, load_judged, open_encoder
 from bessemer.recipes.encoding_plan import encoding_step
 from bessemer.recipes.output import claim_folder
 from bessemer.recipes.plan import plan_of, step_of
-from bessemer.recipes.specs import ENCODERS, SPECS, Named, Setting, check_models, parse_systems
+from bessemer.recipes.specs import ENCODERS, SPECS, Named, Setting, check_extracted, check_models, parse_systems
 
 
 def evaluate(
@@ -43,6 +43,7 @@ def evaluate(
     if _is_of_pairs(config):
         return _evaluate_pairs(config, named)
     material = load_judged(config, require=(split,))
+    check_extracted(named, material.collection.splits[split], material.collection.passages)
     setting = Setting(config, material.collection.passages, material.collection.splits[split], similarities)
     for name, (kind, argument) in named.items():
         for run in SPECS[kind].run(setting, name, argument):
@@ -57,6 +58,8 @@ def plan_evaluate(config: Config, systems: Sequence[str], split: str) -> dict[st
     """What it would take: a step for each system. Nothing is written."""
     named, steps = _named(config, systems), []
     material = None if _is_of_pairs(config) else load_judged(config, require=(split,))
+    if material:
+        check_extracted(named, material.collection.splits[split], material.collection.passages)
     for name, (kind, model) in named.items():
         if material is None or kind not in ENCODERS:
             steps.append(step_of(name))
@@ -81,10 +84,12 @@ def _is_of_pairs(config: Config) -> bool:
 
 def _result(setting: Setting, material: Material, split: str, named: Named) -> dict[str, Any]:
     runs = list(setting.runs.values())
-    first = next(iter(named))
-    baseline = first if len(named) > 1 and first in setting.runs else runs[0].name  # a unified system is its ensemble
+    first, last = next(iter(named)), runs[-1].name
+    ending = next((f"-{one}" for one in setting.similarities if last.endswith(f"-{one}")), "")  # like with like
+    baseline = next((name for name in (f"{first}{ending}", first) if name in setting.runs), runs[0].name)
+    baseline = baseline if len(named) > 1 else runs[0].name  # of one unified system its first lane, not its ensemble
     measured = evaluation_report(
-        runs, setting.judged, setting.passages, setting.config.evaluation, compared=(baseline, runs[-1].name)
+        runs, setting.judged, setting.passages, setting.config.evaluation, compared=(baseline, last)
     )
     for name, facts in setting.facts.items():
         measured["systems"][name] |= facts

@@ -10,6 +10,7 @@ from bessemer.config import Config
 from bessemer.encoders.encoder import Encoder
 from bessemer.errors import ConfigError
 from bessemer.formats import load_collection
+from bessemer.questions.withhold import extracted_from
 from bessemer.search.fusion_tuning import tune_fusion
 from bessemer.search.index import open_index
 from bessemer.search.index_manifest import write_fusion
@@ -29,15 +30,18 @@ def fusion_collection(config: Config) -> Collection | None:
 
 def tune_index(location: str, encoder: Encoder, collection: Collection) -> Mapping[str, Any]:
     """Tune the fusion of the index by the dev queries, write it into the index and return it, with the number of
-    ``unusable`` dev queries: those without a relevant passage that the index holds. Raises ConfigError where all are
-    that."""
+    ``unusable`` dev queries: those without a relevant passage that the index holds, and those extracted from passages
+    that it holds whole. Raises ConfigError where all are that."""
     index = open_index(location, encoder)
     judged = collection.splits["dev"]
-    queries = [query for query in judged.queries if _is_answered(query.query_id, judged, index.passage_ids)]
+    extracted = extracted_from(judged, collection.passages)
+    asked = [query for query in judged.queries if query.query_id not in extracted]
+    queries = [query for query in asked if _is_answered(query.query_id, judged, index.passage_ids)]
     if not queries:
         raise ConfigError(
-            f"--fusion-data: none of the {len(judged.queries)} dev queries has a relevant passage in the index; "
-            "give data with the passages of this index"
+            f"--fusion-data: none of the {len(judged.queries)} dev queries has a relevant passage in the index and was "
+            f"not extracted from it ({len(extracted)} were, and the index holds the whole passages); give judged "
+            "questions of people on the passages of this index"
         )
     found = index.lanes([query.searched_text for query in queries])
     lanes = {query.query_id: lists for query, lists in zip(queries, found, strict=True)}

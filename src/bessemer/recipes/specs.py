@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bessemer.config import Config
@@ -13,6 +13,7 @@ from bessemer.encoders.encoder import Encoded, Encoder, Similarity
 from bessemer.encoders.kinds import kind_of
 from bessemer.errors import ArtifactError, ConfigError
 from bessemer.evaluation.evaluate import fuse_runs, rerank_run, run_lanes, run_system
+from bessemer.questions.withhold import extracted_from
 from bessemer.recipes.data import open_search_encoder
 from bessemer.recipes.lane_models import TAKEN, misfit, open_multi_vector, open_sparse, open_unified
 from bessemer.recipes.systems import (
@@ -96,6 +97,20 @@ def check_models(named: Named, revision: str | None) -> None:
             why = _no_index(argument)
         if why:
             faults.append(f"--system {name}={kind}:{argument}: {why}")
+    if faults:
+        raise ConfigError("\n".join(faults))
+
+
+def check_extracted(named: Named, judged: Judged, passages: Sequence[Passage]) -> None:
+    """Raises ConfigError where an index would be measured by queries that stand word for word in what it holds."""
+    n = len(extracted_from(judged, passages))
+    faults = [
+        f"--system {name}=index:{argument}: {n} of the {len(judged.queries)} queries were extracted from passages that "
+        "the index holds whole, so that it finds them word for word; measure dense:MODEL on this data, or the index on "
+        "questions of people"
+        for name, (kind, argument) in named.items()
+        if kind == "index" and n
+    ]
     if faults:
         raise ConfigError("\n".join(faults))
 
@@ -187,7 +202,7 @@ def _hybrid(setting: Setting, name: str, argument: str) -> list[Run]:
 
 def _rerank(setting: Setting, name: str, argument: str) -> list[Run]:
     first, _, model = argument.partition(":")
-    run = setting.run_of(first)
+    run = _of_the_data(setting, name, setting.run_of(first))
     is_cross_encoder = kind_of(model, setting.config.trust_remote_code) in ("cross-encoder", None)
     by = _by_cross_encoder if is_cross_encoder else _by_multi_vectors
     return [rerank_run(name, run, by(setting, name, run, model), setting.judged.queries)]
@@ -204,11 +219,23 @@ def _index(setting: Setting, name: str, location: str) -> list[Run]:
 
 @dataclass(frozen=True)
 class _IndexRetriever:
+    """A query without a word finds nothing, as with other systems."""
+
     index: Index
 
     def search(self, texts: Sequence[str], top_k: int) -> list[Hits]:
-        found = (self.index.search(text, top_k) for text in texts)
+        found = (self.index.search(text, top_k) if text.strip() else [] for text in texts)
         return [[(hit["passage_id"], hit["score"]) for hit in hits] for hits in found]
+
+
+def _of_the_data(setting: Setting, name: str, run: Run) -> Run:
+    """Without hits whose texts are not at hand: an index may hold other passages than the data."""
+    known = {passage.passage_id for passage in setting.passages}
+    results = {query: [hit for hit in hits if hit[0] in known] for query, hits in run.results.items()}
+    n = sum(map(len, run.results.values())) - sum(map(len, results.values()))
+    if n:
+        setting.notes.append(f"{name}: {n} hits of {run.name} are no passages of the data and were not reranked.")
+    return replace(run, results=results)
 
 
 Rerank = Callable[[Sequence[str], Sequence[Hits]], Sequence[Hits]]

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from bessemer.encoders.encoder import Encoded, Encoder
+from bessemer.encoders.sparse_width import stacked
 from bessemer.encoders.token_vectors import joined
 
 if TYPE_CHECKING:
@@ -39,6 +39,6 @@ def join_texts(parts: Sequence[Encoded]) -> Encoded:
     multi_vector = [part.multi_vector for part in parts if part.multi_vector is not None]
     return Encoded(
         np.concatenate(dense) if dense else None,
-        sp.vstack(sparse, format="csr") if sparse else None,
+        stacked(sparse) if sparse else None,
         joined(multi_vector) if multi_vector else None,
     )

@@ -313,9 +313,12 @@ class Index:
     def _by_multi_vectors(self, encoded: Encoded, best: Hits) -> Hits:
         from bessemer.search.max_sim import MaxSim, token_vectors  # torch, as the encoder
 
+        query = token_vectors(encoded)
+        if not query.offsets[-1]:  # no token says anything of any passage
+            return []
         passage_ids = [passage_id for passage_id, _ in best]
         max_sim = MaxSim(self._store.token_vectors(passage_ids))
-        [scores] = max_sim.of_candidates(token_vectors(encoded), [np.arange(len(passage_ids))])
+        [scores] = max_sim.of_candidates(query, [np.arange(len(passage_ids))])
         return sort_hits(zip(passage_ids, scores.tolist(), strict=True))
 
     def _explain(self, query: Encoded, passage_id: str) -> dict[str, Any]:

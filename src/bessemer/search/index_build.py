@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bessemer.encoders.encoder import ContextEncoder, Encoder
+from bessemer.encoders.prompts import is_alias
 from bessemer.errors import ArtifactError, ConfigError, DataError, Problem
 from bessemer.search.encoded_texts import unified_in
 from bessemer.search.index_manifest import (
@@ -38,6 +39,8 @@ from bessemer.types import Passage
 
 _ENCODING = ("max_length", "query_max_length", "bf16")  # what changes vectors and is no part of the fingerprint
 _OF_HEADS = ("top_weights", "multi_vector_precision")
+_LATE_CHUNKING = 2
+"""Vectors of version 1 left a passage prompt out of the mean."""
 
 
 @dataclass(frozen=True)
@@ -213,14 +216,14 @@ def _ids(engine: Engine, manifest: Mapping[str, Any], store: VectorStore | None)
 def _encoding(encoder: Encoder) -> dict[str, Any]:
     unified = unified_in(encoder)
     of_heads = {name: getattr(unified.settings, name) for name in _OF_HEADS} if unified else {}
-    late = {"late_chunking": True} if isinstance(encoder, ContextEncoder) else {}
+    late = {"late_chunking": _LATE_CHUNKING} if isinstance(encoder, ContextEncoder) else {}
     return {**{name: getattr(encoder, name, None) for name in _ENCODING}, **of_heads, **late}
 
 
 def _model_reference(place: Path, model_path: str | Path) -> str:
     """Relative where model and index lie in one folder, so that it can be moved; else absolute, or a hub name."""
     path = Path(model_path)
-    if not path.is_dir():
+    if is_alias(str(model_path)) or not path.is_dir():
         return str(model_path)
     path = path.resolve()
     return os.path.join("..", path.name) if path.parent == place.resolve().parent else str(path)

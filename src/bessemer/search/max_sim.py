@@ -131,11 +131,14 @@ class MultiVectorRetriever:
         return [self._hits(*found) for found in self.max_sim.top_k(token_vectors(queries), top_k)]
 
     def rerank(self, queries: Encoded, lists: Sequence[Hits]) -> list[Hits]:
-        """The hits of every list, ordered anew by MaxSim, with its scores. Raises KeyError for a passage that is not
-        here."""
+        """The hits of every list, ordered anew by MaxSim, with its scores; of a query without tokens as they are.
+        Raises KeyError for a passage that is not here."""
+        asked = token_vectors(queries)
         rows = [np.array([self.row_of[passage_id] for passage_id, _ in hits], dtype=np.int64) for hits in lists]
-        scores = self.max_sim.of_candidates(token_vectors(queries), rows)
-        return [sort_hits(self._hits(*pair)) for pair in zip(rows, scores, strict=True)]
+        scores = self.max_sim.of_candidates(asked, rows)
+        n_tokens = np.diff(asked.offsets).tolist()
+        ordered = (sort_hits(self._hits(*pair)) for pair in zip(rows, scores, strict=True))
+        return [new if n else old for old, new, n in zip(lists, ordered, n_tokens, strict=True)]
 
     def _hits(self, rows: Indices, scores: Scores) -> Hits:
         return [(self.passage_ids[row], score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True)]

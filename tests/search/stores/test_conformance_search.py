@@ -103,6 +103,15 @@ def test_filters_in_every_lane(filled: Filled) -> None:
     assert_same(found, plain_hits(kept, sparse, 50, positive=True))
 
 
+def test_one_is_not_true(filled: Filled) -> None:
+    """Python has them equal; a store that keeps what a filter let through must not."""
+    _, store, stored = filled
+    for value in (1, True, 1.0, 0, False):
+        where = [Condition("open", "=", (value,))]
+        expected = {passage.passage_id for passage in stored.passages if plain(passage, where)}
+        assert {key for key, _ in store.search_dense(QUERIES[:1], 100, where)[0]} == expected
+
+
 VALUES = st.sampled_from([1, 1.0, "1", True, "true", "zh", "中文", 2020, "2020", 2019.5, -3, 'x" or true', "", "doc 2"])
 CONDITIONS = st.builds(
     Condition,

@@ -3,7 +3,7 @@ kept until the next write."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
@@ -36,17 +36,18 @@ class LiveRows:
     def __init__(self, parts: Sequence[tuple[Segment, Rows]]) -> None:
         self.parts = [(segment, rows) for segment, rows in parts if len(rows)]
         self.passage_ids = [segment.passage_ids[row] for segment, rows in self.parts for row in rows.tolist()]
-        self._filtered: dict[Filter, LiveRows] = {}
+        self._filtered: dict[Hashable, LiveRows] = {}
 
     def where(self, conditions: Filter) -> LiveRows:
         """Those that meet ``conditions``."""
         if not conditions:
             return self
-        key = tuple(conditions)
+        conditions = tuple(conditions)
+        key = tuple((each, *(type(value) for value in each.values)) for each in conditions)  # 1 == True, and no match
         if key not in self._filtered:
             kept = []
             for (segment, rows), known in zip(self.parts, self._metadata, strict=True):
-                mask = [holds(doc_id, metadata, key) for doc_id, metadata in known]
+                mask = [holds(doc_id, metadata, conditions) for doc_id, metadata in known]
                 kept.append((segment, rows[np.array(mask, dtype=bool)]))
             while len(self._filtered) >= _FILTERED:
                 del self._filtered[next(iter(self._filtered))]
