@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +85,10 @@ def test_a_router_without_our_routes_is_refused(tmp_path: Path) -> None:
     SentenceTransformer(modules=[Router({"text": modules}, default_route="text")], device="cpu").save(str(tmp_path))
     with pytest.raises(ConfigError, match="no `document` route; its routes are text"):
         load_encoder(str(tmp_path), device="cpu")
+
+
+def test_each_tower_keeps_its_length(tiny_folder: Callable[..., Path], tmp_path: Path) -> None:
+    query = load_encoder(str(tiny_folder("q")), device="cpu", max_length=32, query_max_length=8)
+    join_towers(query, query.independent_copy().model).save(tmp_path)
+    loaded = load_encoder(str(tmp_path), device="cpu")
+    assert (loaded.max_length, loaded.query_max_length) == (32, 8)

@@ -18,8 +18,12 @@ import english_world
 from bessemer import open_index
 from bessemer.config import Config
 from bessemer.encoders.load import load_encoder
+from bessemer.encoders.widths import widths_of
+from bessemer.errors import ConfigError
 from bessemer.recipes.adapt import adapt, plan
 from bessemer.recipes.adapt_plan import STEPS
+from bessemer.recipes.finetune import finetune
+from bessemer.recipes.finetune_plan import plan_finetune
 
 Configure = Callable[..., Config]
 LONGER = {"learning_rate": 0.1, "max_steps": 40, "eval_steps": 20}
@@ -130,6 +134,10 @@ def test_final_fit_after_a_ship_only(adapted: Any, configure: Configure, tmp_pat
     plain = adapt(configure(tmp_path, data=str(beir), finetune=LONGER))
     assert any(warning.startswith("leak: 16 query ids") for warning in plain["data"]["warnings"])
     assert plain["verdict"]["decision"] == "ship"
+    widths = {**LONGER, "matryoshka_dims": (8,)}
+    cut = adapt(configure(tmp_path / "cut", data=str(beir), finetune=widths, final_fit=True))
+    assert "final_fit" in cut
+    assert widths_of(str(tmp_path / "cut" / "out" / "model")) == (8,)
     report = adapt(configure(tmp_path, data=str(beir), finetune=LONGER, final_fit=True))
     assert report["final_fit"]["queries"] == 24 + 8 + 16
     assert report["evaluation"]["systems"] == plain["evaluation"]["systems"]
@@ -199,3 +207,36 @@ def test_minilm_end_to_end_with_a_general_set(configure: Configure, english_beir
     assert report["evaluation"]["systems"]["base"]["measures"]["nDCG@10"] > 0.4
     base, tuned = (load_encoder(str(name), device="cpu") for name in ("minilm", Path(config.out, "model")))
     assert report["fingerprints"] == {"base": base.fingerprint, "tuned": tuned.fingerprint}
+
+
+@pytest.mark.parametrize(
+    ("finetuning", "message"),
+    [
+        ({"loss": "infonce"}, "`infonce` is no loss for queries with passages; one of: .*info_nce"),
+        ({"matryoshka_dims": (9999,)}, r"\[9999\] not within the model's"),
+        ({"report_to": ("nobody",)}, "--report-to nobody: not known"),
+        ({"loss": "distillation", "n_negatives": 0}, "compares candidates with the positive"),
+    ],
+)
+def test_settings_are_refused_before_anything_runs(
+    finetuning: dict[str, Any], message: str, configure: Configure, english_beir: Path, tmp_path: Path
+) -> None:
+    teacher = {"kind": "embedder", "model": "minilm"}
+    for verb in (adapt, plan, finetune, plan_finetune):
+        root = tmp_path / verb.__name__
+        data = english_beir
+        if finetuning.get("loss") == "distillation" and verb in (finetune, plan_finetune):
+            continue  # refused for want of teacher scores
+        with pytest.raises(ConfigError, match=message):
+            verb(configure(root, data=str(data), finetune=finetuning, teacher=teacher))
+        assert not list(root.glob("workspace/steps/*"))
+
+
+def test_one_judged_query_and_no_dev(configure: Configure, tmp_path: Path) -> None:
+    beir = english_world.write_beir(tmp_path / "beir")
+    (beir / "qrels" / "dev.tsv").unlink()
+    train = beir / "qrels" / "train.tsv"
+    train.write_text("\n".join(train.read_text(encoding="utf-8").splitlines()[:2]) + "\n", encoding="utf-8")
+    report = adapt(configure(tmp_path, data=str(beir)))
+    assert report["training"]["examples"] > 0
+    assert report["evaluation"]["n_queries"] == 16

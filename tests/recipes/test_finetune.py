@@ -4,12 +4,13 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sentence_transformers import SentenceTransformer
 
 import english_world
-from bessemer.config import Config, NegativesConfig
+from bessemer.config import Config, FinetuneConfig, NegativesConfig
 from bessemer.errors import ConfigError, DataError
 from bessemer.recipes.finetune import finetune
 
@@ -142,7 +143,8 @@ def test_a_guide_tells_false_negatives_and_is_encoded_with_but_once(
         finetune(configure(tmp_path / "missing", data=str(english_beir), finetune=missing))
 
 
-def test_triplets_need_hard_negatives(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
-    finetuning = {"loss": "triplet", "n_negatives": 0}
-    with pytest.raises(ConfigError, match="`triplet` needs hard negatives; set --n-negatives"):
-        finetune(configure(tmp_path, data=str(english_beir), finetune=finetuning))
+@pytest.mark.parametrize("asked", [{"loss": "triplet"}, {"refresh_steps": 0.5}])
+def test_hard_negatives_that_are_needed_are_not_turned_off(asked: dict[str, Any]) -> None:
+    """Also where the data bring some: none of them would be drawn, and a triplet's loss would be 0."""
+    with pytest.raises(ValueError, match="n_negatives 0: refresh_steps and loss triplet need hard negatives"):
+        FinetuneConfig(n_negatives=0, **asked)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -125,6 +126,22 @@ def test_a_loss_that_does_not_fit_is_refused_with_those_that_do(
         finetune(configure(tmp_path, data=str(file), finetune={"loss": "contrastive"}))
     with pytest.raises(ConfigError, match="`cosent` is no loss for queries with passages; one of: distillation"):
         finetune(configure(tmp_path, data=str(english_beir), finetune={"loss": "cosent"}))
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ({"symmetric": True, "guide": "nowhere"}, "finetune.symmetric, guide"),
+        ({"batch_margin": 0.1}, "finetune.batch_margin, batch_relative_margin"),
+        ({"refresh_steps": 0.5}, "finetune.refresh_steps"),
+    ],
+)
+def test_settings_for_queries_are_refused_for_pairs_alone(
+    asked: dict[str, Any], named: str, configure: Configure, tmp_path: Path
+) -> None:
+    file = write_pairs(tmp_path / "pairs.tsv", distinct_rows(300, 5.0))
+    with pytest.raises(ConfigError, match=f"{named}: for queries with passages; pairs have none"):
+        finetune(configure(tmp_path, data=str(file), finetune=asked))
 
 
 def test_what_holds_pairs(configure: Configure, english_beir: Path, tmp_path: Path) -> None:

@@ -16,11 +16,13 @@ from bessemer.config import Config, FinetuneConfig
 from bessemer.encoders.load import load_encoder
 from bessemer.encoders.prompts import TASKS
 from bessemer.errors import ArtifactError, ConfigError
+from bessemer.recipes.adapt import adapt
 from bessemer.recipes.evaluate import evaluate
 from bessemer.recipes.finetune import finetune
 from bessemer.recipes.index import index
-from bessemer.recipes.tasks import load_parts
+from bessemer.recipes.tasks import load_parts, unused_tasks
 from bessemer.search.index import open_index
+from bessemer.types import Judged, Query
 
 Configure = Callable[..., Config]
 
@@ -148,3 +150,38 @@ def test_a_task_s_settings_are_checked_with_those_of_the_run(
     with pytest.raises(ConfigError, match=rf"^tasks: faq: .*{message}; change its loss, or the finetune section$"):
         load_parts(config)
     assert config.tasks[1].settings(FinetuneConfig(bf16=False)) == FinetuneConfig(bf16=False, loss=loss)
+
+
+def test_a_single_entry_keeps_its_own_settings(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    task = {"data": str(english_beir), "task": "qa", "loss": "hardness", "temperature": 0.5}
+    small = {**task, "per_device_train_batch_size": 4}
+    found = [
+        finetune(configure(tmp_path / name, tasks=[entry]))
+        for name, entry in (("own", small), ("loss", task), ("plain", {"data": str(english_beir), "task": "qa"}))
+    ]
+    assert [result["batch_size"] for result in found] == [4, 24, 24]
+    first = [result["loss_curve"][0]["loss"] for result in found[1:]]
+    assert first[0] != pytest.approx(first[1], rel=0.01)
+
+
+def test_adapt_tunes_one_task_and_says_what_it_leaves_out(
+    configure: Configure, english_beir: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="tasks: adapt tunes one task; run finetune for several"):
+        adapt(configure(tmp_path, data=str(english_beir), tasks=[{"data": str(english_beir)}]))
+    named = [Query(f"q{i}", "text", task=task) for i, task in enumerate(["qa", "tool", "qa", ""])]
+    judged = Judged(tuple(named), {})
+    (warning,) = unused_tasks(judged, Config())
+    assert warning.startswith("train queries name tasks, qa (2), tool (1): they train together without prompts")
+    assert unused_tasks(judged, Config(task="qa")) == unused_tasks(Judged(tuple(named[3:]), {}), Config()) == []
+
+
+def test_frozen_passages_keep_the_prompts_of_one_task(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    frozen = {"frozen_passages": True, "max_steps": 2, "max_length": 32, "query_max_length": 16}
+    finetune(configure(tmp_path, data=str(english_beir), task="tool", finetune=frozen))
+    saved = load_encoder(str(tmp_path / "out"), device="cpu")
+    assert saved.task_prompts["tool"] == TASKS["tool"]
+    assert (saved.query_prompt, saved.passage_prompt) == TASKS["tool"]
+    tasks = [{"data": str(english_beir), "task": "qa"}, {"data": str(jsonl(tmp_path / "rows.jsonl", n=10))}]
+    with pytest.raises(ConfigError, match="--frozen-passages: a model of two towers keeps the prompts of one task"):
+        finetune(configure(tmp_path / "two", tasks=tasks, finetune=frozen))

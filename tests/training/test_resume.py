@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.encoder import Encoder
+from bessemer.errors import ConfigError
 from bessemer.training.batches import Miner, TrainingData
 from bessemer.training.checkpoints import last_whole_checkpoint
 from bessemer.training.dev_pool import EvaluationPool
@@ -252,3 +253,25 @@ def test_each_refresh_mines_with_the_weights_of_its_step(fresh_encoder: Fresh, t
     assert any(not torch.equal(seen[0][name], seen[1][name]) for name in own)
     first, second = saved(tmp_path / "refreshed"), saved(tmp_path / "plain")
     assert any(not torch.equal(weight, second[name]) for name, weight in first.items())
+
+
+def test_a_checkpoint_of_another_batch_size_is_refused(fresh_encoder: Fresh, tmp_path: Path) -> None:
+    """What `auto` gives depends on the device: its steps would be taken for steps of the new size."""
+    pool = deadly(tiny_world.dev_pool(), kills_at=3)
+    with pytest.raises(Killed):
+        fit(fresh_encoder(), tmp_path, pool, per_device_train_batch_size=8)
+    with pytest.raises(ConfigError, match=r"made with batches of 8, where `auto` gives 3 now"):
+        fit(fresh_encoder(), tmp_path, tiny_world.dev_pool(), per_device_train_batch_size=3)
+
+
+def test_a_resumed_run_trains_in_the_precision_of_the_first(
+    fresh_encoder: Fresh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came before training, and found that bf16 does not do, may have been read from disk."""
+    monkeypatch.setattr("bessemer.encoders.dense.MIN_BF16_COSINE", 2.0)
+    encoder = fresh_encoder()
+    if encoder.is_static:
+        pytest.skip("a table of vectors has one precision")
+    encoder.bf16 = True
+    fit(encoder, tmp_path)
+    assert not encoder.bf16

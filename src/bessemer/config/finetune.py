@@ -138,6 +138,8 @@ class FinetuneConfig(Section):
         if self.frozen_passages and (self.exclude_same_document or self.loss == "triplet"):
             message = "frozen_passages: its negatives come from the whole corpus for all queries of a batch together"
             raise ValueError(f"{message}; leave exclude_same_document and loss triplet out")
+        if not self.n_negatives and (self.refresh_steps or self.loss == "triplet"):
+            raise ValueError("n_negatives 0: refresh_steps and loss triplet need hard negatives; give 1 or more")
         return self
 
     @model_validator(mode="after")

@@ -246,14 +246,14 @@ class DenseEncoder:
             self._first.query_length = query if query != passage else None
             self._first.document_length = None
         own = self.model.prompts
-        self.model.prompts = {**own, **self._named_prompts()}
+        self.model.prompts = {**own, **self.named_prompts()}
         try:
             with without_progress_bars():
                 self.model.save(str(folder), safe_serialization=True)
         finally:
             self.model.prompts = own
 
-    def _named_prompts(self) -> dict[str, str]:
+    def named_prompts(self) -> dict[str, str]:
         named = {"query": self.query_prompt, "document": self.passage_prompt}
         for task, prompts in self.task_prompts.items():
             named |= {task + QUERY_KEY: prompts.query, task + PASSAGE_KEY: prompts.passage}

@@ -80,20 +80,20 @@ def is_routed(model: SentenceTransformer) -> bool:
 
 def join_towers(query: DenseEncoder, passage: SentenceTransformer) -> TwoTowerEncoder:
     """The encoder whose queries ``query`` encodes and whose passages ``passage``. Prompts and lengths: ``query``'s."""
-    prompts = {"query": query.query_prompt, "document": query.passage_prompt}
-    router = Router.for_query_document(_cut_as(query, query.model), _cut_as(query, passage))
+    towers = _cut_at(query.query_max_length, query), _cut_at(query.max_length, query, passage)
+    router = Router.for_query_document(*towers)
     model = SentenceTransformer(
-        modules=[router], device=query.device, prompts=prompts, similarity_fn_name=query.similarity
+        modules=[router], device=query.device, prompts=query.named_prompts(), similarity_fn_name=query.similarity
     )
     return TwoTowerEncoder(model, query.name, bf16=query.bf16)
 
 
-def _cut_as(encoder: DenseEncoder, model: SentenceTransformer) -> list[nn.Module]:
-    """The modules of ``model``, cutting texts where ``encoder`` cuts passages."""
-    modules: list[nn.Module] = list(model)
-    if not encoder.is_static and encoder.max_length is not None:
+def _cut_at(length: int | None, encoder: DenseEncoder, model: SentenceTransformer | None = None) -> list[nn.Module]:
+    """The modules of ``model``, by default the encoder's own, cutting texts at ``length`` tokens."""
+    modules: list[nn.Module] = list(model or encoder.model)
+    if not encoder.is_static and length is not None:
         first: Any = modules[0]
-        first.max_seq_length = encoder.max_length
+        first.max_seq_length = length
     return modules
 
 

@@ -34,11 +34,13 @@ from bessemer.recipes.questions import wants_llm
 from bessemer.recipes.reporting import assemble_report, measure_separation
 from bessemer.recipes.soft_labels import all_calls, teacher_of, training_data, unused
 from bessemer.recipes.systems import further_slices, run_base_systems, run_tuned
-from bessemer.recipes.tasks import require_prompts, with_task_prompts
+from bessemer.recipes.tasks import require_prompts, unused_tasks, with_task_prompts
 from bessemer.recipes.weighted_hybrid import note_of, tune_hybrid, weigh_lanes, weighted_run
 from bessemer.search.index_build import build_index
 from bessemer.training.dev_pool import build_dev_pool
 from bessemer.training.finetune import Selection, discard_checkpoints, finetune
+from bessemer.training.preflight import require_settings
+from bessemer.types import Judged
 from bessemer.workspace import Workspace, WouldRun
 
 
@@ -81,11 +83,14 @@ def plan(config: Config, material: Material | None = None) -> Mapping[str, Any]:
 def _adapt(
     config: Config, material: Material | None, workspace: Workspace, out: Path, planned: Plan, llm: Client | None
 ) -> Mapping[str, Any]:
+    if config.tasks:
+        raise ConfigError("tasks: adapt tunes one task; run finetune for several, then evaluate and index each")
     require_prompts(config.task, config)
     teacher = teacher_of(config, llm)
     step, embeddings = workspace.step, workspace.root / "embeddings"
     evaluation, seed = config.evaluation, config.seed
     base = planned.encoder = open_encoder(config, config.model)
+    require_settings(config.finetune, base)
     cached_base = CachedEncoder(base, embeddings)
     if material is None and config.data:
         material = load_judged(config, require=("train", "test"))
@@ -95,11 +100,12 @@ def _adapt(
         if material.teacher_scores:
             n = len(material.teacher_scores)
             material.account["warnings"].append(f"teacher scores of {n} queries are not used: finetune uses them")
+        material.account["warnings"].extend(unused_tasks(material.collection.splits["train"], config))
     elif material is None:
         material = material_from_documents(config, base, workspace, llm, planned)
     planned.collection = material.collection
     passages, splits = material.collection.passages, material.collection.splits
-    train, dev, test = splits["train"], splits["dev"], splits["test"]
+    train, dev, test = splits["train"], splits.get("dev", Judged((), {})), splits["test"]
 
     before = step("base-runs", run_base_systems, test, dev, passages, cached_base, evaluation)
     general = step("general-set", load_general_set, general_source(evaluation), cached_base, seed)

@@ -45,7 +45,9 @@ def fit_on_everything(
     chosen = Chosen.of(measured, n_pairs(material.collection.splits["train"]))
     data, labels = training_data(config, workspace, judged, passages, mined.negatives, llm, teacher)
     prompted = with_task_prompts(base, (config.task,), config)
-    final = workspace.step("final-model", refit, [data], prompted, chosen, config.finetune, config.seed)
+    final = workspace.step(
+        "final-model", refit, [data], prompted, chosen, config.finetune, config.seed, config.trust_remote_code
+    )
     discard_checkpoints(final)
     of_teacher = f" Of its teacher: {'; '.join(labels.notes)}." if labels.notes else ""
     account = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bessemer.config import Config
+from bessemer.config import Config, FinetuneConfig
 from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.encoder import Encoder
@@ -14,6 +14,7 @@ from bessemer.encoders.foreign import ForeignEncoder
 from bessemer.encoders.sparse_start import with_heads
 from bessemer.encoders.trainable import Trainable
 from bessemer.errors import ConfigError
+from bessemer.formats.pairs import LabelledPair
 from bessemer.negatives import Mined, mine_hard_negatives
 from bessemer.recipes.data import Material, guide_of, miner_of, mining_of, open_reranker
 from bessemer.recipes.lane_training import NoVectors, by_words, open_to_train, own_lane_over, settled_for_kind
@@ -28,6 +29,7 @@ from bessemer.training.finetune import Selection, Tuned, discard_checkpoints
 from bessemer.training.finetune import finetune as fit
 from bessemer.training.pair_pool import PairPool
 from bessemer.training.pair_task import PairData
+from bessemer.training.preflight import require_settings, require_settings_of_pairs
 from bessemer.workspace import Workspace
 
 FIGURES = "training.json"
@@ -56,6 +58,7 @@ def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
                 require_own_folder(config.out)
             parts = load_all_parts(config)
             base = open_base(config, parts)
+            require_settings_of(parts, base)
             cached = with_cache(base, workspace)
             mined = [mine(part, cached, workspace) for part in parts]
             inputs = inputs_of_fit(config, parts, mined, base, workspace)
@@ -88,6 +91,16 @@ def load_all_parts(config: Config) -> list[Part]:
     return parts
 
 
+def require_settings_of(parts: Sequence[Part], base: Trainable) -> None:
+    """Raises ConfigError for settings that training would refuse, before anything is mined."""
+    for part in parts:
+        if isinstance(part.material, PairMaterial):
+            labelled = isinstance(next(iter(part.material.train), None), LabelledPair)
+            require_settings_of_pairs(part.config.finetune, base, labelled=labelled, alone=len(parts) == 1)
+        else:
+            require_settings(part.config.finetune, base)
+
+
 def with_cache(base: Trainable, workspace: Workspace) -> Encoder:
     """With vectors on disk, where it has none but dense ones."""
     return CachedEncoder(base, workspace.root / "embeddings") if isinstance(base, DenseEncoder) else base
@@ -97,7 +110,8 @@ def inputs_of_fit(
     config: Config, parts: Sequence[Part], mined: Sequence[Mined | None], base: Trainable, workspace: Workspace
 ) -> tuple[Any, ...]:
     """What the step MODEL is called with."""
-    data = [_training_data(*each, workspace, alone=len(parts) == 1) for each in zip(parts, mined, strict=True)]
+    run = config.finetune if len(parts) == 1 else None
+    data = [_training_data(*each, workspace, run) for each in zip(parts, mined, strict=True)]
     selection = _selection(config, parts, with_cache(base, workspace))
     encoder = with_task_prompts(base, [part.task for part in parts], config)
     return data, encoder, selection, config.finetune, config.seed
@@ -145,8 +159,12 @@ def training_json(
     return {**plain(tuned.report), **plain(extra)}
 
 
-def _training_data(part: Part, mined: Mined | None, workspace: Workspace, *, alone: bool) -> TrainingData | PairData:
-    material, name, settings = part.material, "" if alone else part.name, None if alone else part.config.finetune
+def _training_data(
+    part: Part, mined: Mined | None, workspace: Workspace, run: FinetuneConfig | None
+) -> TrainingData | PairData:
+    """``run``: the settings of the run, where this is its only part."""
+    material, name = part.material, "" if run else part.name
+    settings = None if run == part.config.finetune else part.config.finetune
     if isinstance(material, PairMaterial):
         return PairData(material.train, name, part.task, settings)
     train, passages, scores = material.collection.splits["train"], material.collection.passages, material.teacher_scores

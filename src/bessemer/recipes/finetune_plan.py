@@ -19,6 +19,7 @@ from bessemer.recipes.finetune import (
     load_all_parts,
     mine,
     require_own_folder,
+    require_settings_of,
     settled,
     step_of_mining,
     with_cache,
@@ -42,6 +43,7 @@ def plan_finetune(config: Config, *, resume: bool = True) -> dict[str, Any]:
     require_own_folder(config.out)
     parts = load_all_parts(config)
     base = open_to_train(config, config.model)
+    require_settings_of(parts, base)
     each = [seconds_per_text(base.encode_passages, _texts(part)) for part in parts]
     with Workspace(config.workspace, seed=config.seed, dry_run=True) as workspace:
         mining = [_mining(*both, base, workspace) for both in zip(parts, each, strict=True)]

@@ -78,6 +78,16 @@ def _by_task(config: Config, material: Material | PairMaterial) -> list[Part]:
     return [Part(task or "no task", task, config, _of_task(material, task)) for task in tasks]
 
 
+def unused_tasks(train: Judged, config: Config) -> list[str]:
+    """A warning where queries name tasks and the run trains them all as one."""
+    named = Counter(query.task for query in train.queries if query.task)
+    if config.task or not named:
+        return []
+    found = ", ".join(f"{task} ({n})" for task, n in sorted(named.items()))
+    what = "their prompts are not used" if len(named) == 1 else "they train together without prompts"
+    return [f"train queries name tasks, {found}: {what}; give --task, or run finetune, which keeps tasks apart"]
+
+
 def _of_task(material: Material, task: str) -> Material:
     """The queries of a task. Passages that only other tasks' queries are linked to are no candidates for its own."""
     collection = material.collection

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.trainable import Trainable
-from bessemer.errors import ConfigError, DataError, Problem
+from bessemer.errors import DataError, Problem
 from bessemer.training.batches import TrainingData, write_batch
 from bessemer.training.losses import Calibration, teacher_loss
 from bessemer.training.margin_spread import margin_spreads
+from bessemer.training.preflight import require_teachable
 from bessemer.training.tasks import Batch, RetrievalTask, sides
 from bessemer.training.teacher_scores import FIX, teacher_scores
 from bessemer.training.teacher_temperature import settled_temperature
@@ -35,7 +36,7 @@ class DistillationTask(RetrievalTask):
         for settings that do not fit."""
         settings = data.settings or config
         loss = settings.loss or ""
-        _require_settings(settings, loss)
+        require_teachable(settings)
         self._teacher = teacher_scores(data, loss)
         hard = settings.model_copy(update={"loss": None})
         own = replace(self._teacher.data, settings=hard if data.settings else None)
@@ -97,15 +98,3 @@ class DistillationTask(RetrievalTask):
         }
         own = [f"{count} of {n} {what}" for what, count in counts.items() if count]
         return (*super().notes(), *self._teacher.notes(), *own, *self._settled)
-
-
-def _require_settings(config: FinetuneConfig, loss: str) -> None:
-    if config.frozen_passages or config.refresh_steps:
-        raise ConfigError(
-            f"finetune.loss: `{loss}` learns from candidates that the teacher has scored, which new ones have not "
-            "been; leave frozen_passages and refresh_steps out"
-        )
-    if not config.n_negatives:
-        raise ConfigError(f"finetune.loss: `{loss}` compares candidates with the positive; set --n-negatives")
-    if not config.info_nce_weight and (config.symmetric or config.same_tower_negatives):
-        raise ConfigError("finetune.info_nce_weight: is 0, and symmetric and same_tower_negatives are InfoNCE's")

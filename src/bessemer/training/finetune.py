@@ -132,6 +132,8 @@ def finetune(
     if pool and config.head == "unified" and isinstance(encoder, UnifiedEncoder):
         # a lane that an earlier tuning left out has its say on this training's checkpoints, and in the tuning after it
         encoder = encoder.with_settings(lane_weights=encoder.lane_weights.without_zeros())
+    if config.frozen_passages and len({part.task for part in data}) > 1:
+        raise ConfigError("--frozen-passages: a model of two towers keeps the prompts of one task; train one at a time")
     if isinstance(encoder, ForeignEncoder):
         encoder.require_trainable()
     frozen = encoder.independent_copy() if config.frozen_passages and isinstance(encoder, DenseEncoder) else None
@@ -152,6 +154,7 @@ def finetune(
             with processes.first_ahead():
                 require_room_for_checkpoints(encoder, folder, config.save_total_limit)
                 claim_checkpoints(checkpoints)
+            _settle_precision(encoder, data[0], processes)
             trainer = open_trainer(data, encoder, dev, config, seed, checkpoints)
             with fast_training(encoder, bf16=trainer.args.bf16):
                 trainer.train_from(processes.from_first(lambda: last_whole_checkpoint(checkpoints)))
@@ -167,6 +170,18 @@ def finetune(
     finally:
         encoder.load_weights(base)
     return Tuned(folder / "model", replace(_report(trainer, selection, interpolation), lane_weights=lane_weights))
+
+
+def _settle_precision(encoder: Trainable, data: TrainingData | PairData, processes: Processes) -> None:
+    """Choose bf16 or fp32 as the first encoding would: a resumed run may not have encoded yet. One for all
+    processes."""
+    if isinstance(encoder, DenseEncoder):
+        if isinstance(data, PairData):
+            texts = [pair.left for pair in data.pairs]
+        else:
+            texts = [passage.indexed_text for passage in data.passages]
+        encoder.settle_precision(texts, "passage")
+        encoder.bf16 = processes.from_first(lambda: encoder.bf16)
 
 
 def _save(whole: Trainable, folder: Path, config: FinetuneConfig) -> None:

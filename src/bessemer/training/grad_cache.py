@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -40,14 +40,19 @@ def cached_backward(
     return loss.detach()
 
 
-RandomState = tuple[Tensor, Tensor | None]
+RandomState = list[Tensor]
+"""Of the CPU, and of the GPU where there is one."""
 
 
 def _random_state() -> RandomState:
-    return torch.get_rng_state(), torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+    return [generator.get_rng_state() for generator in _generators()]
 
 
 def _set_random_state(state: RandomState) -> None:
-    torch.set_rng_state(state[0])
-    if state[1] is not None:
-        torch.cuda.set_rng_state(state[1])
+    for generator, own in zip(_generators(), state, strict=True):
+        generator.set_rng_state(own)
+
+
+def _generators() -> list[Any]:
+    gpus = [torch.cuda] if torch.cuda.is_available() else [torch.mps] if torch.backends.mps.is_available() else []
+    return [torch, *gpus]

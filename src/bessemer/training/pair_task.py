@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
-from bessemer.errors import ConfigError, DataError, Problem
+from bessemer.errors import DataError, Problem
 from bessemer.formats.pairs import JudgedPairs, LabelledPair
 from bessemer.training.hardware import mini_batch_tokens
 from bessemer.training.losses import pair_loss
 from bessemer.training.mini_batches import Features, MiniBatches
+from bessemer.training.preflight import require_settings_of_pairs
 from bessemer.training.tasks import Batch, dense_vectors, of_part, settled_batch_size
 
 
@@ -40,16 +41,12 @@ class PairTask:
 
     def __init__(self, data: PairData, encoder: DenseEncoder, config: FinetuneConfig) -> None:
         """Raises DataError where all pairs have the same score, ConfigError for a loss that does not fit."""
-        if config.head != "dense":
-            message = (
-                f"--head {config.head}: learns from queries with passages; pairs train dense vectors, leave it out"
-            )
-            raise ConfigError(message)
-        if config.frozen_passages:
-            raise ConfigError("finetune.frozen_passages: pairs have no query side, which it trains; leave it out")
+        alone = data.settings is None
         encoder = of_part(encoder, data.task, data.settings)
         config = data.settings or config
         require_difference(data.pairs, f"train {data.name}".strip())
+        labelled = isinstance(data.pairs[0], LabelledPair)
+        require_settings_of_pairs(config, encoder, labelled=labelled, alone=alone)
         self.name = data.name
         self.turn = 0
         self.parts: Mapping[str, Tensor] = {}
@@ -68,7 +65,7 @@ class PairTask:
             config,
             encoder.dimension,
             normalised=encoder.similarity == "cosine",
-            labelled=isinstance(data.pairs[0], LabelledPair),
+            labelled=labelled,
         )
 
     def __len__(self) -> int:

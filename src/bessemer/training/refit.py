@@ -9,6 +9,7 @@ from pathlib import Path
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.load import load_encoder
+from bessemer.encoders.widths import write_widths
 from bessemer.training.batches import TrainingData
 from bessemer.training.finetune import TrainingReport, Tuned, finetune
 from bessemer.training.interpolation import mix
@@ -35,11 +36,13 @@ def refit(
     chosen: Chosen,
     config: FinetuneConfig,
     seed: int,
+    trust_remote_code: str | None,
     folder: Path,
 ) -> Tuned:
     """Fine-tune on all judged queries for as many epochs as were best before, then mix by the share chosen before.
 
-    Nothing is selected here, so nothing is measured either: the verdict is the measured model's.
+    ``trust_remote_code``: the revision whose code ``encoder`` runs. Nothing is selected here, so nothing is measured
+    either: the verdict is the measured model's.
     """
     n_examples = sum(grade > 0 for part in data for grades in part.judged.qrels.values() for grade in grades.values())
     update: dict[str, object] = {"max_steps": max(1, round(chosen.steps_per_example * n_examples))}
@@ -48,8 +51,9 @@ def refit(
     settings = config.model_copy(update=update)
     tuned = finetune(data, encoder, None, settings, seed, folder)
     base = encoder.copy_weights()
-    after = load_encoder(str(tuned.model), device=encoder.device).copy_weights()
-    encoder.load_weights(mix(base, after, chosen.alpha))
+    saved = load_encoder(str(tuned.model), device=encoder.device, trust_remote_code=trust_remote_code)
+    encoder.load_weights(mix(base, saved.copy_weights(), chosen.alpha))
     encoder.save(folder / "mixed")
+    write_widths(folder / "mixed", config.matryoshka_dims)
     encoder.load_weights(base)
     return replace(tuned, model=folder / "mixed")

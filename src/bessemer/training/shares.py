@@ -117,7 +117,9 @@ def _agreed(well: bool, device: str) -> bool:
 @contextmanager
 def draws_of(seed: int, step: int, device: str) -> Iterator[None]:
     """torch's draws within depend on (seed, step) alone: a loss that draws is the same in every process."""
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device.startswith("cuda") else []):
+    kind = torch.device(device).type
+    used = [torch.cuda.current_device()] if kind == "cuda" else [0] if kind == "mps" else []
+    with torch.random.fork_rng(devices=used, device_type=kind if used else "cuda"):
         torch.manual_seed(int.from_bytes(digest(seed, f"loss:{step}")[:8], "big"))
         yield
 

@@ -124,7 +124,7 @@ class RetrievalTask:
         self.parts: Mapping[str, Tensor] = {}
         self.examples = TrainingSet(data.judged, data.passages, data.negatives, config.n_negatives, seed)
         require_examples(self.examples, data.name)
-        if config.loss == "triplet" and not any(self.examples.mined):
+        if config.loss == "triplet" and not (config.n_negatives and any(self.examples.mined)):
             raise ConfigError("finetune.loss: `triplet` needs hard negatives; set --n-negatives, or bring some")
         self._encoder = encoder
         self.collator = Collator(

@@ -26,7 +26,7 @@ from bessemer.encoders.runtime import is_out_of_memory
 from bessemer.encoders.sparse import SparseEncoder
 from bessemer.encoders.trainable import Trainable
 from bessemer.encoders.unified import UnifiedEncoder
-from bessemer.errors import ArtifactError, BessemerError
+from bessemer.errors import ArtifactError, BessemerError, ConfigError
 from bessemer.training import shares
 from bessemer.training.arguments import count_of
 from bessemer.training.batches import Examples
@@ -133,6 +133,12 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         it the library would go on for a step: its weights and state are taken as they are instead.
         """
         state = TrainerState.load_from_json(f"{checkpoint}/{STATE_FILE}") if checkpoint else None
+        if state and state.train_batch_size and state.train_batch_size != self.args.per_device_train_batch_size:
+            raise ConfigError(
+                f"{checkpoint}: made with batches of {state.train_batch_size}, where `auto` gives "
+                f"{self.args.per_device_train_batch_size} now; go on with the device and the processes that it began "
+                "with, or delete its folder to begin anew"
+            )
         if checkpoint and self._mining:
             found = read_negatives(Path(checkpoint) / NEGATIVES_FILE)
             for task, negatives in zip(self._mining, found, strict=True):
