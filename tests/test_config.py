@@ -164,3 +164,22 @@ def test_measures_look_no_deeper_than_what_is_retrieved() -> None:
     ):
         EvaluationConfig(measures=("R@200", "nDCG@10", "RR", "AP@1000"), top_k=150)
     assert EvaluationConfig(measures=("R@200",), top_k=200).top_k == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tasks: [{data: a, tsk: qa}]", "tasks.0.tsk: unknown key; did you mean `task`?"),
+        ("prompts: {faq: {qury: a, passage: b}}", "prompts.faq.qury: unknown key; did you mean `query`?"),
+        (
+            "final_fit: true\nfinetune: {frozen_passages: true}",
+            "bessemer.yaml: final_fit mixes whole models; it does not",
+        ),
+        ("negatives: {range_min: 50, range_max: 10}", "negatives: range_max must be greater than range_min"),
+    ],
+)
+def test_faults_of_lists_tables_and_whole_sections(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(write(tmp_path, text))
+    assert message in str(error.value)
+    assert "given: {" not in str(error.value)

@@ -105,7 +105,7 @@ def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
         "qrels/train.tsv:5:-: 2 columns where 3 belong; write query-id, corpus-id, score, separated by tabs",
         "qrels/train.tsv:8:score: 'q1', 'p0' was judged 1 before; keep one of the two",
         "qrels/train.tsv:9:score: '1.5' is not an integer; give 0 (not relevant), 1, 2, ...",
-        "qrels/test.tsv:-:-: no judged test queries; give this split; it is needed here",
+        "qrels/test.tsv:-:-: no judged test queries; give this split, or make it with `bessemer questions`",
     ]
 
 
@@ -121,7 +121,7 @@ def test_a_missing_or_header_only_train_is_an_error_where_it_is_needed(tmp_path:
     make(tmp_path, corpus(1), queries(1), test=HEADER + "q0\tp0\t1\n", **({} if train is None else {"train": train}))
     assert list(read_beir(tmp_path).collection.splits) == ["test"]
     assert problems_of(tmp_path, require=("train",)) == [
-        "qrels/train.tsv:-:-: no judged train queries; give this split; it is needed here"
+        "qrels/train.tsv:-:-: no judged train queries; give this split, or make it with `bessemer questions`"
     ]
 
 

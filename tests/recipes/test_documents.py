@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import pytest
 
 import english_world
 from bessemer.config import Config
-from bessemer.errors import DataError
+from bessemer.errors import ConfigError, DataError
 from bessemer.formats import load_collection
-from bessemer.recipes.adapt import adapt
+from bessemer.recipes.adapt import adapt, plan
+from bessemer.recipes.index import index
 from bessemer.recipes.prepare import prepare_folder
 from bessemer.recipes.questions import questions_folder
 from bessemer.recipes.summary import WIDTH, funnel_summary, report_summary
@@ -104,3 +106,60 @@ def test_bad_own_questions_are_all_named(configure: Configure, english_documents
     with pytest.raises(DataError) as error:
         adapt(configure(tmp_path, source=str(english_documents), queries=str(own)))
     assert [problem.line for problem in error.value.problems] == [1, 2, 3]
+
+
+def test_a_folder_of_others_is_not_replaced(
+    configure: Configure, english_documents: Path, english_beir: Path, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "beir"
+    shutil.copytree(english_beir, theirs)
+    before = {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()}
+    into = configure(tmp_path, source=str(english_documents)).model_copy(update={"out": str(theirs)})
+    for verb, name in ((prepare_folder, "prepare"), (questions_folder, "questions")):
+        with pytest.raises(ConfigError, match=f"holds files that are not of an earlier {name}"):
+            verb(into)
+    assert {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()} == before
+    again = configure(tmp_path, source=str(english_documents))
+    for verb in (prepare_folder, prepare_folder):
+        verb(again)
+    for verb in (questions_folder, questions_folder):
+        verb(again.model_copy(update={"out": str(tmp_path / "asked")}))
+
+
+def test_adapt_leaves_the_files_of_others(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    config = configure(tmp_path, data=str(english_beir))
+    for name in ("model", "index"):
+        file = tmp_path / "out" / name / "notes.txt"
+        file.parent.mkdir(parents=True)
+        file.write_text("mine", encoding="utf-8")
+        for verb in (adapt, plan):
+            with pytest.raises(ConfigError, match=f"{name}: holds files that are not of an earlier adapt"):
+                verb(config)
+        shutil.rmtree(file.parent)
+
+
+def test_output_among_the_documents_is_refused(configure: Configure, english_documents: Path, tmp_path: Path) -> None:
+    """The next run would read it."""
+    source = tmp_path / "source"
+    shutil.copytree(english_documents, source)
+    for out in (source / "out", source):
+        config = configure(tmp_path, source=str(source)).model_copy(update={"out": str(out)})
+        for verb in (prepare_folder, questions_folder, adapt, plan, index):
+            with pytest.raises(ConfigError, match="would be read as documents; choose a folder outside"):
+                verb(config)
+    assert not (source / "out").exists()
+
+
+def test_what_adapt_cannot_find_is_told_first(configure: Configure, english_documents: Path, tmp_path: Path) -> None:
+    source, nowhere = str(english_documents), str(tmp_path / "nowhere")
+    for changes, message in (
+        ({"queries": nowhere}, r"--queries .*nowhere: no such file"),
+        ({"evaluation": {"general": nowhere}}, r"--general .*nowhere: no such folder"),
+        ({"finetune": {"head": "unified"}}, "adapt measures and indexes dense vectors"),
+        ({"negatives": {"strategy": "topk"}}, "negatives.strategy: unknown `topk`; one of: bm25, mixed"),
+        ({"negatives": {"strategy": "mixed", "shares": {"topk": 1}}}, "negatives.shares: unknown `topk`; one of: bm25"),
+    ):
+        for verb in (adapt, plan):
+            with pytest.raises(ConfigError, match=message):
+                verb(configure(tmp_path, source=source, **changes))
+    assert not (tmp_path / "out").exists()

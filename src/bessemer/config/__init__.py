@@ -177,8 +177,9 @@ def _explain(fault: Any, file: str, flags: Mapping[str, str]) -> str:
     """One fault in a line; what came from a flag is called by the flag's name: ``flags`` is key -> name."""
     location = ".".join(str(part) for part in fault["loc"])
     if fault["type"] != "extra_forbidden":
-        where = "--" + flags[location].replace("_", "-") if location in flags else f"{file}: {location}"
-        return f"{where}: {fault['msg'].removeprefix('Value error, ')} (given: {fault['input']!r})"
+        where = "--" + flags[location].replace("_", "-") if location in flags else f"{file}: {location}".rstrip(": ")
+        given = "" if isinstance(fault["input"], Mapping) else f" (given: {fault['input']!r})"  # of a whole section
+        return f"{where}: {fault['msg'].removeprefix('Value error, ')}{given}"
     known = _keys_at(fault["loc"][:-1])
     nearest = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
     hint = f"did you mean `{nearest[0]}`?" if nearest else f"known: {', '.join(sorted(known))}"
@@ -188,8 +189,11 @@ def _explain(fault: Any, file: str, flags: Mapping[str, str]) -> str:
 def _keys_at(location: tuple[Any, ...]) -> list[str]:
     section: Any = Config
     for part in location:
-        annotation = section.model_fields[part].annotation
-        if isinstance(annotation, types.UnionType):
-            annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
-        section = annotation
+        origin = typing.get_origin(section)
+        if origin is not None:  # tuple[Section, ...] or Mapping[str, Section]
+            section = typing.get_args(section)[0 if origin is tuple else 1]
+            continue
+        section = section.model_fields[part].annotation
+        if isinstance(section, types.UnionType):
+            section = next(a for a in typing.get_args(section) if a is not type(None))
     return list(section.model_fields)

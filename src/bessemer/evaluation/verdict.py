@@ -97,12 +97,11 @@ def _primary_sentence(primary: Comparison, means: Mapping[str, float], one_group
 def _general_sentence(general: GeneralResult | None, treatment: str) -> str:
     if general is None:
         return "No general set was evaluated, so what was forgotten outside the domain is unknown."
-    verb = "gained" if general.difference >= 0 else "lost"
-    margin = "within" if general.within_margin else "more than"
-    return (
-        f"On the general set {general.name} ({general.n_queries} queries) {treatment} {verb} "
-        f"{abs(general.difference):.4f}, {margin} the margin of {general.margin:g}."
-    )
+    what = f"gained {general.difference:.4f}"
+    if general.difference < 0:
+        margin = "within" if general.within_margin else "more than"
+        what = f"lost {-general.difference:.4f}, {margin} the margin of {general.margin:g}"
+    return f"On the general set {general.name} ({general.n_queries} queries) {treatment} {what}."
 
 
 def _rival_sentence(rival: Comparison) -> str:

@@ -42,7 +42,8 @@ def read_beir(folder: str | Path, *, seed: int = 42, require: Sequence[str] = ()
     for name in require:
         if name not in splits and not (name == "dev" and problems):
             file = str(folder / "qrels" / f"{name}.tsv")
-            problems.append(Problem(file, None, "", f"no judged {name} queries", "give this split; it is needed here"))
+            fix = "give this split, or make it with `bessemer questions`"
+            problems.append(Problem(file, None, "", f"no judged {name} queries", fix))
     if problems:
         raise DataError(problems)
     collection = Collection(folder.resolve().name, tuple(p for p in passages.values() if p is not None), splits)

@@ -81,16 +81,20 @@ STRATEGIES: dict[str, Strategy] = {
 }
 
 
+def require_known(config: NegativesConfig) -> None:
+    """Raises ConfigError, which lists what there is, for unknown strategies."""
+    mixed = config.strategy == "mixed"
+    key, known = ("shares", sorted(STRATEGIES)) if mixed else ("strategy", sorted([*STRATEGIES, "mixed"]))
+    unknown = [name for name in (config.shares if mixed else [config.strategy]) if name not in STRATEGIES]
+    if unknown:
+        raise ConfigError(f"negatives.{key}: unknown `{', '.join(unknown)}`; one of: {', '.join(known)}")
+
+
 def parts(config: NegativesConfig) -> list[tuple[str, Strategy, int]]:
     """The strategies asked for, each with how many negatives it gives: one, or those of a mix by largest remainder.
-
-    Raises ConfigError, which lists what there is, for an unknown one.
-    """
+    Raises as `require_known`."""
+    require_known(config)
     shares = dict(config.shares) if config.strategy == "mixed" else {config.strategy: 1.0}
-    for name in shares:
-        if name not in STRATEGIES:
-            known = ", ".join(sorted([*STRATEGIES, "mixed"]))
-            raise ConfigError(f"negatives.strategy: unknown `{name}`; one of: {known}")
     exact = {name: config.n_negatives * share / sum(shares.values()) for name, share in shares.items()}
     counts = {name: int(value) for name, value in exact.items()}
     left = config.n_negatives - sum(counts.values())

@@ -13,7 +13,7 @@ from bessemer.evaluation.compare import evaluation_report
 from bessemer.evaluation.evaluate import fuse_runs
 from bessemer.evaluation.report import write_report
 from bessemer.llm.client import Client
-from bessemer.negatives import mine_hard_negatives
+from bessemer.negatives import mine_hard_negatives, require_known
 from bessemer.recipes.adapt_plan import Plan
 from bessemer.recipes.card import write_model_card
 from bessemer.recipes.data import (
@@ -26,10 +26,11 @@ from bessemer.recipes.data import (
 )
 from bessemer.recipes.documents import material_from_documents
 from bessemer.recipes.final_fit import fit_on_everything
+from bessemer.recipes.finetune import FIGURES
 from bessemer.recipes.funnel import write_dropped
 from bessemer.recipes.general import general_source, load_general_set, measure_general
 from bessemer.recipes.generated import estimate_of_documents, open_llm
-from bessemer.recipes.output import claim_folder, publish_folder, write_json
+from bessemer.recipes.output import claim_folder, publish_folder, require_own, write_json
 from bessemer.recipes.questions import wants_llm
 from bessemer.recipes.reporting import assemble_report, measure_separation
 from bessemer.recipes.soft_labels import all_calls, teacher_of, training_data, unused
@@ -37,6 +38,7 @@ from bessemer.recipes.systems import further_slices, run_base_systems, run_tuned
 from bessemer.recipes.tasks import require_prompts, unused_tasks, with_task_prompts
 from bessemer.recipes.weighted_hybrid import note_of, tune_hybrid, weigh_lanes, weighted_run
 from bessemer.search.index_build import build_index
+from bessemer.search.stores.files import LOCK
 from bessemer.training.dev_pool import build_dev_pool
 from bessemer.training.finetune import Selection, discard_checkpoints, finetune
 from bessemer.training.preflight import require_settings
@@ -50,21 +52,37 @@ def adapt(config: Config, material: Material | None = None) -> Mapping[str, Any]
     ``material``: a collection made elsewhere, in place of ``config.source`` or ``config.data``. Returns the report as
     in report.json. Running the same call again goes on from the last finished step. Raises ConfigError, DataError.
     """
-    if config.finetune.head != "dense":
-        raise ConfigError(
-            f"--head {config.finetune.head}: adapt measures and indexes dense vectors; use bessemer finetune"
-        )
-    if material is None:
-        require_one_input(config)
+    _require_possible(config, material)
     out = claim_folder(config.out)
     with open_llm(config) as llm, Workspace(config.workspace, seed=config.seed) as workspace:
         return _adapt(config, material, workspace, out, Plan(), llm)
 
 
-def plan(config: Config, material: Material | None = None) -> Mapping[str, Any]:
-    """What `adapt` would do: steps done, steps to run, and about how long. Nothing is written but embeddings."""
+def _require_possible(config: Config, material: Material | None) -> None:
+    """Raises ConfigError for what would end the run after hours."""
+    if config.finetune.head != "dense":
+        raise ConfigError(
+            f"--head {config.finetune.head}: adapt measures and indexes dense vectors; use bessemer finetune"
+        )
+    if config.tasks:
+        raise ConfigError("tasks: adapt tunes one task; run finetune for several, then evaluate and index each")
     if material is None:
         require_one_input(config)
+    require_prompts(config.task, config)
+    require_known(config.negatives)
+    out, general = Path(config.out), general_source(config.evaluation)
+    if isinstance(general, Path) and not general.expanduser().exists():
+        raise ConfigError(f"--general {general}: no such folder; give a BEIR folder, none, or leave it out")
+    if config.queries and not Path(config.queries).expanduser().is_file():
+        raise ConfigError(f"--queries {config.queries}: no such file; give JSONL of your own questions")
+    if not (out / "report.json").exists():  # else model/ is of an earlier run, whatever that left in it
+        require_own(out / "model", FIGURES, "adapt")
+    require_own(out / "index", LOCK, "adapt")
+
+
+def plan(config: Config, material: Material | None = None) -> Mapping[str, Any]:
+    """What `adapt` would do: steps done, steps to run, and about how long. Nothing is written but embeddings."""
+    _require_possible(config, material)
     planned = Plan()
     with (
         open_llm(config, dry_run=True) as llm,
@@ -83,9 +101,6 @@ def plan(config: Config, material: Material | None = None) -> Mapping[str, Any]:
 def _adapt(
     config: Config, material: Material | None, workspace: Workspace, out: Path, planned: Plan, llm: Client | None
 ) -> Mapping[str, Any]:
-    if config.tasks:
-        raise ConfigError("tasks: adapt tunes one task; run finetune for several, then evaluate and index each")
-    require_prompts(config.task, config)
     teacher = teacher_of(config, llm)
     step, embeddings = workspace.step, workspace.root / "embeddings"
     evaluation, seed = config.evaluation, config.seed
@@ -154,7 +169,7 @@ def _adapt(
     if llm and teacher and teacher.calls:
         report["data"]["llm"] = all_calls(report["data"].get("llm", {}), llm.model, teacher.calls)
 
-    publish_folder(model, out / "model")
+    publish_folder(model, out / "model", {FIGURES: report["training"]})
     write_model_card(out / "model", report)
     build_index(out / "index", material.served, served, out / "model")
     if fusion:

@@ -108,6 +108,19 @@ def require_one_input(config: Config) -> None:
         raise ConfigError("give either --source (documents) or --data (judged data), and not both")
     if config.queries and config.source is None:
         raise ConfigError("--queries goes with --source; judged data bring their own queries")
+    require_outside(config)
+
+
+def require_outside(config: Config) -> None:
+    """Raises ConfigError where the output lies among the documents: the next run would read it as documents."""
+    if config.source is None:
+        return
+    source, out = Path(config.source).expanduser().resolve(), Path(config.out).expanduser().resolve()
+    if source.is_dir() and out.is_relative_to(source):
+        raise ConfigError(
+            f"--out {config.out}: lies in --source {config.source}, where it would be read as documents; choose a "
+            "folder outside"
+        )
 
 
 def input_name(config: Config) -> str:

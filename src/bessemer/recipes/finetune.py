@@ -15,10 +15,10 @@ from bessemer.encoders.sparse_start import with_heads
 from bessemer.encoders.trainable import Trainable
 from bessemer.errors import ConfigError
 from bessemer.formats.pairs import LabelledPair
-from bessemer.negatives import Mined, mine_hard_negatives
+from bessemer.negatives import Mined, mine_hard_negatives, require_known
 from bessemer.recipes.data import Material, guide_of, miner_of, mining_of, open_reranker
 from bessemer.recipes.lane_training import NoVectors, by_words, open_to_train, own_lane_over, settled_for_kind
-from bessemer.recipes.output import claim_folder, installed_versions, plain, publish_folder
+from bessemer.recipes.output import claim_folder, installed_versions, plain, publish_folder, require_own
 from bessemer.recipes.pairs import PairMaterial
 from bessemer.recipes.systems import bm25_over
 from bessemer.recipes.tasks import Part, load_parts, require_teacher_scores, unprompted, with_task_prompts
@@ -55,7 +55,7 @@ def finetune(config: Config, *, resume: bool = True) -> Mapping[str, Any]:
         with processes.first_ahead():
             if processes.is_first:
                 claim_folder(config.out)
-                require_own_folder(config.out)
+                require_own(config.out, FIGURES, "finetune")
             parts = load_all_parts(config)
             base = open_base(config, parts)
             require_settings_of(parts, base)
@@ -77,13 +77,6 @@ def settled(config: Config) -> Config:
     return settled_for_kind(config)
 
 
-def require_own_folder(folder: str) -> None:
-    """Raises ConfigError where ``folder``, which is replaced as a whole, holds what no finetune wrote."""
-    out = Path(folder)
-    if out.is_dir() and any(out.iterdir()) and not (out / FIGURES).exists():
-        raise ConfigError(f"--out {out}: holds files that are not of an earlier finetune; choose a new folder")
-
-
 def load_all_parts(config: Config) -> list[Part]:
     """As `load_parts`. Raises DataError for parts without the teacher's scores that they are to learn from."""
     parts = load_parts(config)
@@ -99,6 +92,7 @@ def require_settings_of(parts: Sequence[Part], base: Trainable) -> None:
             require_settings_of_pairs(part.config.finetune, base, labelled=labelled, alone=len(parts) == 1)
         else:
             require_settings(part.config.finetune, base)
+            require_known(part.config.negatives)
 
 
 def with_cache(base: Trainable, workspace: Workspace) -> Encoder:

@@ -13,18 +13,19 @@ from bessemer.negatives import Mined
 from bessemer.recipes.encoding_plan import seconds_per_text, to_encode, training_seconds
 from bessemer.recipes.final_fit import n_pairs
 from bessemer.recipes.finetune import (
+    FIGURES,
     MODEL,
     inputs_of_fit,
     is_mined,
     load_all_parts,
     mine,
-    require_own_folder,
     require_settings_of,
     settled,
     step_of_mining,
     with_cache,
 )
 from bessemer.recipes.lane_training import open_to_train
+from bessemer.recipes.output import require_own
 from bessemer.recipes.pairs import PairMaterial
 from bessemer.recipes.plan import CACHED, TO_RUN, plan_of, step_of
 from bessemer.recipes.tasks import Part
@@ -40,7 +41,7 @@ def plan_finetune(config: Config, *, resume: bool = True) -> dict[str, Any]:
     a model that gives other vectors than dense ones is always to run. Raises what `finetune` raises before it starts.
     """
     config = settled(config)
-    require_own_folder(config.out)
+    require_own(config.out, FIGURES, "finetune")
     parts = load_all_parts(config)
     base = open_to_train(config, config.model)
     require_settings_of(parts, base)

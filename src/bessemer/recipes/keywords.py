@@ -24,7 +24,8 @@ def keywords(config: Config, split: str, out: str, *, dry_run: bool = False) -> 
         raise ConfigError("keywords needs --data with queries")
     collection = open_collection(config).collection
     if split not in collection.splits:
-        raise ConfigError(f"--split {split}: there are {', '.join(collection.splits)}")
+        known = f"there are {', '.join(collection.splits)}" if collection.splits else "the data have no judged queries"
+        raise ConfigError(f"--split {split}: {known}")
     if not dry_run:
         claim_file(out, "--out")
     requests = [keywords_request(query.searched_text) for query in collection.splits[split].queries]

@@ -15,7 +15,7 @@ from bessemer.errors import ConfigError
 from bessemer.evaluation.gradient_plot import gradient_svg
 from bessemer.formats import write_bge_jsonl
 from bessemer.formats.lines import atomic_writer
-from bessemer.negatives import drawn, mine_hard_negatives, suspected_share
+from bessemer.negatives import drawn, mine_hard_negatives, require_known, suspected_share
 from bessemer.recipes.data import Material, load_judged, open_encoder, open_reranker
 from bessemer.recipes.encoding_plan import encoding_step
 from bessemer.recipes.output import claim_file, plain
@@ -66,6 +66,7 @@ def plan_negatives(config: Config, split: str, out: str, *, gradients: bool = Fa
 def _opened(config: Config, split: str, *, gradients: bool) -> tuple[Material, DenseEncoder]:
     if config.data is None:
         raise ConfigError("negatives needs --data: a BEIR folder or a BGE JSONL file")
+    require_known(config.negatives)
     material, encoder = load_judged(config, require=(split,)), open_encoder(config, config.model)
     if gradients and isinstance(encoder, TwoTowerEncoder):
         raise untrainable(encoder)

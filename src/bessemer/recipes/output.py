@@ -37,6 +37,16 @@ def claim_folder(folder: str | Path, flag: str = "--out") -> Path:
     return path
 
 
+def require_own(folder: str | Path, mark: str, verb: str, flag: str = "--out") -> None:
+    """Raises ConfigError where ``folder``, whose files are replaced, holds some and not ``mark``, which ``verb`` leaves
+    there."""
+    path = Path(folder)
+    if path.is_file():
+        raise ConfigError(f"{flag} {folder}: is a file; give a folder")
+    if path.is_dir() and any(path.iterdir()) and not (path / mark).exists():
+        raise ConfigError(f"{flag} {folder}: holds files that are not of an earlier {verb}; choose a new folder")
+
+
 def claim_file(file: str | Path, flag: str) -> None:
     """Prove that ``file`` can be written, before hours are spent. Raises ConfigError."""
     if Path(file).is_dir():

@@ -17,9 +17,9 @@ from bessemer.errors import ConfigError, DataError, Problem
 from bessemer.formats.beir import write_beir
 from bessemer.formats.lines import write_jsonl
 from bessemer.questions.split import split_by_document
-from bessemer.recipes.data import input_name, open_encoder, passage_tokens
+from bessemer.recipes.data import input_name, open_encoder, passage_tokens, require_outside
 from bessemer.recipes.funnel import funnel_stage, write_dropped
-from bessemer.recipes.output import claim_folder
+from bessemer.recipes.output import claim_folder, require_own
 from bessemer.types import Collection, Document, Dropped, Filtered, Passage
 
 
@@ -75,7 +75,9 @@ def prepare(config: Config, count_tokens: CountTokens, max_tokens: int) -> Prepa
 
 def prepare_folder(config: Config) -> Mapping[str, Any]:
     """``config.source`` as a BEIR corpus in ``config.out``, with dropped.jsonl and the split of every document."""
+    require_outside(config)
     out = claim_folder(config.out)
+    require_own(out, "splits.jsonl", "prepare")
     encoder = open_encoder(config, config.model)
     prepared = prepare(config, encoder.count_tokens, passage_tokens(config, encoder))
     write_prepared(prepared, out, input_name(config))

@@ -94,6 +94,12 @@ def find_build(model: str | Path, backend: str) -> Path:
     """The build for ``backend`` in the folder ``model``, or ``model`` itself where it is that. Raises ConfigError."""
     folder = Path(model).expanduser() if is_build(model) else beside_model(model, backend)
     if not is_build(folder):
+        if not Path(model).expanduser().is_dir():
+            raise ConfigError(
+                f"--backend {backend}: {model} is no folder, so that no build lies in it. `bessemer export --model "
+                f"{model} --backend {backend} --out DIR` makes one, and `bessemer serve --model DIR` serves its "
+                "vectors; an index serves builds of a model that was a folder when it was built"
+            )
         export = f"bessemer export --model {model} --backend {backend}"
         raise ConfigError(f"--backend {backend}: {folder} holds no build; make it with `{export}`")
     found = read_build(folder).backend
