@@ -55,7 +55,9 @@ class EvaluationConfig(Section):
         *(f"{name}@{k}" for name in ("Success", "P", "R") for k in (1, 3, 5, 10)), "R@100",
         "RR@10", "nDCG@10", "AP@100",
     )  # fmt: skip
-    general: str | None = Field(None, description="BEIR folder of the general set; none: without one; unset: docstring pairs of the demo")
+    general: str | None = Field(
+        None, description="BEIR folder of the general set, or none; unset: the demo's docstring pairs"
+    )
     general_margin: float = Field(0.01, ge=0, description="nDCG@10 that the tuned model may lose on the general set")
     top_k: int = Field(100, ge=100, description="passages retrieved per query, which R@100 and fusion look at")
     bootstrap_samples: int = Field(10_000, ge=100, description="resamples behind each interval")

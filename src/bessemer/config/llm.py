@@ -14,7 +14,7 @@ class LLMConfig(Section):
     model: str | None = Field(None, description="as the endpoint calls it; unset: the first that it lists")
     rewrite_model: str | None = Field(None, description="at the same endpoint, rewrites what is asked; unset: model")
     max_cost: float | None = Field(None, gt=0, description="of one run; needs the prices")
-    max_tokens: int | None = Field(None, ge=1, description="of one run, sent and received together")
+    max_tokens: int | None = Field(None, ge=1, description="that the language model reads and writes in one run")
     input_price: float | None = Field(None, ge=0, description="of a million tokens sent")
     output_price: float | None = Field(None, ge=0, description="of a million tokens received")
     concurrency: int = Field(16, ge=1, description="calls at the same time")
