@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import tiny_world
 
 from bessemer.config import FinetuneConfig, TaskConfig, load_config
 from bessemer.encoders.dense import DenseEncoder
+from bessemer.encoders.load import load_encoder
 from bessemer.errors import ConfigError
 from bessemer.training.batches import TrainingData
 from bessemer.training.finetune import Tuned, finetune
@@ -16,6 +19,18 @@ from bessemer.training.hardware import auto_batch_size
 from bessemer.training.refit import Chosen, refit
 
 DATA = [TrainingData(tiny_world.train(), tiny_world.passages(), tiny_world.negatives())]
+
+OWN_CODE = """
+from transformers import BertConfig, BertModel
+
+
+class OwnConfig(BertConfig):
+    model_type = "own-bert"
+
+
+class OwnModel(BertModel):
+    config_class = OwnConfig
+"""
 
 
 def fit(encoder: DenseEncoder, folder: Path, **settings: object) -> Tuned:
@@ -60,8 +75,25 @@ def test_auto_is_told_in_log_and_report(
 
 def test_the_last_fit_takes_the_size_that_was_chosen(tiny_bert: DenseEncoder, tmp_path: Path) -> None:
     config = FinetuneConfig(per_device_train_batch_size="auto", eval_steps=1)
-    tuned = refit(DATA, tiny_bert, Chosen(3 / 20, 10, 1.0), config, 42, tmp_path)
+    tuned = refit(DATA, tiny_bert, Chosen(3 / 20, 10, 1.0), config, 42, None, tmp_path)
     assert (tuned.report.batch_size, tuned.report.steps, tuned.report.examples) == (10, 3, 30)
+
+
+def test_the_last_fit_reads_back_a_model_with_code_of_its_own(tiny_bert_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    shutil.copytree(tiny_bert_model, folder)
+    (folder / "modeling_own.py").write_text(OWN_CODE, encoding="utf-8")
+    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    own = {"AutoConfig": "modeling_own.OwnConfig", "AutoModel": "modeling_own.OwnModel"}
+    described |= {"auto_map": own, "architectures": ["OwnModel"], "model_type": "own-bert"}
+    (folder / "config.json").write_text(json.dumps(described), encoding="utf-8")
+    with pytest.raises(ConfigError, match="custom code"):
+        load_encoder(str(folder), device="cpu")
+    encoder = load_encoder(str(folder), device="cpu", bf16=False, trust_remote_code="main")
+    assert type(encoder.model[0].model).__name__ == "OwnModel"
+    config = FinetuneConfig(per_device_train_batch_size=8, eval_steps=1)
+    tuned = refit(DATA, encoder, Chosen(1 / 20, 8, 0.5), config, 42, "main", tmp_path / "run")
+    assert load_encoder(str(tuned.model), device="cpu", trust_remote_code="main").dimension == 16
 
 
 @pytest.mark.parametrize("given", ["auto", "64", 64])
