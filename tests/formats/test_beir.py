@@ -140,7 +140,8 @@ def test_an_empty_and_a_missing_corpus(tmp_path: Path) -> None:
     make(tmp_path / "b", [], queries(1))
     (tmp_path / "b" / "corpus.jsonl").unlink()
     assert problems_of(tmp_path / "b") == [
-        "corpus.jsonl:-:-: cannot be read (No such file or directory); check the path"
+        "corpus.jsonl:-:-: is not there; a folder of judged data holds corpus.jsonl, queries.jsonl and "
+        "qrels/NAME.tsv; documents go with --source"
     ]
 
 

@@ -25,7 +25,7 @@ def test_a_path_that_is_not_there(tmp_path: Path) -> None:
 def test_a_json_file_of_lines_is_bge_and_a_folder_is_beir(tmp_path: Path) -> None:
     (tmp_path / "toy.json").write_text('{"query": "q", "pos": ["p"]}\n{"query": "r", "pos": ["s"]}\n')
     assert len(load_collection(tmp_path / "toy.json").collection.passages) == 2
-    with pytest.raises(DataError, match=r"corpus\.jsonl:-:-: cannot be read"):
+    with pytest.raises(DataError, match=r"corpus\.jsonl:-:-: is not there"):
         load_collection(tmp_path)
 
 

@@ -17,6 +17,7 @@ ORIGINS = ("user", "mined", "paraphrased", "extracted")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,9}")
 _OURS = frozenset({"doc_id", "start", "end", "headings", "withheld"})
 _LINE = "write query-id, corpus-id, score, separated by tabs"
+_NO_CORPUS = "a folder of judged data holds corpus.jsonl, queries.jsonl and qrels/NAME.tsv; documents go with --source"
 
 
 def read_beir(folder: str | Path, *, seed: int = 42, require: Sequence[str] = ()) -> Loaded:
@@ -85,6 +86,9 @@ def _check_ids(collection: Collection) -> None:
 def _read_corpus(path: Path, problems: list[Problem], notes: Notes) -> dict[str, Passage | None]:
     """Passages by id; None where the id is good and the rest is not, so that qrels raise no second problem."""
     passages: dict[str, Passage | None] = {}
+    if not path.exists():
+        problems.append(Problem(str(path), None, "", "is not there", _NO_CORPUS))
+        return passages
     n_before = len(problems)
     for fields, key in _rows(path, passages, problems, notes):
         text, title = fields.text("text"), fields.text("title", optional=True)
