@@ -308,7 +308,21 @@ def no_room(n_sides: int) -> Prepare:
     return prepare
 
 
-OUT_OF_MEMORY = (small_memory(1, 100), small_memory(0, 100), fails_on_its_way_back, no_room(2), no_room(4))
+def no_room_for_gradients(_: ContrastiveTrainer) -> None:
+    """The second process, once, for all of them in one row."""
+    plain, failed = shares.flat_gradients, []
+
+    def flat_gradients(model: nn.Module, processes: Processes) -> Tensor | None:
+        if processes.rank == 1 and not failed:
+            failed.append(1)
+            raise torch.OutOfMemoryError
+        return plain(model, processes)
+
+    shares.flat_gradients = flat_gradients
+
+
+MEMORY_ENDS = (fails_on_its_way_back, no_room(2), no_room(4), no_room_for_gradients)
+OUT_OF_MEMORY = (small_memory(1, 100), small_memory(0, 100), *MEMORY_ENDS)
 GRADCACHE = Case({"mini_batch_tokens": 256}, [0])
 
 

@@ -68,18 +68,30 @@ def _of_width(own: Sequence[Tensor], width: int, device: str) -> Tensor:
     return torch.cat([F.pad(rows, (0, width - rows.shape[1])) for rows in own])
 
 
-def sum_gradients(model: nn.Module, processes: Processes) -> None:
-    """Over all processes, in place; what has no gradient in any of them keeps none, and the optimizer passes it by."""
+def flat_gradients(model: nn.Module, processes: Processes) -> Tensor | None:
+    """What `sum_gradients` exchanges: which parameters have a gradient, and all gradients, in one row. Made before the
+    processes agree that they are well, as there may be no room for it. None where there is nobody to exchange with."""
     if processes.n == 1:
-        return
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        return None
+    parameters = _trained(model)
     known = torch.tensor([p.grad is not None for p in parameters], dtype=torch.float32, device=parameters[0].device)
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    flat = torch.cat([known, *(gradient.flatten() for gradient in gradients)])
+    return torch.cat([known, *(gradient.flatten() for gradient in gradients)])
+
+
+def sum_gradients(model: nn.Module, flat: Tensor | None) -> None:
+    """Over all processes, in place; what has no gradient in any of them keeps none, and the optimizer passes it by."""
+    if flat is None:
+        return
+    parameters = _trained(model)
     dist.all_reduce(flat)
     known, *sums = torch.split(flat, [len(parameters), *(p.numel() for p in parameters)])
     for parameter, gradient, is_known in zip(parameters, sums, known.tolist(), strict=True):
         parameter.grad = gradient.view_as(parameter).to(parameter.dtype) if is_known else None
+
+
+def _trained(model: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def same_weights(model: nn.Module, processes: Processes) -> None:

@@ -161,6 +161,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         while True:
             try:
                 loss = self.step_on(model, task, task.batch(examples), *arguments)
+                gradients = shares.flat_gradients(model, self._processes)
                 shares.all_well(self._encoder.device, self._processes)
                 break
             except RuntimeError as error:
@@ -176,7 +177,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         self._batch = task, examples
         if not torch.isfinite(loss):
             raise self._not_finite("loss", float(loss))
-        shares.sum_gradients(model, self._processes)
+        shares.sum_gradients(model, gradients)
         self._n_examples += len(examples)
         for name, part in task.parts.items():
             self._parts[name].append(part)
