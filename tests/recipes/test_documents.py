@@ -120,10 +120,13 @@ def test_a_folder_of_others_is_not_replaced(
             verb(into)
     assert {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()} == before
     again = configure(tmp_path, source=str(english_documents))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("it stays", encoding="utf-8")
     for verb in (prepare_folder, prepare_folder):
         verb(again)
     for verb in (questions_folder, questions_folder):
         verb(again.model_copy(update={"out": str(tmp_path / "asked")}))
+    assert (tmp_path / "out" / "notes.txt").read_text(encoding="utf-8") == "it stays"
 
 
 def test_adapt_leaves_the_files_of_others(configure: Configure, english_beir: Path, tmp_path: Path) -> None:

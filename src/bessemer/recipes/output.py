@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from bessemer.errors import ConfigError
 from bessemer.formats.lines import atomic_writer
 
 PACKAGES = ("bessemer", "torch", "transformers", "sentence-transformers", "numpy", "scipy", "ir-measures")
+BEIR_FILES = ("corpus.jsonl", "queries.jsonl", "qrels")
 
 
 def claim_folder(folder: str | Path, flag: str = "--out") -> Path:
@@ -37,14 +38,16 @@ def claim_folder(folder: str | Path, flag: str = "--out") -> Path:
     return path
 
 
-def require_own(folder: str | Path, mark: str, verb: str, flag: str = "--out") -> None:
-    """Raises ConfigError where ``folder``, whose files are replaced, holds some and not ``mark``, which ``verb`` leaves
-    there."""
+def require_own(folder: str | Path, mark: str, verb: str, replaced: Sequence[str] = ()) -> None:
+    """Raises ConfigError where ``folder`` holds what ``verb`` would replace, the names ``replaced`` or all that there
+    is, and not ``mark``, which it leaves there."""
     path = Path(folder)
     if path.is_file():
-        raise ConfigError(f"{flag} {folder}: is a file; give a folder")
-    if path.is_dir() and any(path.iterdir()) and not (path / mark).exists():
-        raise ConfigError(f"{flag} {folder}: holds files that are not of an earlier {verb}; choose a new folder")
+        raise ConfigError(f"--out {folder}: is a file; give a folder")
+    if not path.is_dir() or (path / mark).exists():
+        return
+    if any(file.name in replaced or not replaced for file in path.iterdir()):
+        raise ConfigError(f"--out {folder}: holds files that are not of an earlier {verb}; choose a new folder")
 
 
 def claim_file(file: str | Path, flag: str) -> None:

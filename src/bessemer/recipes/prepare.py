@@ -19,7 +19,7 @@ from bessemer.formats.lines import write_jsonl
 from bessemer.questions.split import split_by_document
 from bessemer.recipes.data import input_name, open_encoder, passage_tokens, require_outside
 from bessemer.recipes.funnel import funnel_stage, write_dropped
-from bessemer.recipes.output import claim_folder, require_own
+from bessemer.recipes.output import BEIR_FILES, claim_folder, require_own
 from bessemer.types import Collection, Document, Dropped, Filtered, Passage
 
 
@@ -77,7 +77,7 @@ def prepare_folder(config: Config) -> Mapping[str, Any]:
     """``config.source`` as a BEIR corpus in ``config.out``, with dropped.jsonl and the split of every document."""
     require_outside(config)
     out = claim_folder(config.out)
-    require_own(out, "splits.jsonl", "prepare")
+    require_own(out, "splits.jsonl", "prepare", BEIR_FILES)
     encoder = open_encoder(config, config.model)
     prepared = prepare(config, encoder.count_tokens, passage_tokens(config, encoder))
     write_prepared(prepared, out, input_name(config))

@@ -23,7 +23,7 @@ from bessemer.questions.split import split_by_document
 from bessemer.recipes.data import input_name, open_collection, open_encoder, passage_tokens, require_one_input
 from bessemer.recipes.funnel import funnel_stage, write_dropped
 from bessemer.recipes.generated import Written, by_split, estimate, open_llm, written_questions
-from bessemer.recipes.output import claim_file, claim_folder, require_own
+from bessemer.recipes.output import BEIR_FILES, claim_file, claim_folder, require_own
 from bessemer.recipes.prepare import Prepared, prepare
 from bessemer.types import Collection, Document, Dropped, Judged, Passage, Query
 
@@ -73,7 +73,7 @@ def questions_folder(config: Config, *, review: str | None = None, dry_run: bool
             drafts = written_questions(prepared.passages, prepared.splits, llm, cached, config.questions, config.seed)
             return _for_review(drafts, prepared, review)
         claim_folder(config.out)
-        require_own(config.out, "dropped.jsonl", "questions")
+        require_own(config.out, "dropped.jsonl", "questions", BEIR_FILES)
         own = Path(config.queries) if config.queries else None
         made = ask(prepared, config.questions, own, llm, cached, config.seed, decisions)
     out = Path(config.out)
