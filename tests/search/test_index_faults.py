@@ -14,6 +14,7 @@ from index_steps import passages
 
 from bessemer.search.index import open_index
 from bessemer.search.index_build import build_index
+from bessemer.search.stores.segment import Files, Segment
 
 STEPS = Path(__file__).with_name("index_steps.py")
 
@@ -73,6 +74,21 @@ def test_killed_at_random_moments(tmp_path: Path, salt: str) -> None:
 @pytest.mark.parametrize("salt", ["m", "another model"])
 def test_killed_twenty_times(tmp_path: Path, salt: str) -> None:
     assert check_kills(tmp_path, 20, salt) >= 10
+
+
+def test_a_build_killed_in_its_first_segment_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing names a file of this generation yet."""
+
+    def killed(folder: Path, segment: Segment) -> Files:
+        folder.mkdir()
+        (folder / "passages.jsonl").write_text("half a line", encoding="utf-8")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("bessemer.search.stores.files_store.write_segment", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(tmp_path / "index", passages(0), HashedWords("m"), "m")
+    assert build_index(tmp_path / "index", passages(0), HashedWords("m"), "m").n_passages == len(passages(0))
 
 
 FILL = """

@@ -189,6 +189,7 @@ class FilesStore:
     def _add(self, changed: SegmentList, segment: Segment) -> None:
         name = f"segment-{changed.next_serial()}"
         folder = self._folder / name
+        shutil.rmtree(folder, ignore_errors=True)  # of a build that was killed: no list names it
         try:
             files = write_segment(folder, segment)
         except OSError:
