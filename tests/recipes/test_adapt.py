@@ -237,6 +237,7 @@ def test_one_judged_query_and_no_dev(configure: Configure, tmp_path: Path) -> No
     (beir / "qrels" / "dev.tsv").unlink()
     train = beir / "qrels" / "train.tsv"
     train.write_text("\n".join(train.read_text(encoding="utf-8").splitlines()[:2]) + "\n", encoding="utf-8")
+    assert plan(configure(tmp_path, data=str(beir)))["steps"]
     report = adapt(configure(tmp_path, data=str(beir)))
     assert report["training"]["examples"] > 0
     assert report["evaluation"]["n_queries"] == 16

@@ -12,6 +12,7 @@ from bessemer.config import Config
 from bessemer.errors import ConfigError, DataError
 from bessemer.formats import load_collection
 from bessemer.recipes.adapt import adapt, plan
+from bessemer.recipes.data import require_outside
 from bessemer.recipes.index import index
 from bessemer.recipes.prepare import prepare_folder
 from bessemer.recipes.questions import questions_folder
@@ -141,7 +142,9 @@ def test_adapt_leaves_the_files_of_others(configure: Configure, english_beir: Pa
         shutil.rmtree(file.parent)
 
 
-def test_output_among_the_documents_is_refused(configure: Configure, english_documents: Path, tmp_path: Path) -> None:
+def test_output_among_the_documents_is_refused(
+    configure: Configure, english_documents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The next run would read it."""
     source = tmp_path / "source"
     shutil.copytree(english_documents, source)
@@ -151,6 +154,8 @@ def test_output_among_the_documents_is_refused(configure: Configure, english_doc
             with pytest.raises(ConfigError, match="would be read as documents; choose a folder outside"):
                 verb(config)
     assert not (source / "out").exists()
+    monkeypatch.chdir(source)
+    require_outside(Config(source=".", out="milvus://localhost:19530/MyDocs"))  # no folder at all
 
 
 def test_what_adapt_cannot_find_is_told_first(configure: Configure, english_documents: Path, tmp_path: Path) -> None:

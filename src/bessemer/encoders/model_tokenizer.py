@@ -6,6 +6,7 @@ from typing import Any
 
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
+from bessemer.encoders.head_base import vocabulary_size
 from bessemer.encoders.tokens import Lengths, TextTokenizer
 from bessemer.errors import ConfigError
 
@@ -23,7 +24,7 @@ def model_tokenizer(module: Any, name: str) -> TextTokenizer:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ConfigError(f"{name}: has no fast tokenizer (tokenizer.json); convert it with transformers first")
-    _refuse_unfit(module, backend, name)
+    _refuse_misfit(module, backend, name)
     limit = module.max_seq_length
     limit = limit if limit is not None and limit < _NO_LIMIT else None
     return TextTokenizer(
@@ -35,7 +36,7 @@ def model_tokenizer(module: Any, name: str) -> TextTokenizer:
     )
 
 
-def _refuse_unfit(module: Any, backend: Any, name: str) -> None:
+def _refuse_misfit(module: Any, backend: Any, name: str) -> None:
     """Without its files transformers makes a tokenizer that knows special tokens alone: every word is unknown."""
     ids = backend.get_vocab(with_added_tokens=False)
     if ids.keys() <= set(module.tokenizer.all_special_tokens):
@@ -43,7 +44,7 @@ def _refuse_unfit(module: Any, backend: Any, name: str) -> None:
             f"{name}: its tokenizer knows no words: tokenizer.json (or vocab.txt) is missing or empty; copy the whole "
             "model folder"
         )
-    n_rows = module.model.get_input_embeddings().num_embeddings
+    n_rows = vocabulary_size(module)
     if max(ids.values()) >= n_rows:
         raise ConfigError(
             f"{name}: its tokenizer knows ids up to {max(ids.values())}, its embeddings have {n_rows} rows; give "

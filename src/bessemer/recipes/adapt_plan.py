@@ -55,7 +55,7 @@ class Plan:
             return {}
         passages, splits = self.collection.passages, self.collection.splits
         each = seconds_per_text(self.encoder.encode_passages, [passage.indexed_text for passage in passages])
-        n_dev = len(splits["dev"].queries)
+        n_dev = len(splits["dev"].queries) if "dev" in splits else 0
         return {
             "base-runs": len(passages) * each,
             "negatives": len(splits["train"].queries) * each,

@@ -24,6 +24,7 @@ from bessemer.formats import Columns, Loaded, load_collection
 from bessemer.negatives import Corpus, mine_from
 from bessemer.recipes.kept_reranker import RERANKER_SCORES, KeptReranker
 from bessemer.search.rerank import CrossEncoderReranker
+from bessemer.search.stores.engines import ADDRESS
 from bessemer.training.batches import Miner
 from bessemer.types import Collection, Dropped, HardNegatives, Judged, Passage
 
@@ -113,7 +114,7 @@ def require_one_input(config: Config) -> None:
 
 def require_outside(config: Config) -> None:
     """Raises ConfigError where the output lies among the documents: the next run would read it as documents."""
-    if config.source is None:
+    if config.source is None or ADDRESS in config.out:
         return
     source, out = Path(config.source).expanduser().resolve(), Path(config.out).expanduser().resolve()
     if source.is_dir() and out.is_relative_to(source):
