@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,28 @@ def test_a_full_disk_is_said_with_the_fix(tmp_path: Path) -> None:
             fill(file)
 
 
-def fill(file: SqliteFile) -> None:
-    for i in range(10_000):
+def fill(file: SqliteFile, n: int = 10_000) -> None:
+    for i in range(n):
         file.write("INSERT INTO things VALUES (?, ?)", (f"{i:064}", 0.0))
+
+
+def test_a_file_that_another_process_holds_is_not_to_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bessemer.sqlite_file.WAIT_SECONDS", 0.01)
+    with closing(sqlite3.connect(tmp_path / "a", isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ConfigError, match=r"is locked\): another process holds it.*pass --workspace") as caught:
+            SqliteFile(tmp_path / "a", TABLE)
+    assert "move" not in str(caught.value)
+
+
+def test_damage_within_a_file_names_it(tmp_path: Path) -> None:
+    with SqliteFile(tmp_path / "a", TABLE) as file:
+        fill(file, 2_000)
+    content = bytearray((tmp_path / "a").read_bytes())
+    content[3 * 4096 :] = b"\xff" * (len(content) - 3 * 4096)
+    (tmp_path / "a").write_bytes(content)
+    with (
+        SqliteFile(tmp_path / "a", TABLE) as file,
+        pytest.raises(ArtifactError, match=r"a: cannot be read .*move it away"),
+    ):
+        file.rows("SELECT * FROM things")

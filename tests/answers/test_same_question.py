@@ -48,6 +48,7 @@ def test_no_verdict_is_no_yes(broken: Answer, tmp_path: Path, caplog: pytest.Log
         ("Is there a limit?", "Is there no limit?"),
         ("Are valves closed?", "Aren't valves closed?"),
         ("Can I start it?", "Can't I start it?"),
+        ("Can I start it?", "Can’t I start it?"),
         ("Muss ich sie warten?", "Muss ich sie nicht warten?"),
         ("水泵可以启动吗？", "水泵不可以启动吗？"),
         ("What does E17 mean?", "What is the meaning of E18?"),

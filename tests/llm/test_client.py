@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -299,6 +300,9 @@ def test_an_answer_that_was_too_long_is_known_as_such(cache: RequestCache) -> No
     [
         ({}, "give --llm URL"),
         ({"url": "localhost:8000", "model": "m"}, "--llm localhost:8000: give a URL such as http"),
+        ({"url": "http://[::1/v1", "model": "m"}, "give a URL such as http"),
+        ({"url": "http://localhost:80b0/v1", "model": "m"}, "give a URL such as http"),
+        ({"url": "http://:8000/v1", "model": "m"}, "give a URL such as http"),
     ],
 )
 def test_what_must_be_given(given: dict[str, str], message: str, cache: RequestCache) -> None:
@@ -321,6 +325,14 @@ def test_a_bare_host_is_completed(cache: RequestCache) -> None:
     with serving(echo) as server:
         Client(settings(server, url=server.url.removesuffix("/v1")), cache).ask(ask(1))
         assert len(server.requests) == 1
+
+
+def test_within_a_running_loop(cache: RequestCache) -> None:
+    async def cell_of_a_notebook(client: Client) -> str:
+        return client.ask(ask(1))[0].text
+
+    with serving(echo) as server:
+        assert asyncio.run(cell_of_a_notebook(Client(settings(server), cache))) == "re: question 0"
 
 
 def test_a_file_that_is_no_cache(tmp_path: Path) -> None:
@@ -390,7 +402,29 @@ def test_the_same_request_twice_is_one_call(cache: RequestCache) -> None:
         assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize("answer", ["<think>or [3]?</think>\n yes", "yes<think>and then it broke off"])
+def test_a_key_with_a_line_break_is_sent_without_it(cache: RequestCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-abc\n")
+    with serving(echo) as server:
+        Client(settings(server), cache).ask(ask(1))
+        assert server.headers[0]["authorization"] == "Bearer sk-abc"
+
+
+def test_a_key_that_no_header_can_carry(cache: RequestCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-\N{EM DASH}abc")
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY: a key is printable ASCII") as caught:
+        Client(LLMConfig(url="http://localhost:1/v1", model="m"), cache)
+    assert "abc" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "<think>or [3]?</think>\n yes",
+        "yes<think>and then it broke off",
+        "Okay, is it [3]?\n</think>\n\nyes",
+        "first</think>yes<think>more</think>",
+    ],
+)
 def test_what_a_model_thinks_is_no_part_of_its_answer(answer: str, cache: RequestCache) -> None:
     with serving(lambda *_: chat(answer)) as server:
         assert Client(settings(server), cache).ask(ask(1))[0].text == "yes"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -137,6 +139,30 @@ def test_a_server_that_fails_stops_the_run_and_what_came_before_is_given_out(ser
         assert [next(results)[0], next(results)[0]] == [0, 1]
         with pytest.raises(ServiceError):
             next(results)
+
+
+def interrupting(request: dict[str, Any], number: int) -> Answer:
+    """What Ctrl-C does, while the call is under way."""
+    signal.raise_signal(signal.SIGINT)
+    return Answer({"choices": []}, seconds=0.2)
+
+
+def test_an_interruption_leaves_nothing_open() -> None:
+    with serving(interrupting) as server:
+        model = endpoint(server)
+        with pytest.raises(KeyboardInterrupt):
+            list(model.log_likelihoods(COMPLETIONS))
+    assert model.ledger.reserve(Tokens(0, 0))
+    assert model.ledger.usage.n_calls == 1  # it may be charged
+
+
+def test_within_a_running_loop(served: Served) -> None:
+    async def cell_of_a_notebook(model: CompletionsModel) -> list[Likelihood]:
+        return scored(model, COMPLETIONS)
+
+    with serving(served.echo) as server:
+        found = asyncio.run(cell_of_a_notebook(endpoint(server)))
+    assert not any(likelihood.fault for likelihood in found)
 
 
 def test_a_text_that_is_refused_is_a_fault_of_its_own(served: Served) -> None:

@@ -20,9 +20,9 @@ def of_keywords(script: Script, data: Path, folder: Path, *options: str) -> Any:
 
 
 def test_a_budget_that_is_spent(english_beir: Path, tmp_path: Path) -> None:
-    done = of_keywords(lambda *_: chat('["pump"]'), english_beir, tmp_path, "--max-tokens", "1000")
+    done = of_keywords(lambda *_: chat('["pump"]'), english_beir, tmp_path, "--max-tokens", "300")
     assert done.exit_code == 4, done.output
-    assert done.stderr.splitlines()[-1].startswith("error: --max-tokens 1,000: the next call might pass it")
+    assert done.stderr.splitlines()[-1].startswith("error: --max-tokens 300: the next call might pass it")
     assert not (tmp_path / "out.jsonl").exists()
 
 

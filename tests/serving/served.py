@@ -37,6 +37,7 @@ def write_documents(folder: Path) -> Path:
 def running(served: Served, keys: Sequence[str] = (), **settings: Any) -> Iterator[httpx.Client]:
     """A client of the service. ``settings`` are those of the section `serve`."""
     service = Service(served, ServeConfig(**settings))
+    service.warm_up()
     server = server_of(service, Keys(keys) if keys else None)
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # as `run` has it
     listening.bind(("127.0.0.1", 0))
@@ -52,6 +53,7 @@ def running(served: Served, keys: Sequence[str] = (), **settings: Any) -> Iterat
     finally:
         server.should_exit = True
         thread.join()
+        service.close()
 
 
 class Gated:

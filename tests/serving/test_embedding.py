@@ -172,6 +172,20 @@ def test_rerank_by_a_cross_encoder(static: Served, tmp_path: Path) -> None:
     assert {row["index"]: row["truncated"] for row in found["results"]} == {0: False, 1: False, 2: True}
 
 
+def test_what_nobody_foresaw_has_the_shape_of_every_fault(
+    static: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> list[int]:
+        raise ZeroDivisionError("my secret text")
+
+    with running(static) as client:
+        monkeypatch.setattr(static.encoder, "lengths", broken)
+        failed = client.post("/v1/embeddings", json={"input": "w1"})
+    assert (failed.status_code, error_of(failed)["code"]) == (500, "internal")
+    assert "test_embedding.py" in caplog.text
+    assert '"error": "ZeroDivisionError"' in caplog.text
+
+
 def test_numbers_that_are_not_finite_are_500_and_spare_the_neighbours(tiny_static_model: Path) -> None:
     """The word w7 is damaged in the weights; w1 is computed together with it."""
     encoder = load_encoder(str(tiny_static_model), device="cpu")

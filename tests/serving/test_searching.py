@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import json
 import re
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
-from served import DOCUMENTS, error_of, running
+from served import DOCUMENTS, error_of, running, soon
 
 from bessemer.config import Config
 from bessemer.encoders.encoder import OUTPUTS
+from bessemer.errors import ConfigError, ServiceError
 from bessemer.recipes.ask import Asker
 from bessemer.recipes.serve import open_indexes
 from bessemer.search.index import open_index
@@ -18,7 +21,7 @@ from bessemer.search.rerank import CrossEncoderReranker
 from bessemer.serving.service import Served
 from bessemer.types import Passage
 from lane_models import unified_minilm, write_cross_encoder
-from scripted_llm import chat, fault, serving
+from scripted_llm import Answer, chat, fault, serving
 
 DOCS = Path(__file__).parents[2].joinpath("docs", "serving.md").read_text(encoding="utf-8")
 QUESTION = "How often may the pump start?"
@@ -95,9 +98,11 @@ def test_a_cross_encoder_after_the_search(searchable: Served, tmp_path: Path) ->
     with running(replace(searchable, reranker=reranker)) as client:
         plain = client.post("/search", json=body).json()["hits"]
         found = client.post("/search", json={**body, "rerank": True}).json()["hits"]
+        told = client.get("/info").json()["reranker"]
     own = next(iter(searchable.indexes.values())).search(QUESTION, 2, reranker=reranker)
     assert [hit["passage_id"] for hit in found] == [hit["passage_id"] for hit in own]
     assert found[0]["lanes"]["reranker"]["rank"] == 1
+    assert told == Path(reranker.name).name != reranker.name
     assert "reranker" not in plain[0]["lanes"]
     with running(searchable) as client:
         refused = client.post("/search", json={**body, "rerank": True})
@@ -107,7 +112,7 @@ def test_a_cross_encoder_after_the_search(searchable: Served, tmp_path: Path) ->
 def test_a_change_on_disk_is_seen(
     static: Served, tiny_static_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bessemer.serving.service.REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr("bessemer.serving.refreshing.REFRESH_SECONDS", 0.0)
 
     def built(*texts: str) -> None:
         passages = [Passage(text, text, text) for text in texts]
@@ -144,11 +149,60 @@ def test_an_answer_with_citations(manuals: Path, searchable: Served, tmp_path: P
             down = client.post("/ask", json={"question": "Which colour has the invoice paper?"})
             unknown = client.post("/ask", json={"question": QUESTION, "index": ["nowhere"]})
     assert (found["found"], found["answer"], found["cached"]) == (True, "Twelve times an hour [1].", None)
+    assert (found["citations"][0]["index"], found["indexes"]) == ("manuals", ["manuals"])
+    assert str(manuals) not in json.dumps(found)
     assert re.fullmatch(r"(pump|codes)\.md", found["citations"][0]["doc_id"])
     assert again["cached"] == QUESTION
     assert elsewhere.status_code == 503  # other passages, so another question to the language model
     assert (down.status_code, error_of(down)["code"]) == (503, "language_model")
     assert unknown.status_code == 422
+
+
+def test_a_language_model_that_hangs_is_left(manuals: Path, tmp_path: Path) -> None:
+    """It has as long as a request may take: nobody waits for the answer after that."""
+    with serving(lambda *_: Answer(chat("Late [1].").body, seconds=2.0)) as server:
+        llm = {"url": server.url, "model": "m", "timeout": 30}
+        config = Config(workspace=str(tmp_path / "workspace"), llm=llm, serve={"request_seconds": 1.0})
+        asker = Asker(config, open_indexes(Config(), [str(manuals)]))
+        with pytest.raises(ServiceError, match="no answer within"):
+            asker(["manuals"], QUESTION, 2, ())
+
+
+def test_what_the_first_question_would_meet_is_met_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "workspace").write_text("a file")
+    config = Config(workspace=str(tmp_path / "workspace"), llm={"url": "http://127.0.0.1:9/v1", "model": "m"})
+    with pytest.raises(ConfigError, match="pass --workspace"):
+        Asker(config, {})
+
+
+def test_more_questions_than_the_language_model_is_asked(
+    searchable: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One whose client has gone counts until it has ended."""
+    monkeypatch.setattr("bessemer.serving.service.ASKS_AT_ONCE", 1)
+    gate, begun = threading.Event(), threading.Event()
+
+    def failing(*_: object) -> dict[str, object]:
+        begun.set()
+        assert gate.wait(30)
+        raise ServiceError("http://llm/v1: 401 the key is no more")
+
+    body = {"question": QUESTION}
+    with running(replace(searchable, ask=failing), request_seconds=0.3) as client:
+        assert client.post("/ask", json=body).status_code == 504
+        assert begun.is_set()
+        refused = client.post("/ask", json=body)
+        assert (refused.status_code, error_of(refused)["code"]) == (429, "busy")
+        assert refused.headers["Retry-After"] == "5"
+        gate.set()
+        soon(lambda: client.post("/ask", json=body).status_code == 503)
+    assert "401 the key is no more" in caplog.text
+
+
+def test_a_question_is_held_to_the_limits_of_a_request(searchable: Served) -> None:
+    with running(replace(searchable, ask=lambda *_: {}), max_request_tokens=20) as client:
+        refused = client.post("/ask", json={"question": "pump " * 50})
+    assert (refused.status_code, error_of(refused)["code"]) == (422, "too_many_tokens")
 
 
 @pytest.mark.parametrize("example", re.findall(r"curl -s http://[^/]+(/\S+) .*?-d '(.*?)'", DOCS, re.DOTALL))

@@ -12,9 +12,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+
+from bessemer.config import ServeConfig
+from bessemer.encoders.load import load_encoder
+from bessemer.errors import EngineError
+from bessemer.serving.server import run
+from bessemer.serving.service import Served, Service
 
 BODY = b'{"input": "w1 w2"}'
 HEAD = (
@@ -92,6 +99,21 @@ def test_what_is_refused_before_the_start(
     result: Result = CliRunner().invoke(app, ["serve", *flags])
     assert result.exit_code == 2
     assert result.stderr.startswith(told)
+
+
+def test_a_model_that_cannot_encode_ends_the_start_with_its_own_error(tiny_static_model: Path) -> None:
+    class Broken:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(encoder, name)
+
+        def encode_queries(self, _: list[str]) -> None:
+            raise EngineError("the engine is down")
+
+    encoder = load_encoder(str(tiny_static_model), device="cpu")
+    service = Service(Served("tiny", Broken(), ("dense",)), ServeConfig(port=0))  # type: ignore[arg-type]
+    with pytest.raises(EngineError, match="the engine is down"):
+        run(service, None, lambda host, port: pytest.fail("nothing is served"))
+    assert not service.batcher.is_alive
 
 
 def test_a_port_that_is_taken(tiny_static_model: Path) -> None:

@@ -57,6 +57,6 @@ def _telling(question: str) -> frozenset[str]:
     for word, start, end in unit_spans(question):
         written = question[start:end]
         is_code = any(map(str.isdigit, written)) or (len(written) > 1 and written.isupper())
-        if is_code or word in _NEGATIONS or word.endswith("n't"):
+        if is_code or word in _NEGATIONS or word.endswith(("n't", "n’t")):
             found.add(word)
     return frozenset(found)

@@ -18,6 +18,7 @@ from bessemer.config import LLMConfig
 from bessemer.errors import BessemerError, BudgetError
 from bessemer.llm.endpoint import ABOUT_THIS_REQUEST, BrokenAnswer, Endpoint, tokens_taken
 from bessemer.llm.ledger import Ledger, Tokens, estimated_tokens
+from bessemer.llm.loops import run_to_end
 from bessemer.llm.request import Reply, Request
 from bessemer.llm.request_cache import RequestCache
 from bessemer.text import whole_characters
@@ -31,8 +32,8 @@ LOG_SECONDS = 5.0
 SECONDS_PER_CALL = 2.0
 """A guess, until calls have been made and timed."""
 
-_THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
-"""What reasoning models write before they answer."""
+_THOUGHTS = re.compile(r"\A(?:(?!<think>).)*?</think>|<think>.*?(?:</think>|\Z)", re.DOTALL)
+"""What reasoning models write before they answer. Some have its first mark in their template, not in the reply."""
 
 
 @dataclass
@@ -88,7 +89,7 @@ class Client:
         self._known[self.model].has_answered |= bool(found)
         left = {key: request for key, request in by_key.items() if key not in found}
         if left:
-            found |= asyncio.run(self._in_time(left, deadline))
+            found |= run_to_end(self._in_time(left, deadline))
         return [found[key] for key in keys]
 
     def kept(self, request: Request) -> Reply | None:

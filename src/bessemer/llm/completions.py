@@ -20,6 +20,7 @@ from bessemer.errors import BessemerError, BudgetError, ServiceError
 from bessemer.llm.endpoint import ABOUT_THIS_REQUEST, BrokenAnswer, Endpoint, tokens_taken
 from bessemer.llm.ledger import Ledger, Tokens, estimated_tokens
 from bessemer.llm.likelihood import EMPTY_ANSWER, Completion, Likelihood, no_likelihood
+from bessemer.llm.loops import iterated
 from bessemer.llm.prompt_tokens import PromptTokens, answer_likelihood, read_echo, read_prompt_logprobs
 
 if TYPE_CHECKING:
@@ -61,18 +62,7 @@ class CompletionsModel:
         Raises ServiceError when a call fails in the end, or when the endpoint tells nothing about a prompt's tokens;
         BudgetError before the call that might pass the budget. What was under way by then is given out first.
         """
-        loop = asyncio.new_event_loop()
-        replies = self._replies(completions)
-        try:
-            while True:
-                try:
-                    found = loop.run_until_complete(anext(replies))
-                except StopAsyncIteration:
-                    return
-                yield found
-        finally:
-            loop.run_until_complete(replies.aclose())  # type: ignore[attr-defined]
-            loop.close()
+        return iterated(self._replies(completions))
 
     async def _replies(self, completions: Sequence[Completion]) -> AsyncIterator[tuple[int, Likelihood]]:
         left = iter(enumerate(completions))

@@ -34,6 +34,8 @@ NO_KEY = "none"
 ANY_MODEL = "default"
 """For servers that hold one model and do not ask for its name."""
 LISTING_SECONDS = 5.0
+UNTIL_SETTLED = 0.02
+"""Seconds between two looks at the budget."""
 MAX_BYTES = 16 << 20
 """Of one answer: a broken server could send without end. A long prompt with its log-probabilities takes a few MiB."""
 BROKEN_ANSWERS = 3
@@ -63,7 +65,7 @@ class Endpoint:
         self.ledger = ledger
         self._timeout, self._max_retries = config.timeout, config.max_retries
         self.url = _checked_url(config.url)
-        self._key = next((key for name in KEY_VARIABLES if (key := os.environ.get(name))), NO_KEY)
+        self._key = _key()
         self.model = config.model or self._first_listed()
 
     def open(self) -> AsyncOpenAI:
@@ -103,7 +105,8 @@ class Endpoint:
         import openai
 
         took: Tokens | None = worst
-        self.ledger.reserve(worst)
+        while not self.ledger.reserve(worst):
+            await asyncio.sleep(UNTIL_SETTLED)  # for those in flight to give back what they did not take
         try:
             found, took = read(await _body(call))
         except openai.APIError as error:
@@ -173,7 +176,8 @@ async def _body(call: Call) -> bytes:
 
 def _reached_nobody(error: Exception) -> bool:
     """No connection came about. By name: the HTTP library below differs between versions of `openai`."""
-    return type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout", "PoolTimeout")
+    unsent = ("ConnectError", "ConnectTimeout", "LocalProtocolError", "PoolTimeout", "UnsupportedProtocol")
+    return type(error.__cause__).__name__ in unsent
 
 
 def _pause(error: Any, n_before: int) -> float | None:
@@ -200,11 +204,26 @@ def _asked_pause(headers: Mapping[str, str]) -> float | None:
     return None
 
 
+def _key() -> str:
+    """Without the line break that a file of secrets ends with. Raises ConfigError for one that no header can carry."""
+    for name in KEY_VARIABLES:
+        key = os.environ.get(name, "").strip()
+        if key and not (key.isascii() and key.isprintable()):
+            raise ConfigError(f"{name}: a key is printable ASCII; look for what else was copied with it")
+        if key:
+            return key
+    return NO_KEY
+
+
 def _checked_url(url: str | None) -> str:
     if not url:
         raise ConfigError("no language model: give --llm URL of an OpenAI-compatible endpoint (docs/llm.md)")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    try:
+        parts = urlsplit(url)
+        is_whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # brackets that do not close, a port that is no number
+        is_whole = False
+    if not is_whole:
         raise ConfigError(f"--llm {url}: give a URL such as http://localhost:8000/v1")
     try:
         import openai  # noqa: F401

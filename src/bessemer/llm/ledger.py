@@ -11,7 +11,7 @@ from bessemer.config import LLMConfig
 from bessemer.errors import BudgetError
 
 CHARACTERS_PER_TOKEN = 3
-"""ASCII characters, rather too few; every other character counts as a token of its own."""
+"""ASCII characters but digits, rather too few; every other character counts as a token of its own."""
 
 
 @dataclass(frozen=True)
@@ -81,15 +81,16 @@ class Ledger:
             max_tokens=config.max_tokens,
         )
 
-    def reserve(self, worst: Tokens) -> None:
-        """Raises BudgetError when the send might pass the budget; nothing is reserved then."""
-        after = self.usage.spent + self._reserved + worst
-        if after.total > self._max_tokens:
-            raise BudgetError(f"--max-tokens {self._max_tokens:,.0f}: the next call might pass it")
-        cost = self.cost(after)
-        if cost is not None and cost > self._max_cost:
-            raise BudgetError(f"--max-cost {self._max_cost:g}: the next call might pass it")
+    def reserve(self, worst: Tokens) -> bool:
+        """Whether the send may be made now, and is reserved. False: not beside those in flight, which may take less
+        than was reserved for them. Raises BudgetError when it might pass the budget even without them."""
+        fault = self._passed_by(self.usage.spent + worst)
+        if fault:
+            raise BudgetError(f"{fault}: the next call might pass it")
+        if self._passed_by(self.usage.spent + self._reserved + worst):
+            return False
         self._reserved += worst
+        return True
 
     def settle(self, worst: Tokens, took: Tokens | None) -> None:
         """What was reserved is over; None: nothing is owed for it."""
@@ -106,6 +107,13 @@ class Ledger:
         if self._prices is None:
             return None
         return (tokens.input * self._prices[0] + tokens.output * self._prices[1]) / 1e6
+
+    def _passed_by(self, tokens: Tokens) -> str:
+        """The limit that ``tokens`` would pass, or nothing."""
+        if tokens.total > self._max_tokens:
+            return f"--max-tokens {self._max_tokens:,.0f}"
+        cost = self.cost(tokens)
+        return f"--max-cost {self._max_cost:g}" if cost is not None and cost > self._max_cost else ""
 
     def account(self, since: Usage = Usage()) -> dict[str, float | int | None]:
         """For reports: this run, or what came after it stood at ``since``; and what earlier runs had paid for."""
@@ -140,6 +148,7 @@ def total_account(accounts: Sequence[Mapping[str, Any]]) -> dict[str, float | in
 
 
 def estimated_tokens(text: str) -> int:
-    """About how many tokens a text has, rather too many."""
+    """About how many tokens a text has, rather too many: many tokenizers take digits one by one."""
     n_ascii = len(text.encode("ascii", "ignore"))
-    return math.ceil(n_ascii / CHARACTERS_PER_TOKEN) + len(text) - n_ascii
+    n_digits = sum(map(text.count, "0123456789"))
+    return math.ceil((n_ascii - n_digits) / CHARACTERS_PER_TOKEN) + n_digits + len(text) - n_ascii

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -94,11 +95,11 @@ def ask(
     questions of the file ``feedback`` that are near, with words of the passages that people found helpful. ``where``:
     only passages that meet it.
 
-    Returns ``{"question", "found", "answer", "reason", "citations", "passages", "indexes", "cached", "rewritten",
-    "llm"}``; ``citations`` holds ``{"n", "passage_id", "doc_id", "text", "index"}`` for each number in the answer. A
-    question in the words of one before, or of which the language model says that it asks the same, gets that answer
-    (``cached`` is what it was asked as), as long as all that it rests on is the same. Raises ConfigError without a
-    language model or an index and for ``feedback`` that cannot be read, ServiceError when the model fails.
+    Returns ``{"question", "found", "answer", "truncated", "reason", "citations", "passages", "indexes", "cached",
+    "rewritten", "llm"}``; ``citations`` holds ``{"n", "passage_id", "doc_id", "text", "index"}`` for each number in
+    the answer. A question in the words of one before, or of which the language model says that it asks the same, gets
+    that answer (``cached`` is what it was asked as), as long as all that it rests on is the same. Raises ConfigError
+    without a language model or an index and for ``feedback`` that cannot be read, ServiceError when the model fails.
     """
     with open_llm(config) as client:
         indexes, llm = _opened(config, folders, client)
@@ -148,31 +149,45 @@ def _with_cache(
     rewriting: Rewriting,
     *,
     use_cache: bool = True,
+    until: float | None = None,
 ) -> Mapping[str, Any]:
-    of_indexes = [(index.manifest["fingerprint"], index.manifest["task"]) for index in indexes]
+    """``until``: by the monotonic clock, when nobody will wait any more."""
+    of_indexes = [(index.location, index.manifest["fingerprint"], index.manifest["task"]) for index in indexes]
     context = f"{of_indexes} {llm.fingerprint} {search.keywords} {rewriting.fingerprint}"
     find = partial(_find, indexes, llm, search, rewriting)
     if not use_cache:
-        return {**_answered(llm, question, find(question)), "llm": llm.ledger.account()}
-    with AnswerCache(config.workspace_folder / "llm" / "answers.sqlite", context) as cache:
-        answer = _known_or_answered(llm, cache, question, partial(_vector, indexes[0].encoder), find)
+        return {**_answered(llm, question, find(question), until), "llm": llm.ledger.account()}
+    with _answer_cache(config, context) as cache:
+        answer = _known_or_answered(llm, cache, question, partial(_vector, indexes[0].encoder), find, until)
         return {**answer, "llm": llm.ledger.account()}
 
 
+def _answer_cache(config: Config, context: str) -> AnswerCache:
+    return AnswerCache(config.workspace_folder / "llm" / "answers.sqlite", context)
+
+
 class Asker:
-    """Questions to open indexes, as the service asks them: (names, question, top_k, where) -> as ``ask``. ``indexes``
-    may change between questions. May be called from several threads; the budget of the configuration holds for each
-    question."""
+    """Questions to open indexes, as the service asks them: (names, question, top_k, where) -> as ``ask``, the indexes
+    by their names. ``indexes`` may change between questions. May be called from several threads; the budget of the
+    configuration holds for each question, and nothing is waited for longer than `serve.request_seconds`."""
 
     def __init__(self, config: Config, indexes: Mapping[str, Index]) -> None:
+        """Raises ConfigError and ArtifactError where the first question would."""
         self._config, self._indexes = config, indexes
+        with open_llm(config), _answer_cache(config, ""):
+            pass
 
     def __call__(self, names: Sequence[str], question: str, top_k: int, where: Filter) -> Mapping[str, Any]:
+        until = time.monotonic() + self._config.serve.request_seconds
         search = partial(search_all, top_k=top_k, where=where)
         asked = [self._indexes[name] for name in names]
         with open_llm(self._config) as llm:
             assert llm is not None
-            return _with_cache(self._config, asked, llm, question, search, Rewriting(llm, (), None, Path()))
+            rewriting = Rewriting(llm, (), None, Path())
+            answer = _with_cache(self._config, asked, llm, question, search, rewriting, until=until)
+        served_as = {index.location: name for name, index in zip(names, asked, strict=True)}
+        citations = [{**citation, "index": served_as[citation["index"]]} for citation in answer["citations"]]
+        return {**answer, "citations": citations, "indexes": [served_as[place] for place in answer["indexes"]]}
 
 
 @dataclass(frozen=True)
@@ -192,7 +207,12 @@ def _find(indexes: Sequence[Index], llm: Client, search: Search, rewriting: Rewr
 
 
 def _known_or_answered(
-    llm: Client, cache: AnswerCache, question: str, vector_of: Callable[[str], Vector], find: Callable[[str], _Found]
+    llm: Client,
+    cache: AnswerCache,
+    question: str,
+    vector_of: Callable[[str], Vector],
+    find: Callable[[str], _Found],
+    until: float | None,
 ) -> Mapping[str, Any]:
     def evidence_of(asked: str) -> Evidence:
         return _evidence(find(asked).hits)
@@ -205,7 +225,7 @@ def _known_or_answered(
     if near and ask_the_same(question, near, llm, REWRITE_SECONDS) and (known := cache.find(near, evidence_of)):
         return {**known[1], "question": question, "cached": known[0]}
     found = find(question)
-    answered = _answered(llm, question, found)
+    answered = _answered(llm, question, found, until)
     cache.keep(question, vector, answered, _evidence(found.hits))
     return answered
 
@@ -217,12 +237,13 @@ def _vector(encoder: Encoder, question: str) -> Vector:
     return vector
 
 
-def _answered(llm: Client, question: str, found: _Found) -> Mapping[str, Any]:
-    answer = _answer(llm, question, found.hits)
+def _answered(llm: Client, question: str, found: _Found, until: float | None) -> Mapping[str, Any]:
+    answer = _answer(llm, question, found.hits, until)
     return {
         "question": question,
         "found": answer.found,
         "answer": answer.text,
+        "truncated": answer.is_cut,
         "reason": answer.reason,
         "citations": [{"n": n, **_shown(found.hits[place])} for n, place in enumerate(answer.cited, start=1)],
         "passages": [hit["passage_id"] for hit in found.hits],
@@ -236,13 +257,14 @@ def _answered(llm: Client, question: str, found: _Found) -> Mapping[str, Any]:
     }
 
 
-def _answer(llm: Client, question: str, hits: Sequence[Mapping[str, Any]]) -> Answer:
+def _answer(llm: Client, question: str, hits: Sequence[Mapping[str, Any]], until: float | None) -> Answer:
     if not hits:
         return Answer("", found=False, reason="nothing was found")
-    (reply,) = llm.ask([answer_request(question, [hit["text"] for hit in hits])])
+    deadline = None if until is None else max(0.0, until - time.monotonic())
+    (reply,) = llm.ask([answer_request(question, [hit["text"] for hit in hits])], deadline=deadline)
     if reply.refused:
         raise ServiceError(f"the language model refuses the question: {reply.refused}")
-    return read_answer(reply.text, len(hits))
+    return read_answer(reply, len(hits))
 
 
 def _shown(hit: Mapping[str, Any]) -> dict[str, Any]:

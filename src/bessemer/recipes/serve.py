@@ -43,7 +43,11 @@ def serve(config: Config, locations: Sequence[str], model: str | None, backend: 
     require_safe_host(config.serve.host, keys)
     served = open_served(config, locations, model, backend)
     service = Service(served, config.serve)
-    run(service, keys, lambda host, port: log.info("http://%s:%d serves %s", host, port, served.name))
+    run(service, keys, lambda host, port: log.info("http://%s:%d serves %s", _in_url(host), port, served.name))
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def open_served(config: Config, locations: Sequence[str], model: str | None, backend: str | None = None) -> Served:
@@ -74,15 +78,9 @@ def open_indexes(config: Config, locations: Sequence[str], backend: str | None =
     last = [Path(location).resolve().name for location in locations]
     for location, name in dict(zip(locations, last, strict=True)).items():
         index = open_index(location, task=task, backend=backend, **config.runtime)
-        alike = next((other for other in found.values() if _built_alike(index, other)), None)
-        if alike is not None:
-            index = open_index(location, alike.encoder, task)
+        index.use_encoder_of(found.values())
         found[name if last.count(name) == 1 else location] = index
     return found
-
-
-def _built_alike(one: Index, other: Index) -> bool:
-    return all(one.manifest.get(key) == other.manifest.get(key) for key in ("fingerprint", "task", "encoding"))
 
 
 def _of_index(indexes: Mapping[str, Index]) -> tuple[str, Any, tuple[Output, ...]]:

@@ -270,6 +270,8 @@ def answer_summary(result: Mapping[str, Any]) -> str:
         lines += shown[:LINES_PER_HIT] + (
             [f"    ... {len(shown) - LINES_PER_HIT} more"] if shown[LINES_PER_HIT:] else []
         )
+    if result["truncated"]:
+        lines.append(_note("the language model had more to say than it may: the answer was cut"))
     if result["cached"]:
         lines.append(_note(f"answered before, as: {result['cached']}"))
     return "\n".join(lines)

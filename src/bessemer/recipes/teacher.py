@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bessemer.answers.answer import answer_request, read_answer, without_citations
+from bessemer.answers.answer import MAX_TOKENS, answer_request, read_answer, without_citations
 from bessemer.config import Config
 from bessemer.encoders.runtime import Progress
 from bessemer.errors import ConfigError, DataError, Problem
@@ -23,6 +24,8 @@ from bessemer.recipes.generated import open_llm
 from bessemer.recipes.output import claim_file
 from bessemer.recipes.teachers import Pair, Score, Teacher, cost_of, open_teacher, template_for
 from bessemer.score_cache import KeptScore, ScoreCache
+
+log = logging.getLogger("bessemer")
 
 SCORES = "teacher-scores.sqlite"
 """In the workspace."""
@@ -145,11 +148,14 @@ def reference_answers(asked: Sequence[tuple[str, Sequence[str]]], llm: LLM) -> l
     """What the model answers each question from its passages, without citations; "" where it finds no answer there.
     Raises what ``llm.ask`` raises."""
     replies = llm.ask([answer_request(question, passages) for question, passages in asked])
+    n_cut = sum(not reply.is_whole for reply in replies)
+    if n_cut:
+        log.warning("%d of %d answers were cut at %d tokens and are taken as they are", n_cut, len(replies), MAX_TOKENS)
     return [answer_in(reply, len(passages)) for (_, passages), reply in zip(asked, replies, strict=True)]
 
 
 def answer_in(reply: Reply, n_passages: int) -> str:
-    return without_citations(read_answer(reply.text, n_passages).text)
+    return without_citations(read_answer(reply, n_passages).text)
 
 
 def _pairs(row: Row, config: Config, notes: Notes) -> tuple[Pair, ...]:

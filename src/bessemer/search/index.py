@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -30,7 +30,7 @@ from bessemer.search.stores.filters import matches
 from bessemer.search.stores.store import Engine, Filter
 from bessemer.types import Hits, Passage
 
-_OF_THE_MODEL = ("model", "fingerprint", "task", "encoding")
+_OF_THE_MODEL = ("fingerprint", "task", "encoding")
 _TRIES = 3
 
 
@@ -105,9 +105,16 @@ class Index:
         if self.engine.read_fact(MANIFEST) == self._content:
             return self
         fresh = Index(self.engine, self._given, self._how)
-        if "encoder" in self.__dict__ and all(fresh.manifest[key] == self.manifest[key] for key in _OF_THE_MODEL):
-            fresh.__dict__["encoder"] = self.encoder  # loaded already
+        if "encoder" in self.__dict__:
+            fresh.use_encoder_of([self])
         return fresh
+
+    def use_encoder_of(self, others: Iterable[Index]) -> None:
+        """Search by the model that one of ``others`` has open, where both were built by the same, alike."""
+        for other in others:
+            if all(self.manifest[key] == other.manifest[key] for key in _OF_THE_MODEL):
+                self.__dict__["encoder"] = other.encoder
+                return
 
     def search(
         self,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
@@ -16,6 +15,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp
 
 from bessemer.errors import ArtifactError, BessemerError, BudgetError, ConfigError, DataError, EngineError, ServiceError
+from bessemer.printing import printable
 from bessemer.serving import shapes
 from bessemer.serving.embedding import embed_sparse, embeddings, not_finite, rerank
 from bessemer.serving.feedback import feedback
@@ -24,7 +24,7 @@ from bessemer.serving.keys import Keyed, Keys
 from bessemer.serving.limits import Limited
 from bessemer.serving.logs import Logged, facts_of
 from bessemer.serving.page import page
-from bessemer.serving.refusal import Refusal
+from bessemer.serving.refusal import Refusal, unforeseen
 from bessemer.serving.searching import ask, search
 from bessemer.serving.service import Service
 
@@ -53,18 +53,11 @@ def create_app(service: Service, keys: Keys | None) -> ASGIApp:
 
 
 def _routes(service: Service, *, with_keys: bool) -> FastAPI:
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await service.warm_up()
-        yield
-        service.close()
-
     app = FastAPI(
         title="Bessemer",
         version=service.served.versions.get("bessemer", "0"),
         docs_url=None,  # they load scripts from elsewhere
         redoc_url=None,
-        lifespan=lifespan,
         responses={status: {"model": shapes.ErrorAnswer, "description": told} for status, told in _FAULTS.items()},
     )
     keyed = [Depends(HTTPBearer(auto_error=False))] if with_keys else []  # for the schema; `Keyed` is what checks
@@ -110,6 +103,8 @@ def _routes(service: Service, *, with_keys: bool) -> FastAPI:
         if not service.batcher.is_alive:
             raise Refusal(503, "the model's thread has ended; start the service again", "not_alive")
         return _json({"status": "ok"})
+
+    app.head("/health", include_in_schema=False)(get_health)  # as some load balancers ask
 
     @app.get("/info", response_model=shapes.Info, dependencies=keyed)
     async def get_info() -> Response:
@@ -166,10 +161,10 @@ async def _of_http(_: Request, error: Any) -> Response:
 
 async def _of_bessemer(request: Request, error: Any) -> Response:
     """Messages for an operator name paths: they go to the log, and the client is told the kind alone."""
+    told = {"id": facts_of(request.scope).request_id, "error": type(error).__name__, "message": printable(str(error))}
+    logger.error(json.dumps(told, ensure_ascii=False))
     if isinstance(error, ConfigError):
         return Refusal(422, "the request cannot be done with this model or index", "unusable").response()
-    told = {"id": facts_of(request.scope).request_id, "error": type(error).__name__}
-    logger.error(json.dumps(told))
     if isinstance(error, ArtifactError | DataError):
         return not_finite().response()
     if isinstance(error, EngineError):
@@ -180,9 +175,15 @@ async def _of_bessemer(request: Request, error: Any) -> Response:
     return Refusal(500, "a fault of the service; see its log", "internal").response()
 
 
+async def _unforeseen(_: Request, __: Exception) -> Response:
+    """`Logged` writes its place."""
+    return unforeseen().response()
+
+
 _HANDLERS: Mapping[type[Exception], Any] = {
     Refusal: _refused,
     RequestValidationError: _invalid,
     HTTPException: _of_http,
     BessemerError: _of_bessemer,
+    Exception: _unforeseen,
 }

@@ -78,7 +78,7 @@ async def rerank(service: Service, body: RerankRequest, facts: Facts) -> dict[st
         "results": [
             {"index": int(i), "relevance_score": float(scores[i]), "truncated": bool(truncated[i])} for i in best
         ],
-        "model": service.served.reranker.name if service.served.reranker else service.model.name,
+        "model": service.reranker_name or service.model.name,
         "usage": _usage(facts.tokens),
     }
 

@@ -29,7 +29,7 @@ def information(service: Service) -> dict[str, Any]:
             "query_max_length": encoder.query_max_length,
         },
         "indexes": [_of_index(name, index) for name, index in served.indexes.items()],
-        "reranker": served.reranker.name if served.reranker else None,
+        "reranker": service.reranker_name,
         "ask": served.ask is not None,
         "feedback": service.feedback is not None,
         "limits": {name: getattr(service.config, name) for name in LIMITS},

@@ -74,9 +74,8 @@ class Keyed:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         fault = None if scope["type"] != "http" else self._fault(scope)
         if fault:
-            await Refusal(401, fault, "invalid_api_key", {"WWW-Authenticate": "Bearer"}).response()(
-                scope, receive, send
-            )
+            headers = {"WWW-Authenticate": "Bearer", **({"Connection": "close"} if _brings_body(scope) else {})}
+            await Refusal(401, fault, "invalid_api_key", headers).response()(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -91,6 +90,11 @@ class Keyed:
             return "an API key is needed: send the header `Authorization: Bearer KEY`"
         scheme, _, key = given[0].partition(b" ")
         return "" if scheme.lower() == b"bearer" and self._keys.knows(key.strip()) else "this API key is not known"
+
+
+def _brings_body(scope: Scope) -> bool:
+    """Whose end nobody will wait for."""
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
 
 
 def _hash(key: bytes) -> bytes:

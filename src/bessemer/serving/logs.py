@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bessemer.serving.refusal import Refusal
+from bessemer.serving.refusal import unforeseen
 
 logger = logging.getLogger("bessemer.serve")
 
@@ -72,8 +72,7 @@ class Logged:
         except Exception as error:
             logger.error(json.dumps({"id": facts.request_id, "error": type(error).__name__, "at": _place(error)}))
             if not facts.status:
-                fault = Refusal(500, "an unforeseen error; the log has its place", "internal")
-                await fault.response()(scope, receive, named)
+                await unforeseen().response()(scope, receive, named)
         finally:
             facts.seconds = time.perf_counter() - started
             if facts.is_cancelled:

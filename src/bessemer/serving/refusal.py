@@ -25,3 +25,7 @@ class Refusal(Exception):
 
 def busy(message: str, seconds: int) -> Refusal:
     return Refusal(429, message, "busy", {"Retry-After": str(seconds)})
+
+
+def unforeseen() -> Refusal:
+    return Refusal(500, "an unforeseen error; the log has its place", "internal")

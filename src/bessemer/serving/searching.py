@@ -57,11 +57,7 @@ async def ask(service: Service, body: AskRequest, facts: Facts) -> Mapping[str, 
         told = "no language model answers here; start with `bessemer serve --llm URL`, or use /search"
         raise Refusal(400, told, "no_language_model")
     names = list(dict.fromkeys(body.index or service.served.indexes))
-    for name in names:
-        await service.index(name)
-    facts.items = 1
+    models = [(await service.index(name))[2] for name in names]
     where = _conditions(body.where)
-    found: Mapping[str, Any] = await off_loop(
-        service.asking, service.served.ask, names, body.question, body.top_k, where
-    )
-    return found
+    await models[0].read([body.question], "query", service.limits, facts)
+    return await service.ask(names, body.question, body.top_k, where)

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import h11
@@ -62,7 +62,7 @@ def server_of(service: Service, keys: Keys | None) -> Server:
             port=config.port,
             http=Patient,
             ws="none",
-            lifespan="on",
+            lifespan="off",
             log_config=None,
             log_level="warning",
             access_log=False,
@@ -73,17 +73,20 @@ def server_of(service: Service, keys: Keys | None) -> Server:
 
 
 def run(service: Service, keys: Keys | None, on_start: Callable[[str, int], None]) -> None:
-    """Serve until a signal; ``on_start`` is told host and port. Raises ConfigError where they cannot be had."""
+    """Serve until a signal; ``on_start`` is told host and port. Raises ConfigError where they cannot be had, and what
+    the first encoding and the first searches raise."""
     config = service.config
     try:
         listening = _listening(config.host, config.port)
     except OSError as error:
         told = f"--host {config.host} --port {config.port}: cannot be listened on ({error.strerror})"
         raise ConfigError(f"{told}; choose another") from None
-    server = server_of(service, keys)
-    host, port = listening.getsockname()[:2]
-    server.on_start = lambda: on_start(host, port)
-    server.run([listening])
+    with closing(service), closing(listening):
+        service.warm_up()
+        server = server_of(service, keys)
+        host, port = listening.getsockname()[:2]
+        server.on_start = lambda: on_start(host, port)
+        server.run([listening])
 
 
 def _listening(host: str, port: int) -> socket.socket:

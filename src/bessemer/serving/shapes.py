@@ -170,6 +170,7 @@ class AskAnswer(BaseModel):
     question: str
     found: bool
     answer: str
+    truncated: bool
     reason: str
     citations: list[dict[str, Any]]
 
