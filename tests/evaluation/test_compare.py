@@ -59,25 +59,78 @@ def test_clusters_share_a_passage_or_a_document() -> None:
     assert clusters.note == ""
 
 
-def test_a_chain_falls_back_to_equal_positives_and_says_so() -> None:
+def test_a_chain_falls_apart_into_equal_documents_and_says_so() -> None:
     # query i has passages i//2 and i//2 + 1: a chain through all; pairs of queries have the same positives
-    clusters = labels([{f"x{i // 2}", f"x{i // 2 + 1}"} for i in range(100)], {})
+    chain = [{f"x{i // 2}", f"x{i // 2 + 1}"} for i in range(100)]
+    clusters = labels(chain, {})
     assert clusters.n_clusters == 50
     assert "chain 100 of the 100 queries" in clusters.note
-    assert "50 groups of queries with the same positives" in clusters.note
+    assert "same documents (50 groups in all) and may be too narrow" in clusters.note
+    # beside it two queries that share one of their documents: they are no chain and stay one group
+    assert labels([*chain, {"y", "z1"}, {"y", "z2"}], {}).n_clusters == 51
 
 
-def test_a_chain_without_groups_falls_back_to_queries() -> None:
+def test_queries_about_one_document_stay_one_cluster_however_many_they_are() -> None:
     positives = [{"hub", f"x{i}"} if i < 10 else {"hub"} for i in range(100)] + [{f"y{i}"} for i in range(30)]
     clusters = labels(positives, {})
-    assert clusters.n_clusters == 130
-    assert "too narrow" in clusters.note
+    assert clusters.n_clusters == 31
+    assert "100 of the 130 queries share documents and count as one of 31 groups" in clusters.note
+    passages = [{f"x{i}"} for i in range(100)] + [{f"y{i}"} for i in range(30)]
+    assert labels(passages, {f"x{i}": "X" for i in range(100)}).n_clusters == 31
 
 
 def test_few_documents_stay_few_clusters() -> None:
     clusters = labels([{f"x{i % 6}"} for i in range(100)], {})
     assert clusters.n_clusters == 6
-    assert "6 documents only" in clusters.note
+    assert "only 6" in clusters.note
+
+
+def test_few_topics_of_several_documents_stay_few_clusters() -> None:
+    # 10 topics with 12 wordings each, judged by any two of the three documents of the topic
+    clusters = labels(
+        [{f"x{i % 10}{'abc'[j % 3]}", f"x{i % 10}{'bca'[j % 3]}"} for i in range(10) for j in range(12)], {}
+    )
+    assert clusters.n_clusters == 10
+    # 4 topics, each with more than a fifth of the queries: six documents are no chain
+    four = [{f"x{i}{j % 6}", f"x{i}{(j + 1) % 6}"} for i in range(4) for j in range(30)]
+    assert labels(four, {}).n_clusters == 4
+
+
+def test_a_gain_on_one_passage_with_many_queries_is_not_enough() -> None:
+    passage_of = [0 if i < 40 else i for i in range(150)]
+    some = Judged(queries(150), {f"q{i:03d}": {f"p{p:03d}": 1} for i, p in enumerate(passage_of)})
+    ranks = {"base": 3, "tuned": 1}
+    runs = []
+    for name, rank in ranks.items():
+        results: dict[str, Hits] = {}
+        for i, p in enumerate(passage_of):
+            ids = ["other-1", "other-2"]
+            ids.insert(rank - 1 if p == 0 else 0, f"p{p:03d}")
+            results[f"q{i:03d}"] = [(one, float(-j)) for j, one in enumerate(ids)]
+        runs.append(Run(name, results))
+    report = evaluation_report(runs, some, corpus(150), CONFIG)
+    # rank 3 -> 1 is worth 0.5 for 40 of 150 queries, and flipping the sign of one group changes no absolute sum
+    assert report["comparisons"][0]["difference"] == pytest.approx(0.5 * 40 / 150)
+    assert (report["comparisons"][0]["ci_low"], report["comparisons"][0]["p"]) == (0.0, 1.0)
+    assert len(set(report["per_query"]["clusters"])) == 111
+    assert report["verdict"]["decision"] == "not enough evidence"
+    assert "40 of the 150 queries" in report["verdict"]["reason"]
+
+
+def test_topics_asked_in_many_wordings_are_counted_once() -> None:
+    # 10 topics of two passages, 12 wordings each: 7 topics won, 3 lost; two-sided sign test: 2 * 176 / 1024
+    topics = [i // 12 for i in range(N)]
+    some = Judged(queries(N), {f"q{i:03d}": {f"p{t}a": 1, f"p{t}b": 1} for i, t in enumerate(topics)})
+    found = {True: [("other", 0.0), ("p{}a", -1.0), ("p{}b", -2.0)], False: [("other", 0.0), ("else", -1.0)]}
+
+    def run(name: str, won: range) -> Run:
+        lists = [[(p.format(t), score) for p, score in found[t in won]] for t in topics]
+        return Run(name, {f"q{i:03d}": hits for i, hits in enumerate(lists)})
+
+    config = EvaluationConfig(bootstrap_samples=2000)  # more than the 1024 patterns of signs: all are counted
+    report = evaluation_report([run("base", range(7, 10)), run("tuned", range(7))], some, [], config)
+    assert report["comparisons"][0]["p"] == pytest.approx(2 * 176 / 1024)
+    assert report["verdict"]["decision"] == "not enough evidence"
 
 
 def test_comparisons_primary_first_others_corrected() -> None:

@@ -2,8 +2,8 @@
 
 Two queries that share a positive passage or its document stand or fall together, so whole groups of them are drawn. In
 a small shared corpus the chain "shares a document with one that shares a document with ..." can join nearly all queries
-into one group, and drawing groups then says nothing. Such chains are weak dependence: the grouping falls back to
-queries with the very same positives, or to single queries, and says so.
+into one group, and drawing groups then says nothing. Such chains are weak dependence: they fall apart into the queries
+with the very same documents, never further, and the note says so.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from bessemer.types import Qrels, Query
 
 MIN_CLUSTERS = 20
-MAX_SHARE = 0.2  # of the queries, in the largest cluster
+MAX_SHARE = 0.2  # of the queries, in a cluster that may be a chain
 
 
 @dataclass(frozen=True)
@@ -33,33 +33,46 @@ class Clusters:
     def n_clusters(self) -> int:
         return int(self.labels.max()) + 1
 
-    @property
-    def usable(self) -> bool:
-        return self.n_clusters >= MIN_CLUSTERS and np.bincount(self.labels).max() <= MAX_SHARE * len(self.labels)
-
 
 def cluster_queries(queries: Sequence[Query], qrels: Qrels, document_ids: Mapping[str, str]) -> Clusters:
     """Group ``queries`` (each with at least one positive); ``document_ids`` maps passage_id -> doc_id."""
-    positives = [frozenset(p for p, grade in qrels[query.query_id].items() if grade > 0) for query in queries]
-    documents = [frozenset(document_ids.get(p, p) for p in some) for some in positives]
-    by_document = Clusters(_components(documents))
-    if by_document.usable:
-        return by_document
-    n_documents = len(frozenset().union(*documents))
-    if n_documents < MIN_CLUSTERS:  # no chain: there simply are few documents, and drawing queries would hide it
-        note = f"The answers stand in {n_documents} documents only, which the interval resamples: it is rough."
-        return Clusters(by_document.labels, note)
-    largest = int(np.bincount(by_document.labels).max())
-    why = f"Shared documents chain {largest} of the {len(queries)} queries into one cluster"
-    by_positives = Clusters(np.unique([_key(some) for some in positives], return_inverse=True)[1])
-    if by_positives.usable:
-        note = f"{why}: the interval resamples the {by_positives.n_clusters} groups of queries with the same positives."
-        return Clusters(by_positives.labels, note)
-    return Clusters(np.arange(len(queries)), f"{why}: the interval resamples single queries and may be too narrow.")
+    documents = [
+        frozenset(document_ids.get(p, p) for p, grade in qrels[query.query_id].items() if grade > 0)
+        for query in queries
+    ]
+    joined = _components(documents)
+    sizes = np.bincount(joined)
+    large = np.flatnonzero(sizes > MAX_SHARE * len(queries)).tolist()
+    chains = [label for label in large if _is_chain([documents[i] for i in np.flatnonzero(joined == label)])]
+    keys = [
+        (label, *sorted(some)) if label in chains else (label,)
+        for label, some in zip(joined.tolist(), documents, strict=True)
+    ]
+    numbers = {key: number for number, key in enumerate(sorted(set(keys)))}
+    labels = np.asarray([numbers[key] for key in keys], dtype=np.int64)
+    return Clusters(labels, _note(labels, [int(sizes[label]) for label in chains]))
 
 
-def _key(passage_ids: frozenset[str]) -> str:
-    return "\x00".join(sorted(passage_ids))
+def _is_chain(documents: Sequence[frozenset[str]]) -> bool:
+    """Whether no document is shared by all queries of a cluster, which has many documents."""
+    return not frozenset.intersection(*documents) and len(frozenset().union(*documents)) >= MIN_CLUSTERS
+
+
+def _note(labels: NDArray[np.int64], chains: Sequence[int]) -> str:
+    """``chains``: the number of queries in each."""
+    sizes = np.bincount(labels)
+    notes = [
+        f"Shared documents chain {n} of the {len(labels)} queries together: within the chain the interval resamples "
+        f"groups of queries with the same documents ({len(sizes)} groups in all) and may be too narrow."
+        for n in chains
+    ]
+    if len(sizes) < MIN_CLUSTERS:
+        notes.append(f"Independent groups of queries: only {len(sizes)}; the interval resamples them and is rough.")
+    elif sizes.max() > MAX_SHARE * len(labels):
+        notes.append(
+            f"{sizes.max()} of the {len(labels)} queries share documents and count as one of {len(sizes)} groups."
+        )
+    return " ".join(notes)
 
 
 def _components(documents: Sequence[frozenset[str]]) -> NDArray[np.int64]:
