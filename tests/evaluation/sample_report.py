@@ -130,7 +130,7 @@ def sample_report() -> dict[str, Any]:
 def _comparisons() -> list[dict[str, Any]]:
     half_widths = {"R@1": 0.028, "R@5": 0.021, "R@10": 0.017, "nDCG@10": 0.0186, "R@100": 0.010, "RR@10": 0.021}
     rows = []
-    for treatment in ("bm25", "hybrid-base", "hybrid-tuned", "tuned"):
+    for treatment in ("tuned", "bm25", "hybrid-base", "hybrid-tuned"):
         for measure, half in half_widths.items():
             i = MEASURES.index(measure)
             difference = round(SYSTEMS[treatment][i] - SYSTEMS["base"][i], 4)

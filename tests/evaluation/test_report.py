@@ -53,6 +53,19 @@ def test_every_decision_has_its_sentence_and_badge(decision: str, high: float, g
     assert ("div", {"class": f"badge {badge}"}) in page.tags
 
 
+def test_the_first_comparison_is_the_judged_one_whatever_the_systems_are_called() -> None:
+    report = sample_report()
+    comparisons = report["evaluation"]["comparisons"]
+    comparisons.sort(key=lambda row: row["treatment"] != "hybrid-tuned")
+    page = Page(render_report(report))
+    top = page.text[: page.text.index("All systems")]
+    assert "ship Hybrid-tuned finds the right passages better than the base model: ship it." in top
+    assert "0.637 → 0.714" in top
+    assert "by hybrid-tuned (2 shown)" in page.text
+    query_slices = page.row("nDCG@10 of test queries by")
+    assert query_slices[2:4] == ["base", "hybrid-tuned"]
+
+
 def test_the_table_holds_the_numbers_of_the_dict(page: Page) -> None:
     assert page.row("system") == [
         "system", "nDCG@10", "R@1", "R@5", "R@10", "R@100", "RR@10", "AP@100", "queries/s",

@@ -31,10 +31,8 @@ def texts(value: Any) -> list[str]:
 
 
 def primary_comparison(evaluation: Json) -> Json | None:
-    """tuned - base in nDCG@10 where there is one, else the first comparison in nDCG@10."""
-    found = [row for row in records(evaluation.get("comparisons")) if row.get("measure") == PRIMARY]
-    named = [row for row in found if (row.get("baseline"), row.get("treatment")) == ("base", "tuned")]
-    return next(iter(named or found), None)
+    """The first comparison in nDCG@10: the one that the verdict judged."""
+    return next((row for row in records(evaluation.get("comparisons")) if row.get("measure") == PRIMARY), None)
 
 
 def measure_of(evaluation: Json, system: Any, measure: str = PRIMARY) -> float | None:
