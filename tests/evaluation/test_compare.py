@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from bessemer.config import EvaluationConfig
+from bessemer.errors import DataError
 from bessemer.evaluation.clusters import Clusters, cluster_queries
 from bessemer.evaluation.compare import compare_runs, evaluation_report, general_result
 from bessemer.evaluation.evaluate import evaluate_runs
@@ -279,3 +281,58 @@ def test_two_files_of_extracted_queries_or_a_broken_general_margin_never_ship() 
     assert "On the general set other" in found["reason"]
     del second["per_query"]["origins"]  # as an earlier version wrote it
     assert compare_recorded(first, second | {"general": None}, CONFIG)["verdict"]["decision"] == "ship"
+
+
+def one_system(run: Run, some: Judged, **facts: str) -> dict[str, Any]:
+    return facts | evaluation_report([run], some, corpus(N), CONFIG, compared=(run.name, run.name))
+
+
+def test_two_files_with_equal_ids_and_other_texts_share_no_query() -> None:
+    first = one_system(ranked(N, 3, "base"), judged(N))
+    other = tuple(replace(query, text=f"another {query.text}") for query in queries(N))
+    with pytest.raises(DataError, match="share 120 ids, each with another text"):
+        compare_recorded(first, one_system(ranked(N, 1, "tuned"), Judged(other, judged(N).qrels)), CONFIG)
+    some = Judged((*other[:7], *queries(N)[7:]), judged(N).qrels)
+    found = compare_recorded(first, one_system(ranked(N, 1, "tuned"), some), CONFIG)
+    assert found["n_queries"] == N - 7
+    assert any(note.startswith("7 queries have another text") for note in found["notes"])
+
+
+def test_two_files_without_texts_of_different_data_are_compared_with_a_warning() -> None:
+    first = one_system(ranked(N, 3, "base"), judged(N), data="scifact", split="test")
+    second = one_system(ranked(N, 1, "tuned"), judged(N), data="faq", split="test")
+    assert compare_recorded(first, second, CONFIG)["notes"] == []  # a folder may have moved: the texts are the same
+    del second["per_query"]["text_hashes"]  # as an earlier version wrote it
+    [note] = compare_recorded(first, second, CONFIG)["notes"]
+    assert "different data (scifact, test; faq, test)" in note
+    assert compare_recorded(first, second | {"data": "scifact"}, CONFIG)["notes"] == []
+
+
+def test_two_files_of_few_queries_in_few_groups_say_so() -> None:
+    some = Judged(queries(30), {f"q{i:03d}": {f"p{i % 5:03d}": 1} for i in range(30)})
+    reports = [
+        evaluation_report([Run(name, {}) if name == "base" else ranked(30, 1, name)], some, corpus(30), CONFIG,
+                          compared=(name, name))
+        for name in ("base", "tuned")
+    ]  # fmt: skip
+    found = compare_recorded(*reports, CONFIG)
+    assert [note.partition(";")[0] for note in found["notes"]] == [
+        "Independent groups of queries: only 5",
+        "Only 30 test queries: the interval is rough, often too narrow",
+    ]
+    assert "only 5 independent groups" in found["verdict"]["reason"]
+
+
+def test_two_files_correct_all_p_but_the_first() -> None:
+    runs = [ranked(N, 3, "base"), ranked(N, 3, "tuned", swap=60)]
+    rows = compare_recorded(*(one_system(run, judged(N)) for run in runs), CONFIG)["comparisons"]
+    # of 500 drawn patterns of signs none is as extreme; R@10 is 1 for both; Holm doubles the smaller of two p
+    assert [(row["measure"], row["p"]) for row in rows] == [("nDCG@10", 1 / 501), ("R@10", 1.0), ("RR@10", 2 / 501)]
+
+
+def test_a_general_set_recorded_by_another_version_still_counts() -> None:
+    forgot = general_result("other", ranked(N, 1, "base"), ranked(N, 3, "tuned"), judged(N), corpus(N), CONFIG)
+    runs = [ranked(N, 3, "base"), ranked(N, 1, "tuned")]
+    second = evaluation_report(runs, judged(N), corpus(N), CONFIG, general=forgot)
+    second["general"]["of a later version"] = 1
+    assert compare_recorded(one_system(runs[0], judged(N)), second, CONFIG)["verdict"]["decision"] == "keep base"

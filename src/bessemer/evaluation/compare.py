@@ -10,25 +10,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bessemer.config import EvaluationConfig
+from bessemer.content_hash import content_hash
 from bessemer.evaluation.clusters import Clusters, cluster_queries
-from bessemer.evaluation.evaluate import COMPARED, FEW_QUERIES, PRIMARY, Evaluation, evaluate_runs
+from bessemer.evaluation.evaluate import COMPARED, PRIMARY, Evaluation, evaluate_runs, few_queries_note
 from bessemer.evaluation.examples import won_and_lost
 from bessemer.evaluation.slices import query_groups, slice_table
 from bessemer.evaluation.verdict import GeneralResult, Verdict, verdict
 from bessemer.measures import holm, paired_bootstrap, permutation_test
 from bessemer.types import Comparison, Judged, Passage, Run
 
-__all__ = ["GeneralResult", "Verdict", "compare_pair", "compare_runs", "evaluation_report", "general_result", "verdict"]
+__all__ = [
+    "GeneralResult",
+    "Verdict",
+    "compare_pair",
+    "compare_runs",
+    "compare_values",
+    "corrected",
+    "evaluation_report",
+    "general_result",
+    "verdict",
+]
 
 
 def compare_pair(
     evaluation: Evaluation, baseline: str, treatment: str, measure: str, clusters: Clusters, n_samples: int
 ) -> Comparison:
     """The paired difference treatment - baseline: clustered bootstrap interval (95%), sign-flip p, not corrected."""
-    differences = _values(evaluation, treatment, measure) - _values(evaluation, baseline, measure)
-    low, high = paired_bootstrap(differences, clusters.labels, n_samples)
-    p = permutation_test(differences, clusters.labels, n_samples)
-    return Comparison(baseline, treatment, measure, float(differences.mean()), low, high, p, evaluation.n_queries)
+    values = _values(evaluation, baseline, measure), _values(evaluation, treatment, measure)
+    return compare_values((baseline, treatment), measure, values, clusters.labels, n_samples)
+
+
+def compare_values(
+    names: tuple[str, str],
+    measure: str,
+    values: tuple[NDArray[np.float64], NDArray[np.float64]],
+    labels: NDArray[np.int64],
+    n_samples: int,
+) -> Comparison:
+    """As `compare_pair`: names and values of baseline and treatment, and the cluster of every query."""
+    differences = values[1] - values[0]
+    low, high = paired_bootstrap(differences, labels, n_samples)
+    p = permutation_test(differences, labels, n_samples)
+    return Comparison(*names, measure, float(differences.mean()), low, high, p, len(differences))
+
+
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The first as it is, chosen before looking; the p of the others corrected among themselves by Holm."""
+    primary, *others = comparisons
+    adjusted = holm([comparison.p for comparison in others])
+    return [primary, *(replace(one, p=p) for one, p in zip(others, adjusted, strict=True))]
 
 
 def compare_runs(
@@ -37,16 +67,13 @@ def compare_runs(
     """First the primary comparison (nDCG@10, treatment - baseline), then the others.
 
     The others: every system against the baseline in nDCG@10, R@10 and RR@10, and every further system against the
-    treatment in nDCG@10. The primary one was chosen before looking, so its p stands alone; the p of the others are
-    corrected among themselves by Holm. All intervals are plain 95% intervals.
+    treatment in nDCG@10; their p are `corrected`. All intervals are plain 95% intervals.
     """
     systems = [name for name in evaluation.per_query if name != baseline]
     wanted = [(baseline, name, measure) for name in systems for measure in COMPARED]
     wanted += [(treatment, name, PRIMARY) for name in systems if name != treatment]
     wanted.sort(key=lambda one: one != (baseline, treatment, PRIMARY))  # stable: the primary one moves to the front
-    found = [compare_pair(evaluation, *one, clusters, n_samples) for one in wanted]
-    adjusted = holm([comparison.p for comparison in found[1:]])
-    return [found[0], *(replace(one, p=p) for one, p in zip(found[1:], adjusted, strict=True))]
+    return corrected([compare_pair(evaluation, *one, clusters, n_samples) for one in wanted])
 
 
 def general_result(
@@ -106,11 +133,13 @@ def evaluation_report(
 
 
 def _recorded(evaluation: Evaluation, clusters: Clusters) -> dict[str, Any]:
-    """What `compare_recorded` needs: values, cluster and origin of every query, lists in the order of ``query_ids``."""
+    """What `compare_recorded` needs: values, cluster, origin and text of every query, in the order of ``query_ids``."""
     return {
         "query_ids": [query.query_id for query in evaluation.queries],
+        "text_hashes": [content_hash(query.searched_text)[:12] for query in evaluation.queries],
         "origins": [query.origin for query in evaluation.queries],
         "clusters": clusters.labels.tolist(),
+        "cluster_note": clusters.note,
         "systems": {
             name: {measure: _values(evaluation, name, measure).tolist() for measure in COMPARED}
             for name in evaluation.per_query
@@ -129,9 +158,6 @@ def _decide(
     evaluation: Evaluation, comparisons: Sequence[Comparison], clusters: Clusters, general: GeneralResult | None
 ) -> Verdict:
     primary = comparisons[0]
-    notes = [clusters.note] if clusters.note else []
-    if evaluation.n_queries < FEW_QUERIES:
-        notes.append(f"Only {evaluation.n_queries} test queries: judge at least {FEW_QUERIES} for a firm answer.")
     return verdict(
         primary,
         general,
@@ -139,7 +165,7 @@ def _decide(
         n_clusters=clusters.n_clusters,
         origin_all_extracted=all(query.origin == "extracted" for query in evaluation.queries),
         rivals=[one for one in comparisons if one.baseline == primary.treatment],
-        notes=notes,
+        notes=[*([clusters.note] if clusters.note else []), *few_queries_note(evaluation.n_queries)],
     )
 
 

@@ -160,6 +160,11 @@ def _notes(judged: Judged, queries: Sequence[Query], runs: Sequence[Run]) -> lis
         n_missing = sum(1 for query in queries if query.query_id not in run.results)
         if n_missing:
             notes.append(f"{run.name} has no results for {n_missing} queries; they score 0.")
-    if len(queries) < FEW_QUERIES:
-        notes.append(f"Only {len(queries)} test queries: below {FEW_QUERIES} an interval is rough, often too narrow.")
-    return notes
+    return [*notes, *few_queries_note(len(queries))]
+
+
+def few_queries_note(n: int) -> list[str]:
+    """A warning where there are few, else nothing."""
+    if n >= FEW_QUERIES:
+        return []
+    return [f"Only {n} test queries: the interval is rough, often too narrow; judge at least {FEW_QUERIES}."]
