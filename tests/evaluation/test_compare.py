@@ -12,9 +12,10 @@ import pytest
 from bessemer.config import EvaluationConfig
 from bessemer.errors import DataError
 from bessemer.evaluation.clusters import Clusters, cluster_queries
-from bessemer.evaluation.compare import compare_runs, evaluation_report, general_result
+from bessemer.evaluation.compare import compare_runs, evaluation_report, further_slice, general_result
 from bessemer.evaluation.evaluate import evaluate_runs
 from bessemer.evaluation.recorded import compare_recorded
+from bessemer.evaluation.report import render_report
 from bessemer.evaluation.verdict import GeneralResult, verdict
 from bessemer.types import Comparison, Hits, Judged, Passage, Query, Run
 
@@ -248,6 +249,28 @@ def test_slices_by_language_and_small_ones_are_counted() -> None:
     assert slices["language: other than Chinese"]["difference"] == 0
     assert "origin: mined" not in slices
     assert any("origin: mined (5)" in note for note in report["notes"])
+
+
+def test_slices_of_few_independent_groups_have_no_interval_and_are_named() -> None:
+    # the first 40 queries, in Chinese, are about five passages, the others about one each
+    some = [replace(query, text="如何使用这个框架" if i < 40 else query.text) for i, query in enumerate(queries(N))]
+    of_five = Judged(tuple(some), {f"q{i:03d}": {f"p{i % 5 if i < 40 else i:03d}": 1} for i in range(N)})
+    runs = [Run("base", {}), ranked(N, 1, "tuned")]
+    further = further_slice("further questions: seen", *runs, of_five, corpus(N), CONFIG)
+    assert further["ci_low"] <= further["difference"] <= further["ci_high"]
+    few = further_slice("further questions: few", *runs, replace(of_five, queries=some[:40]), corpus(N), CONFIG)
+    report = evaluation_report(runs, of_five, corpus(N), CONFIG, further=[further, few])
+    slices = {row["slice"]: row for row in report["slices"]}
+    assert list(slices)[:2] == ["further questions: seen", "further questions: few"]
+    chinese = slices["language: Chinese"]
+    assert (chinese["n_queries"], chinese["ci_low"], chinese["ci_high"]) == (40, None, None)
+    assert chinese["difference"] == pytest.approx(chinese["tuned"])
+    assert slices["language: other than Chinese"]["ci_low"] is not None
+    [note] = [note for note in report["notes"] if "have no interval" in note]
+    assert "fewer than 6 independent groups" in note
+    assert "further questions: few, " in note
+    assert "language: Chinese" in note
+    assert "further questions: few" in render_report({"evaluation": report})
 
 
 def test_extracted_queries_never_ship() -> None:

@@ -131,6 +131,15 @@ def test_the_interval_plot_is_drawn_to_scale() -> None:
     assert 'class="dot hollow"' in figure[: figure.index("</svg>")]  # hybrid-base: [-0.008, +0.030]
 
 
+def test_an_interval_that_is_a_point_is_no_clear_difference() -> None:
+    report = sample_report()
+    for row in report["evaluation"]["comparisons"]:
+        row["ci_low"] = row["ci_high"] = row["difference"]
+    html = render_report(report)
+    figure = html[html.index('aria-labelledby="differences-title') :]
+    assert 'class="dot"' not in figure[: figure.index("</svg>")]
+
+
 @pytest.mark.parametrize("bad", [NAN, float("inf"), -float("inf"), 10**400, None])
 def test_numbers_that_are_none_or_not_finite_show_as_a_dash(bad: float | None) -> None:
     def spoil(value: Any) -> Any:

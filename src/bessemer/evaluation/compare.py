@@ -14,7 +14,7 @@ from bessemer.content_hash import content_hash
 from bessemer.evaluation.clusters import Clusters, cluster_queries
 from bessemer.evaluation.evaluate import COMPARED, PRIMARY, Evaluation, evaluate_runs, few_queries_note
 from bessemer.evaluation.examples import won_and_lost
-from bessemer.evaluation.slices import query_groups, slice_table
+from bessemer.evaluation.slices import query_groups, rough_slices_note, slice_row, slice_table
 from bessemer.evaluation.verdict import GeneralResult, Verdict, verdict
 from bessemer.measures import holm, paired_bootstrap, permutation_test
 from bessemer.types import Comparison, Judged, Passage, Run
@@ -81,12 +81,21 @@ def general_result(
 ) -> GeneralResult:
     """What tuning cost outside the domain, in nDCG@10, with the clustered interval."""
     evaluation = evaluate_runs([base, tuned], judged, config)
-    clusters = cluster_queries(evaluation.queries, judged.qrels, {p.passage_id: p.doc_id for p in passages})
+    clusters = _clusters(evaluation, judged, passages)
     found = compare_pair(evaluation, base.name, tuned.name, PRIMARY, clusters, config.bootstrap_samples)
     means = evaluation.mean(base.name, PRIMARY), evaluation.mean(tuned.name, PRIMARY)
     return GeneralResult(
         name, evaluation.n_queries, *means, found.difference, found.ci_low, found.ci_high, config.general_margin
     )
+
+
+def further_slice(
+    title: str, base: Run, tuned: Run, judged: Judged, passages: Sequence[Passage], config: EvaluationConfig
+) -> dict[str, Any]:
+    """A row of the slice table for queries that no verdict rests on."""
+    evaluation = evaluate_runs([base, tuned], judged, config)
+    values = _values(evaluation, base.name, PRIMARY), _values(evaluation, tuned.name, PRIMARY)
+    return slice_row(title, values, _clusters(evaluation, judged, passages).labels, config.bootstrap_samples)
 
 
 def evaluation_report(
@@ -98,17 +107,17 @@ def evaluation_report(
     compared: tuple[str, str] = ("base", "tuned"),
     general: GeneralResult | None = None,
     separation: Mapping[str, Any] | None = None,
+    further: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Everything under "evaluation" in report.json, and the JSON of `bessemer evaluate`, but for `data` and `split`.
 
     ``compared``: the names of baseline and judged system among ``runs``. One system alone gets its measures and no
-    comparison. Raises DataError when no query has a relevant passage, ConfigError for an unknown measure.
+    comparison. ``further``: rows of `further_slice`, which head the slices. Raises DataError when no query has a
+    relevant passage, ConfigError for an unknown measure.
     """
     evaluation = evaluate_runs(runs, judged, config)
     report = {**evaluation.to_dict(), "general": asdict(general) if general else None, "separation": separation}
-    clusters = cluster_queries(
-        evaluation.queries, judged.qrels, {passage.passage_id: passage.doc_id for passage in passages}
-    )
+    clusters = _clusters(evaluation, judged, passages)
     report["per_query"] = _recorded(evaluation, clusters)
     baseline, treatment = compared
     if baseline == treatment or not {baseline, treatment} <= set(evaluation.per_query):
@@ -118,7 +127,8 @@ def evaluation_report(
     comparisons = compare_runs(evaluation, baseline, treatment, clusters, config.bootstrap_samples)
     values = _values(evaluation, baseline, PRIMARY), _values(evaluation, treatment, PRIMARY)
     groups = query_groups(evaluation.queries, judged.qrels, by_id)
-    slices, slice_notes = slice_table(evaluation.queries, groups, values, clusters.labels, config.bootstrap_samples)
+    own, slice_notes = slice_table(evaluation.queries, groups, values, clusters.labels, config.bootstrap_samples)
+    slices = [*further, *own]
     named = {run.name: run for run in runs}
     changes = dict(zip((q.query_id for q in evaluation.queries), (values[1] - values[0]).tolist(), strict=True))
     pair = named[baseline], named[treatment]
@@ -126,10 +136,21 @@ def evaluation_report(
         **report,
         "comparisons": [asdict(comparison) for comparison in comparisons],
         "verdict": asdict(_decide(evaluation, comparisons, clusters, general)),
-        "notes": [*evaluation.notes, *([clusters.note] if clusters.note else []), *slice_notes, _P_NOTE],
+        "notes": [
+            *evaluation.notes,
+            *([clusters.note] if clusters.note else []),
+            *slice_notes,
+            *rough_slices_note(slices),
+            _P_NOTE,
+        ],
         "slices": slices,
         "examples": won_and_lost(*pair, evaluation.queries, judged.qrels, by_id, changes),
     }
+
+
+def _clusters(evaluation: Evaluation, judged: Judged, passages: Sequence[Passage]) -> Clusters:
+    documents = {passage.passage_id: passage.doc_id for passage in passages}
+    return cluster_queries(evaluation.queries, judged.qrels, documents)
 
 
 def _recorded(evaluation: Evaluation, clusters: Clusters) -> dict[str, Any]:

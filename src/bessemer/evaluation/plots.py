@@ -28,7 +28,8 @@ class Interval:
 
     @property
     def clear(self) -> bool:
-        return self.low > 0 or self.high < 0
+        """Whether it tells a difference: a point, which is all that one group of queries gives, does not."""
+        return self.low < self.high and (self.low > 0 or self.high < 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,7 @@ def histogram(
 
 
 def _interval(row: Interval, scale: Scale, y: float, radius: float) -> Markup:
-    """Whisker and dot; hollow when the interval holds zero."""
+    """Whisker and dot; hollow unless the interval is clear."""
     whisker = _line(scale(row.low), y, scale(row.high), y, "whisker")
     return whisker + Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{}"/>').format(
         "dot" if row.clear else "dot hollow", scale(row.difference), y, radius

@@ -15,6 +15,7 @@ from bessemer.text import is_han
 from bessemer.types import Passage, Qrels, Query
 
 MIN_QUERIES = 10
+MIN_CLUSTERS = 6  # of fewer not even a difference of one sign in all is rarer than 0.05: 2 / 2**5 = 0.0625
 
 
 def slice_table(
@@ -24,7 +25,7 @@ def slice_table(
     labels: NDArray[np.int64],
     n_samples: int,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """One row per group of queries, with the clustered 95% interval, and notes on what is not shown.
+    """One row (`slice_row`) per group of queries, and notes on what is not shown.
 
     ``groups``: (dimension, group of each query); ``values``: the measure of baseline and treatment per query;
     ``labels``: the cluster of each query. A dimension with one group only is left out, as it repeats the whole.
@@ -42,19 +43,37 @@ def slice_table(
             if len(chosen) < MIN_QUERIES:
                 small.append(f"{title} ({len(chosen)})")
                 continue
-            differences = (tuned - base)[chosen]
-            low, high = paired_bootstrap(differences, labels[chosen], n_samples)
-            rows.append({
-                "slice": title,
-                "n_queries": len(chosen),
-                "base": float(base[chosen].mean()),
-                "tuned": float(tuned[chosen].mean()),
-                "difference": float(differences.mean()),
-                "ci_low": low,
-                "ci_high": high,
-            })  # fmt: skip
+            rows.append(slice_row(title, (base[chosen], tuned[chosen]), labels[chosen], n_samples))
     notes = [f"Slices of fewer than {MIN_QUERIES} queries are not shown: {', '.join(small)}."] if small else []
     return rows, notes
+
+
+def slice_row(
+    title: str, values: tuple[NDArray[np.float64], NDArray[np.float64]], labels: NDArray[np.int64], n_samples: int
+) -> dict[str, Any]:
+    """What both systems measure on some queries, and the difference with its clustered 95% interval; of fewer than
+    ``MIN_CLUSTERS`` clusters the ends are None."""
+    base, tuned = values
+    differences = tuned - base
+    enough = len(np.unique(labels)) >= MIN_CLUSTERS
+    low, high = paired_bootstrap(differences, labels, n_samples) if enough else (None, None)
+    return {
+        "slice": title,
+        "n_queries": len(differences),
+        "base": float(base.mean()),
+        "tuned": float(tuned.mean()),
+        "difference": float(differences.mean()),
+        "ci_low": low,
+        "ci_high": high,
+    }
+
+
+def rough_slices_note(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which of ``rows`` have no interval, and why."""
+    rough = [row["slice"] for row in rows if row["ci_low"] is None]
+    if not rough:
+        return []
+    return [f"Slices of fewer than {MIN_CLUSTERS} independent groups of queries have no interval: {', '.join(rough)}."]
 
 
 def query_groups(

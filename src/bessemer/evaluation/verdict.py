@@ -106,6 +106,6 @@ def _general_sentence(general: GeneralResult | None, treatment: str) -> str:
 
 def _rival_sentence(rival: Comparison) -> str:
     figures = f"by {rival.difference:.4f} {rival.measure} [{rival.ci_low:+.4f}, {rival.ci_high:+.4f}]"
-    if rival.ci_low > 0:
+    if rival.ci_low > 0 and rival.p < _LEVEL:
         return f"{rival.treatment} beats {rival.baseline} {figures}: consider serving it."
     return f"{rival.treatment} is ahead of {rival.baseline} {figures}, which may be chance."

@@ -146,11 +146,8 @@ def _adapt(
     fusion = tune_hybrid(pool.queries, dev, after.dev, before.dev_bm25)
     hybrids = [fuse_runs(f"hybrid-{run.name}", [before.bm25, run], top_k) for run in dense]
     runs = [before.bm25, *dense, *hybrids, *weighted_run(fusion, after.test, before.bm25, top_k)]
-    measured = evaluation_report(runs, test, passages, evaluation, general=kept, separation=scores)
-    measured["slices"] = [
-        *further_slices(splits, passages, cached_base, cached_tuned, evaluation),
-        *measured["slices"],
-    ]
+    further = further_slices(splits, passages, cached_base, cached_tuned, evaluation)
+    measured = evaluation_report(runs, test, passages, evaluation, general=kept, separation=scores, further=further)
     if fusion:
         unusable = len(dev.queries) - len(pool)
         measured["fusion"] = {**fusion.to_dict(), "unusable": unusable}

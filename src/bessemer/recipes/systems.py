@@ -10,7 +10,7 @@ from bessemer.config import EvaluationConfig
 from bessemer.encoders.encoder import OUTPUTS, Encoded, Encoder, Similarity
 from bessemer.encoders.unified import UnifiedEncoder
 from bessemer.errors import ArtifactError
-from bessemer.evaluation.compare import general_result
+from bessemer.evaluation.compare import further_slice
 from bessemer.evaluation.evaluate import run_system
 from bessemer.search.bm25 import BM25, TfIdf
 from bessemer.search.max_sim import MultiVectorRetriever, token_vectors
@@ -102,18 +102,9 @@ def further_slices(
     for name, judged in splits.items():
         if name in ("train", "dev", "test") or not judged.queries:
             continue
-        runs = [
+        before, after = (
             run_system(system, dense_over(passages, encoder), judged.queries, config.top_k)
             for system, encoder in (("base", base), ("tuned", tuned))
-        ]
-        found = general_result(name, runs[0], runs[1], judged, passages, config)
-        rows.append({
-            "slice": f"further questions: {name}",
-            "n_queries": found.n_queries,
-            "base": found.base,
-            "tuned": found.tuned,
-            "difference": found.difference,
-            "ci_low": found.ci_low,
-            "ci_high": found.ci_high,
-        })  # fmt: skip
+        )
+        rows.append(further_slice(f"further questions: {name}", before, after, judged, passages, config))
     return rows
