@@ -236,6 +236,17 @@ def test_the_whole_report() -> None:
         assert row["difference"] == pytest.approx(row["tuned"] - row["base"])
 
 
+def test_long_texts_of_examples_are_cut_and_say_so() -> None:
+    long = (replace(queries(1)[0], text="w" * 1001), *queries(N)[1:])
+    passages = [Passage("p000", "d000", "t" * 1001), Passage("p001", "d001", "t" * 1000), *corpus(N)[2:]]
+    runs = [ranked(N, 3, "base"), ranked(N, 3, "tuned", swap=2)]
+    report = evaluation_report(runs, Judged(long, judged(N).qrels), passages, CONFIG)
+    cut, whole = sorted(report["examples"]["won"], key=lambda example: str(example["query_id"]))
+    assert cut["query"] == "w" * 1000 + "…"
+    assert cut["relevant"][0]["text"] == "t" * 1000 + "…"
+    assert whole["relevant"][0]["text"] == "t" * 1000
+
+
 def test_slices_by_language_and_small_ones_are_counted() -> None:
     some = [
         replace(query, text="如何使用这个框架" if i < 40 else query.text, origin="mined" if i < 5 else "user")

@@ -60,5 +60,9 @@ def test_no_text_runs_into_the_next_panel_or_over_the_edge() -> None:
         assert CHARACTER[heading.attrib["class"]] * len(heading.text or "") <= edge
 
 
+def test_control_characters_in_a_name_are_written_out() -> None:
+    assert "a⟨U+0001⟩model" in texts(drawn(row("easy"), subject="a\x01model"))
+
+
 def test_nothing_measured_is_still_a_picture() -> None:
     assert "weight" in texts(drawn())

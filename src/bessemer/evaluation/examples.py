@@ -26,7 +26,7 @@ def won_and_lost(
         found = {"base": base.results.get(query.query_id, []), "tuned": tuned.results.get(query.query_id, [])}
         return {
             "query_id": query.query_id,
-            "query": query.text[:_MAX_CHARACTERS],
+            "query": _cut(query.text),
             "change": changes[query.query_id],
             **{name: _shown(hits[:_N_SHOWN], set(relevant), passages) for name, hits in found.items()},
             "relevant": [{"passage_id": p, "text": _text(p, passages)} for p in relevant[:_N_SHOWN]],
@@ -43,7 +43,10 @@ def _shown(hits: Hits, relevant: set[str], passages: Mapping[str, Passage]) -> l
 
 
 def _text(passage_id: str, passages: Mapping[str, Passage]) -> str:
-    text = passages[passage_id].indexed_text if passage_id in passages else ""
+    return _cut(passages[passage_id].indexed_text) if passage_id in passages else ""
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _MAX_CHARACTERS else text[:_MAX_CHARACTERS] + "…"
 
 

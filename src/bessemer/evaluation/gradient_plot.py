@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from bessemer.evaluation.formatting import count, finite, percent, rate
+from bessemer.evaluation.formatting import clean, count, finite, percent, rate
 
 
 @dataclass(frozen=True)
@@ -81,4 +81,4 @@ def _middle(top: float, row: int) -> float:
 
 
 def _text(x: float, y: float, text: str, style: str) -> Markup:
-    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}">{}</text>').format(style, x, y, text)
+    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}">{}</text>').format(style, x, y, clean(text))
