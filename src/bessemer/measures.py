@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from bessemer.errors import ConfigError
 from bessemer.types import Hits, Qrels
 
-SHOWN = ("nDCG@10", "R@1", "R@5", "R@10", "RR@10")
+PRIMARY = "nDCG@10"
+"""What verdicts and choices on dev go by."""
+SHOWN = (PRIMARY, "R@1", "R@5", "R@10", "RR@10")
 """What a table for people shows; JSON holds all of them."""
 EXAMPLES = "Success@5, P@5, R@10, RR@10, nDCG@10, AP@100"
 _BLOCK_DRAWS = 1 << 22  # random draws held at once

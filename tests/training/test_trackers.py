@@ -19,9 +19,9 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from bessemer.config import FinetuneConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import BessemerError, ConfigError
+from bessemer.measures import PRIMARY
 from bessemer.training.batches import TrainingData
 from bessemer.training.callbacks import Progress
-from bessemer.training.dev_pool import MEASURE
 from bessemer.training.finetune import Selection, TrainingReport, finetune
 from bessemer.training.trackers import open_trackers
 
@@ -71,7 +71,7 @@ def test_a_tracker_gets_loss_speed_padding_and_dev(
     losses = [entry for entry in tracker.logs if "loss" in entry]
     assert [entry["step"] for entry in losses] == [2, 3, 4, 6]  # 3: looked at before it is saved
     assert {"grad_norm", "learning_rate", "examples_per_second", "token_waste"} <= losses[0].keys()
-    assert [entry["step"] for entry in tracker.logs if f"eval_{MEASURE}" in entry] == [3, 6]
+    assert [entry["step"] for entry in tracker.logs if f"eval_{PRIMARY}" in entry] == [3, 6]
     # batches of 6, 7 and 7: the seconds between two logs and the examples in them add up to the report's
     n_examples = (13, 7, 6, 14)
     seconds = sum(n / entry["examples_per_second"] for n, entry in zip(n_examples, losses, strict=True))

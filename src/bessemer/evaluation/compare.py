@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from bessemer.config import EvaluationConfig
 from bessemer.content_hash import content_hash
 from bessemer.evaluation.clusters import Clusters, cluster_queries
-from bessemer.evaluation.evaluate import COMPARED, PRIMARY, Evaluation, evaluate_runs, few_queries_note
+from bessemer.evaluation.evaluate import COMPARED, Evaluation, evaluate_runs, few_queries_note
 from bessemer.evaluation.examples import won_and_lost
 from bessemer.evaluation.slices import query_groups, rough_slices_note, slice_row, slice_table
 from bessemer.evaluation.verdict import GeneralResult, Verdict, verdict
-from bessemer.measures import holm, paired_bootstrap, permutation_test
+from bessemer.measures import PRIMARY, holm, paired_bootstrap, permutation_test
 from bessemer.types import Comparison, Judged, Passage, Run
 
 __all__ = [

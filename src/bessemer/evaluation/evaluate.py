@@ -11,13 +11,12 @@ from typing import Any
 from bessemer.config import EvaluationConfig
 from bessemer.encoders.encoder import Encoded
 from bessemer.errors import DataError, Problem
-from bessemer.measures import check_measures, per_query
+from bessemer.measures import PRIMARY, check_measures, per_query
 from bessemer.search.fusion import reciprocal_rank_fusion, weighted_fusion
 from bessemer.search.ranking import followed_by
 from bessemer.search.retriever import LANE_DEPTH, Retriever
 from bessemer.types import Hits, Judged, Query, Run
 
-PRIMARY = "nDCG@10"
 COMPARED = (PRIMARY, "R@10", "RR@10")
 FEW_QUERIES = 100
 _CURVE = (1, 2, 3, 5, 10, 20, 50, 100)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from bessemer.config import EvaluationConfig
 from bessemer.errors import DataError, Problem
 from bessemer.evaluation.compare import compare_values, corrected
-from bessemer.evaluation.evaluate import COMPARED, PRIMARY, few_queries_note
+from bessemer.evaluation.evaluate import COMPARED, few_queries_note
 from bessemer.evaluation.verdict import GeneralResult, verdict
+from bessemer.measures import PRIMARY
 
 Json = Mapping[str, Any]
 

@@ -11,7 +11,8 @@ from markupsafe import Markup
 from bessemer.evaluation import plots
 from bessemer.evaluation.formatting import MISSING, count, duration, finite, n_bytes, number, percent, rate
 from bessemer.evaluation.plots import Series
-from bessemer.evaluation.report_sections import PRIMARY, Json, View, interval_of, mapping, primary_comparison, records
+from bessemer.evaluation.report_sections import Json, View, interval_of, mapping, primary_comparison, records
+from bessemer.measures import PRIMARY
 
 STYLES = {name: f"s-{name}" for name in ("base", "tuned", "bm25", "hybrid-base", "hybrid-tuned", "hybrid-weighted")}
 

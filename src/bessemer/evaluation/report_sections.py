@@ -9,11 +9,11 @@ from typing import Any
 from bessemer.evaluation import plots
 from bessemer.evaluation.formatting import count, finite, interval, signed
 from bessemer.evaluation.plots import Interval
+from bessemer.measures import PRIMARY
 
 Json = Mapping[str, Any]
 View = dict[str, Any]
 
-PRIMARY = "nDCG@10"
 HEADLINE_MEASURES = (PRIMARY, "R@1", "R@5", "R@10", "R@100", "RR@10", "AP@100")
 
 

@@ -21,7 +21,8 @@ from bessemer.encoders.encoder import OUTPUTS, Encoded, Encoder
 from bessemer.encoders.precision import lowest_cosine
 from bessemer.evaluation.clusters import cluster_queries
 from bessemer.evaluation.compare import compare_pair
-from bessemer.evaluation.evaluate import PRIMARY, evaluate_runs, run_system
+from bessemer.evaluation.evaluate import evaluate_runs, run_system
+from bessemer.measures import PRIMARY
 from bessemer.recipes.data import Material
 from bessemer.recipes.systems import bm25_over, dense_over
 from bessemer.search.encoded_texts import unified_in

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bessemer.encoders.unified_settings import LaneWeights
-from bessemer.measures import per_query
+from bessemer.measures import PRIMARY, per_query
 from bessemer.search.dev_choice import Factors, grid, near_the_default
 from bessemer.search.ranking import sort_hits
 from bessemer.types import Hits, Qrels
 
-MEASURE, DEPTH = "nDCG@10", 10
+DEPTH = 10  # of PRIMARY
 
 Scores = NDArray[np.float32]
 
@@ -83,5 +83,5 @@ def _measured(
     weights: LaneWeights, scores: Mapping[str, LaneScores], qrels: Qrels, query_ids: Sequence[str]
 ) -> NDArray[np.float64]:
     hits = {query_id: scores[query_id].hits(weights, DEPTH) for query_id in query_ids}
-    values = per_query(hits, qrels, query_ids, [MEASURE])[MEASURE]
+    values = per_query(hits, qrels, query_ids, [PRIMARY])[PRIMARY]
     return np.array([values[query_id] for query_id in query_ids])

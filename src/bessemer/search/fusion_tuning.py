@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from bessemer.measures import per_query
+from bessemer.measures import PRIMARY, per_query
 from bessemer.search.dev_choice import Factors, Values, grid, is_better, near_the_default
 from bessemer.search.fusion import normalised_scores, reciprocal_rank_fusion
 from bessemer.search.ranking import best_hits, tie_priority
 from bessemer.types import Hits, Qrels
 
-MEASURE, DEPTH = "nDCG@10", 10
+DEPTH = 10  # of PRIMARY
 
 
 @dataclass(frozen=True)
@@ -68,5 +68,5 @@ def _weighted_values(
 
 
 def _values(hits: Mapping[str, Hits], qrels: Qrels, query_ids: Sequence[str]) -> Values:
-    found = per_query(hits, qrels, query_ids, [MEASURE])[MEASURE]
+    found = per_query(hits, qrels, query_ids, [PRIMARY])[PRIMARY]
     return np.array([found[query_id] for query_id in query_ids])

@@ -13,14 +13,13 @@ from bessemer.config.finetune import Head
 from bessemer.draws import digest
 from bessemer.encoders.encoder import Encoder
 from bessemer.errors import ArtifactError
-from bessemer.measures import per_query
+from bessemer.measures import PRIMARY, per_query
 from bessemer.processes import Processes
 from bessemer.search.exact import ExactSearch
 from bessemer.search.ranking import tie_priority
 from bessemer.training.lane_ranking import best_of_lanes
 from bessemer.types import Hits, Judged, Passage, Qrels, Query
 
-MEASURE = "nDCG@10"
 RANDOM_PASSAGES = 2000
 RANKED_BY: Mapping[Head, str] = {
     "dense": "dense vectors",
@@ -53,7 +52,7 @@ class EvaluationPool:
 
     @property
     def measure(self) -> str:
-        return MEASURE
+        return PRIMARY
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -192,7 +191,7 @@ class ScoredByFirst(OverPool):
 
 def _ndcg(results: Mapping[str, Hits], qrels: Qrels, queries: Sequence[Query]) -> NDArray[np.float64]:
     ids = [query.query_id for query in queries]
-    values = per_query(results, qrels, ids, [MEASURE])[MEASURE]
+    values = per_query(results, qrels, ids, [PRIMARY])[PRIMARY]
     return np.array([values[query_id] for query_id in ids])
 
 
