@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from bessemer.types import Qrels, Query
 
-MIN_CLUSTERS = 20
+MIN_CLUSTERS = 20  # as many documents a chain has at least
 MAX_SHARE = 0.2  # of the queries, in a cluster that may be a chain
 
 
@@ -54,7 +54,7 @@ def cluster_queries(queries: Sequence[Query], qrels: Qrels, document_ids: Mappin
 
 
 def _is_chain(documents: Sequence[frozenset[str]]) -> bool:
-    """Whether no document is shared by all queries of a cluster, which has many documents."""
+    """Whether a cluster hangs together by many documents, none of which all its queries share: a topic has few."""
     return not frozenset.intersection(*documents) and len(frozenset().union(*documents)) >= MIN_CLUSTERS
 
 
