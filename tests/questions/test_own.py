@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from bessemer.errors import DataError
 from bessemer.questions.own import OwnQuestions, find_quote, own_questions
-from bessemer.types import Document, Passage
+from bessemer.types import Document, Dropped, Passage
 
 TEXT = "Refunds take five days.\n\nShipping is **free** over\n50 euro.\n\nCall us at night."
 SPANS = {"p1": (0, 23), "p2": (25, 59), "p3": (61, 78)}
@@ -23,9 +24,17 @@ def library() -> tuple[list[Document], list[Passage], dict[str, str]]:
 
 
 def ask(tmp_path: Path, *rows: Any) -> OwnQuestions:
+    return read(tmp_path, rows, *library(), left_out=[dropped("p6", "Call us at night.", "p3")])
+
+
+def read(tmp_path: Path, rows: Sequence[Any], *corpus: Any, left_out: Sequence[Dropped] = ()) -> OwnQuestions:
     file = tmp_path / "queries.jsonl"
     file.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows), encoding="utf-8")
-    return own_questions(file, *library())
+    return own_questions(file, *corpus, left_out)
+
+
+def dropped(passage_id: str, text: str, kept_id: str) -> Dropped:
+    return Dropped(passage_id, "dedup", "near-duplicate", text, 0.9, kept_id)
 
 
 def qrels(result: OwnQuestions, split: str) -> dict[str, dict[str, int]]:
@@ -62,6 +71,71 @@ def test_passage_file_and_quote(tmp_path: Path) -> None:
 def test_quote_in_a_dropped_duplicate_finds_the_kept_one(tmp_path: Path) -> None:
     result = ask(tmp_path, {"query": "when to call", "source": "d.md", "quote": "Call us at night"})
     assert qrels(result, "train") == {"when to call": {"p3": 1}}
+
+
+SHOP = (
+    "# Shop\n\nOpen daily.\n\n## Refund policy\n\nIn cash.\n\n### *Cards*\n\nBy post.\n\n## Gifts\n\nNo Refund policy."
+)
+
+
+def shop() -> tuple[list[Document], list[Passage], dict[str, str]]:
+    """The heading that is quoted stands in the passage of another document, too, of another split."""
+    refund = ("Shop", "Refund policy")
+    places = {"Open daily.": ("Shop",), "In cash.": refund, "By post.": (*refund, "Cards")}
+    places |= {"No Refund policy.": ("Shop", "Gifts")}
+    passages = [
+        Passage(f"s{i}", "shop.md", text, "", SHOP.index(text), SHOP.index(text) + len(text), headings)
+        for i, (text, headings) in enumerate(places.items())
+    ]
+    log = "The Refund policy was changed."
+    documents = [Document("shop.md", SHOP), Document("log.md", log)]
+    return documents, [*passages, Passage("l0", "log.md", log, "", 0, len(log))], {"shop.md": "train", "log.md": "test"}
+
+
+def test_a_quoted_heading_stands_for_its_section_in_its_own_document(tmp_path: Path) -> None:
+    rows = [
+        {"query": "how is it paid back", "source": "shop.md", "quote": "Refund policy"},
+        {"query": "and cards", "source": "shop.md", "quote": "cards"},
+        {"query": "all of it", "source": "shop.md", "quote": "Shop"},
+        {"query": "gifts?", "source": "shop.md", "quote": "No Refund policy"},
+        {"query": "what changed", "source": "log.md", "quote": "Refund policy"},
+    ]
+    result = read(tmp_path, rows, *shop())
+    assert qrels(result, "train") == {
+        "how is it paid back": {"s1": 1, "s2": 1},
+        "and cards": {"s2": 1},
+        "all of it": {"s0": 1, "s1": 1, "s2": 1, "s3": 1},
+        "gifts?": {"s3": 1},
+    }
+    assert qrels(result, "test") == {"what changed": {"l0": 1}}
+
+
+def test_a_quote_in_text_that_became_no_passage(tmp_path: Path) -> None:
+    """It stands for its next place; where there is none, for no passage of another document."""
+    documents = [Document("a.md", "Tea.\n\nMore Tea."), Document("b.md", "More.")]
+    passages = [Passage("a0", "a.md", "More Tea.", "", 6, 15)]
+    rows = [
+        {"query": "what is there", "source": "a.md", "quote": "Tea."},
+        {"query": "more?", "source": "b.md", "quote": "More"},
+    ]
+    result = read(tmp_path, rows, documents, passages, {"a.md": "train"})
+    assert qrels(result, "train") == {"what is there": {"a0": 1}}
+    assert [item.text for item in result.dropped] == ["more?"]
+    assert result.dropped[0].reason.startswith("quote is in text that became no passage")
+
+
+def test_a_quote_in_a_duplicate_of_a_near_duplicate(tmp_path: Path) -> None:
+    """Of the passages that were kept instead, one has the words of the quote."""
+    documents = [Document("old.md", "Wait 5 days. Call at noon."), Document("new.md", "Wait 5 days! Call at night.")]
+    passages = [Passage("n0", "new.md", documents[1].text, "", 0, 27)]
+    left_out = [dropped("o1", documents[0].text, "o0"), dropped("o0", "Wait 5 days. Call at noon.", "n0")]
+    rows = [
+        {"query": "how long", "source": "old.md", "quote": "wait 5 days"},
+        {"query": "when", "source": "old.md", "quote": "Call at noon"},
+    ]
+    result = read(tmp_path, rows, documents, passages, {"new.md": "dev"}, left_out=left_out)
+    assert qrels(result, "dev") == {"how long": {"n0": 1}}
+    assert [item.text for item in result.dropped] == ["when"]
 
 
 def test_lines_of_one_query_are_joined_and_leaks_go_to_seen(tmp_path: Path) -> None:
@@ -114,11 +188,12 @@ def test_nothing_resolved_is_an_error(tmp_path: Path) -> None:
 
 
 def test_find_quote() -> None:
-    assert find_quote("a b  c", "b c") == (2, 6)
-    assert find_quote("Die „Größe“ zählt.", "größe zählt") == (5, 17)
-    assert find_quote("今天，天气很好。", "今天天气") == (0, 5)
-    assert find_quote("abc", "d") is None
-    assert find_quote("abc", "...") is None
+    assert find_quote("a b  c", "b c") == [(2, 6)]
+    assert find_quote("b c a b  c", "b c") == [(0, 3)]  # as it is, where it stands so
+    assert find_quote("b. b", "b") == [(0, 1), (3, 4)]
+    assert find_quote("Die „Größe“ zählt. Größe zählt?", "größe zählt") == [(5, 17), (19, 30)]
+    assert find_quote("今天，天气很好。", "今天天气") == [(0, 5)]
+    assert find_quote("abc", "d") == find_quote("abc", "...") == []
 
 
 def told(query: str, passage_id: str, helpful: bool, time: str | None = None) -> dict[str, Any]:

@@ -9,12 +9,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from bessemer.errors import DataError, Problem
 from bessemer.formats.lines import Fields, read_jsonl
-from bessemer.text import folded, normal_form, unit_spans, units
+from bessemer.text import folded, normal_form, plain_inline, unit_spans, units
 from bessemer.types import Document, Dropped, Judged, Passage, Query
 
 STAGE = "own questions"
@@ -30,16 +31,21 @@ class OwnQuestions:
 
 
 def own_questions(
-    path: str | Path, documents: Sequence[Document], passages: Sequence[Passage], splits: Mapping[str, str]
+    path: str | Path,
+    documents: Sequence[Document],
+    passages: Sequence[Passage],
+    splits: Mapping[str, str],
+    left_out: Sequence[Dropped] = (),
 ) -> OwnQuestions:
     """Read ``query`` with ``passage_id`` (one or a list), or with ``source`` and perhaps ``quote``, per line.
 
     ``source`` is a doc_id (the path in the source folder). A quote is looked for as it is, then by its words alone, and
-    stands for all passages that it overlaps; without one, all passages of the file are relevant. Optional:
-    ``relevance`` (an integer, default 1), ``answers`` (a list of strings), ``id``. Lines of the same query are one
-    query. Feedback has ``helpful`` (true or false) in place of ``relevance``, and ``time`` (ISO 8601): of several
-    judgements of the same query and passage the newest counts, of the same time the last in the file. Queries of which
-    nothing is relevant in the end are dropped.
+    stands for all passages that it overlaps; in a heading, for those of its section; in a duplicate that is among
+    ``left_out``, for the passage that was kept. The first place that has any counts. Without a quote, all passages of
+    the file are relevant. Optional: ``relevance`` (an integer, default 1), ``answers`` (a list of strings), ``id``.
+    Lines of the same query are one query. Feedback has ``helpful`` (true or false) in place of ``relevance``, and
+    ``time`` (ISO 8601): of several judgements of the same query and passage the newest counts, of the same time the
+    last in the file. Queries of which nothing is relevant in the end are dropped.
 
     A query belongs to the split of its relevant documents. One that needs documents of train *and* of dev or test
     would leak either way: it goes to ``seen``, where it is measured but not trained on; one of dev and test goes to
@@ -50,7 +56,7 @@ def own_questions(
     """
     problems: list[Problem] = []
     dropped: list[Dropped] = []
-    library = _Library(documents, passages)
+    library = _Library(documents, passages, left_out)
     queries: dict[str, Query] = {}
     qrels: dict[str, dict[str, int]] = defaultdict(dict)
     told: dict[tuple[str, str], datetime] = {}
@@ -154,12 +160,13 @@ def _passage_ids(fields: Fields) -> tuple[str, ...]:
 class _Library:
     """Finds passages by id, file or quote."""
 
-    def __init__(self, documents: Sequence[Document], passages: Sequence[Passage]) -> None:
+    def __init__(self, documents: Sequence[Document], passages: Sequence[Passage], left_out: Sequence[Dropped]) -> None:
         self.documents = {document.doc_id: document for document in documents}
         self.passages = {passage.passage_id: passage for passage in passages}
         self.of_document: dict[str, list[Passage]] = defaultdict(list)
         for passage in passages:
             self.of_document[passage.doc_id].append(passage)
+        self.duplicates = {item.id: item for item in left_out if item.passage_id}
 
     def resolve(self, line: _Line) -> tuple[list[str], str]:
         """The relevant passages, or why there are none."""
@@ -174,31 +181,60 @@ class _Library:
         if not line.quote.strip():
             fault = "" if members else f"source {line.source!r} has no passages left"
             return [passage.passage_id for passage in members], fault
-        span = find_quote(document.text, line.quote)
-        if span is None:
+        places = find_quote(document.text, line.quote)
+        if not places:
             return [], f"quote is not in {line.source!r}"
-        start, end = span
+        hit = next(filter(None, (self._at(document, *place) for place in places)), [])
+        reason = "a heading without passages, too short, or a near-duplicate of a passage without these words"
+        return hit, "" if hit else f"quote is in text that became no passage ({reason})"
+
+    def _at(self, document: Document, start: int, end: int) -> list[str]:
+        """The passages that a place of the text stands for."""
+        members = self.of_document[document.doc_id]
         hit = [passage.passage_id for passage in members if passage.start < end and start < passage.end]
-        if not hit:  # its passage was dropped as a duplicate: the one that was kept holds the quote, too
-            form = f" {normal_form(line.quote)} "
-            hit = [p.passage_id for p in self.passages.values() if form in f" {normal_form(p.text)} "]
-        return hit, "" if hit else "quote is in text that became no passage (a heading, or too short)"
+        return hit or self._of_section(document, start, end) or self._kept_instead(document, start, end)
+
+    def _of_section(self, document: Document, start: int, end: int) -> list[str]:
+        """Those under the heading whose line holds the place, if it is one."""
+        line_start = document.text.rfind("\n", 0, start) + 1
+        line_end = document.text.find("\n", end)
+        heading = normal_form(plain_inline(document.text[line_start : max(line_end, end)]))
+        behind = [passage for passage in self.of_document[document.doc_id] if passage.start >= end]
+        forms = [normal_form(one) for one in behind[0].headings] if behind else []
+        if heading not in forms:
+            return []
+        path = behind[0].headings[: forms.index(heading) + 1]
+        section = takewhile(lambda passage: passage.headings[: len(path)] == path, behind)
+        return [passage.passage_id for passage in section]
+
+    def _kept_instead(self, document: Document, start: int, end: int) -> list[str]:
+        """Those kept in place of duplicates that hold the quote; a near-duplicate may lack its words."""
+        quote = document.text[start:end]
+        form = f" {normal_form(quote)} "
+        hit = []
+        for item in self.duplicates.values():
+            if quote not in item.text or item.text not in document.text:
+                continue
+            while item.passage_id in self.duplicates:  # a duplicate of what is itself a near-duplicate
+                item = self.duplicates[item.passage_id]
+            kept = self.passages.get(item.passage_id)
+            if kept and form in f" {normal_form(kept.text)} ":
+                hit.append(kept.passage_id)
+        return list(dict.fromkeys(hit))
 
 
-def find_quote(text: str, quote: str) -> tuple[int, int] | None:
+def find_quote(text: str, quote: str) -> list[tuple[int, int]]:
     """Where the quote stands: as it is, else with any white space, else by its words without case and marks."""
-    quote = quote.strip()
-    start = text.find(quote)
-    if start >= 0:
-        return start, start + len(quote)
-    match = re.search(r"\s+".join(re.escape(part) for part in quote.split()), text)
-    if match:
-        return match.span()
-    words, found = units(quote), unit_spans(text)
-    for position in range(len(found) - len(words) + 1 if words else 0):
-        if all(found[position + offset][0] == word for offset, word in enumerate(words)):
-            return found[position][1], found[position + len(words) - 1][2]
-    return None
+    for pattern in (re.escape(quote.strip()), r"\s+".join(map(re.escape, quote.split()))):
+        found = [match.span() for match in re.finditer(pattern, text)]
+        if found:
+            return found
+    words, spans = units(quote), unit_spans(text)
+    return [
+        (spans[first][1], spans[first + len(words) - 1][2])
+        for first in range(len(spans) - len(words) + 1 if words else 0)
+        if all(spans[first + offset][0] == word for offset, word in enumerate(words))
+    ]
 
 
 def _by_split(

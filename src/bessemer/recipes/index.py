@@ -83,7 +83,7 @@ def _read(config: Config) -> _Read:
         corpus = prepare_corpus(config, encoder.count_tokens, passage_tokens(config, encoder))
     choosing = fusion_collection(config)
     judged = [found for found in (collection, choosing) if found]
-    return _Read(encoder, corpus, questions_for_index(config, corpus.documents, corpus.passages, judged), choosing)
+    return _Read(encoder, corpus, questions_for_index(config, corpus, judged), choosing)
 
 
 def _encoder_of_passages(

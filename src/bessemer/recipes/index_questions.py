@@ -8,26 +8,24 @@ from pathlib import Path
 from bessemer.config import Config
 from bessemer.formats import read_beir
 from bessemer.questions.own import own_questions
+from bessemer.recipes.prepare import Chunked
 from bessemer.search.question_index import Pointer
 from bessemer.text import folded, normal_form
-from bessemer.types import Collection, Document, Dropped, Filtered, Judged, Passage, Query
+from bessemer.types import Collection, Dropped, Filtered, Judged, Passage, Query
 
 STAGE = "question index"
 HELD_OUT = "it is a dev or test query"
 
 
-def questions_for_index(
-    config: Config, documents: Sequence[Document], passages: Sequence[Passage], judged: Sequence[Collection]
-) -> Filtered[Pointer]:
-    """What the folders and files of ``config.index.questions`` ask of ``passages``, which are of ``documents`` or of
-    judged data.
+def questions_for_index(config: Config, corpus: Chunked, judged: Sequence[Collection]) -> Filtered[Pointer]:
+    """What the folders and files of ``config.index.questions`` ask of the passages of ``corpus``.
 
     Of a BEIR folder the questions of train are taken; of a JSONL file all, as `own_questions` reads them. A question
     whose text is a query of another split, of one of the folders or of the collections ``judged``, is never taken,
     whoever asked it. Left out with a count: those, questions of passages that are not indexed, and mined ones of
     passages whose text has changed since. Raises DataError for broken files and for folders without questions of train.
     """
-    indexed = {passage.passage_id: passage for passage in passages}
+    indexed = {passage.passage_id: passage for passage in corpus.passages}
     found: list[Pointer] = []
     dropped: list[Dropped] = []
     held_out = {form for collection in judged for form in _held_out(collection)}
@@ -37,7 +35,8 @@ def questions_for_index(
             held_out |= _held_out(mined)
             found += _of_same_texts(mined, indexed, dropped)
         else:
-            own = own_questions(name, documents, passages, {passage.doc_id: "train" for passage in passages})
+            splits = {passage.doc_id: "train" for passage in corpus.passages}
+            own = own_questions(name, corpus.documents, corpus.passages, splits, corpus.dropped)
             dropped += own.dropped
             found += _pointers(own.splits["train"])
     kept = []

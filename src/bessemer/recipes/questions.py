@@ -198,7 +198,7 @@ def _require_questions(asked: Questions) -> None:
 
 
 def _with_own(own: Path, prepared: Prepared, made: Questions) -> Questions:
-    given = own_questions(own, prepared.documents, prepared.passages, prepared.splits)
+    given = own_questions(own, prepared.documents, prepared.passages, prepared.splits, prepared.dropped)
     made = _without_repeated(given, made)
     splits, notes = _joined(given, made)
     own_splits = {split for split, judged in given.splits.items() if judged.queries and split != "train"}
