@@ -67,6 +67,29 @@ def test_what_own_questions_measure_is_not_trained_on(configure: Configure, engl
     assert [stage["dropped"] for stage in result["funnel"] if stage["stage"] == "repeats"] == [1]
 
 
+def test_what_own_questions_train_on_is_not_measured(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    config = configure(tmp_path, data=str(english_beir))
+    questions_folder(config)
+    alone = load_collection(config.out).collection.splits
+    trained = next(iter(alone["train"].qrels[alone["train"].queries[0].query_id]))
+    twins = {split: alone[split].queries[0] for split in ("dev", "test", "seen")}
+    own = tmp_path / "own.jsonl"
+    english_world.write_jsonl(
+        own, [{"query": f"{query.text.upper()}?", "passage_id": trained} for query in twins.values()]
+    )
+    result = questions_folder(config.model_copy(update={"queries": str(own)}))
+    splits = load_collection(config.out).collection.splits
+    assert len(splits["train"].queries) == len(alone["train"].queries) + 3
+    for split in ("dev", "test", "seen"):
+        left = tuple(query for query in alone[split].queries if query != twins[split])
+        assert splits[split].queries == left
+        assert splits[split].qrels.keys() == {query.query_id for query in left}
+    rows = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text("utf-8").splitlines()]
+    assert [row["id"] for row in rows if row["stage"] == "repeats"] == [query.query_id for query in twins.values()]
+    (stage,) = [stage for stage in result["funnel"] if stage["stage"] == "repeats"]
+    assert stage["reasons"] == {"asks the same as an own question that is trained on": 3}
+
+
 def test_extracted_questions_never_ship(configure: Configure, english_documents: Path, tmp_path: Path) -> None:
     config = configure(tmp_path, source=str(english_documents))
     report = adapt(config)

@@ -367,6 +367,24 @@ def test_a_person_has_the_last_word(configure: Configure, english_beir: Path, tm
     }
 
 
+def test_questions_that_are_edited_to_the_same_words(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    file = tmp_path / "review.csv"
+    with serving(obliging) as server:
+        config = configure(tmp_path, data=str(english_beir), llm=of(server))
+        questions_folder(config, review=str(file))
+        splits = [row["split"] for row in filled_in(file, {})]
+        edited = {"decision": "edit", "edited question": "asked by a person"}
+        tested = [i for i, split in enumerate(splits) if split == "test"][:2]
+        filled_in(file, dict.fromkeys((splits.index("train"), *tested), edited))
+        result = questions_folder(config, review=str(file))
+    asked = load_collection(config.out).collection.splits
+    holding = [split for split, judged in asked.items() for q in judged.queries if q.text == "asked by a person"]
+    assert holding == ["test"]
+    last = result["funnel"][-1]
+    assert (last["stage"], last["reasons"]) == ("duplicates", {"asks the same as another question": 2})
+    assert last["kept"] == len(splits) - 2 == sum(len(judged.queries) for judged in asked.values())
+
+
 def test_a_question_that_was_reviewed_and_is_gone_is_told(
     configure: Configure, english_beir: Path, tmp_path: Path
 ) -> None:

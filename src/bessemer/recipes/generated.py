@@ -85,6 +85,7 @@ def written_questions(
     n_lost = n_without_draft(stages.kept, review or {})
     if review is not None:
         stages.through(lambda found: reviewed(found, review))
+        stages.through(distinct)  # a person may have edited two to the same words
     unchanged = sum(item.stage == PARAPHRASE for item in asked.dropped)
     calls = {
         "model": llm.model,

@@ -25,7 +25,7 @@ from bessemer.recipes.funnel import funnel_stage, write_dropped
 from bessemer.recipes.generated import Written, by_split, estimate, open_llm, written_questions
 from bessemer.recipes.output import BEIR_FILES, claim_file, claim_folder, require_own
 from bessemer.recipes.prepare import Prepared, prepare
-from bessemer.types import Collection, Document, Dropped, Judged, Passage, Query
+from bessemer.types import Collection, Document, Dropped, Judged, Passage
 
 EXTRACTED = "no judged questions were given: they were extracted from the documents, which is easier than life"
 
@@ -209,21 +209,22 @@ def _with_own(own: Path, prepared: Prepared, made: Questions) -> Questions:
 
 
 def _without_repeated(given: OwnQuestions, made: Questions) -> Questions:
-    """``made`` without train questions that ask what an own question of another split asks: it would be trained on."""
-    train = made.collection.splits["train"]
-    measured = [query.text for split, judged in given.splits.items() if split != "train" for query in judged.queries]
-    found = repeated([query.text for query in train.queries], measured)
-    dropped, kept = list[Dropped](), list[Query]()
-    for i, query in enumerate(train.queries):
-        if i not in found:
-            kept.append(query)
-            continue
-        reason, home = "asks the same as an own question that is measured", next(iter(train.qrels[query.query_id]))
-        dropped.append(Dropped(query.query_id, "repeats", reason, query.text, found[i], home))
-    splits = {
-        **made.collection.splits,
-        "train": Judged(tuple(kept), {q.query_id: train.qrels[q.query_id] for q in kept}),
-    }
+    """``made`` without questions that ask what an own one asks, where one of the two is trained on and the other is
+    measured."""
+    own: dict[bool, list[str]] = {True: [], False: []}
+    for split, judged in given.splits.items():
+        own[split == "train"] += [query.text for query in judged.queries]
+    splits, dropped = dict[str, Judged](), list[Dropped]()
+    for split, judged in made.collection.splits.items():
+        is_train = split == "train"
+        found = repeated([query.text for query in judged.queries], own[not is_train])
+        kept = [query for i, query in enumerate(judged.queries) if i not in found]
+        splits[split] = Judged(tuple(kept), {query.query_id: judged.qrels[query.query_id] for query in kept})
+        reason = f"asks the same as an own question that is {'measured' if is_train else 'trained on'}"
+        for i, similarity in found.items():
+            query = judged.queries[i]
+            home = next(iter(judged.qrels[query.query_id]))
+            dropped.append(Dropped(query.query_id, "repeats", reason, query.text, similarity, home))
     return replace(
         made,
         collection=replace(made.collection, splits=splits),
