@@ -195,6 +195,13 @@ def test_dev_is_carved_from_train_without_shared_positives(tmp_path: Path) -> No
     assert read_beir(tmp_path, seed=2).collection.splits["dev"] != dev
 
 
+def test_metadata_that_could_not_be_written_is_refused_at_reading(tmp_path: Path) -> None:
+    make(tmp_path / "mine", ['{"_id": "p0", "text": "t", "metadata": {"price": NaN}}'], None)
+    assert problems_of(tmp_path / "mine") == [
+        "corpus.jsonl:1:metadata.price: is NaN or beyond all numbers; give a number or null"
+    ]
+
+
 def test_foreign_metadata_is_counted_not_believed(tmp_path: Path) -> None:
     metadata = {"start": "2020-01-01", "headings": "H", "withheld": [[0, 99]], "pmid": 5}
     answers = {"answers": {"text": ["a"]}}

@@ -47,6 +47,19 @@ def test_every_bad_line_is_named_and_good_ones_still_come(tmp_path: Path) -> Non
     ]
 
 
+def test_numbers_that_json_has_not_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        '{"a": 1e3, "b": [null, {"c": 2.5}]}\n{"a": NaN}\n{"b": [0, {"c": -Infinity, "d": NaN}]}\n{"a": [1e999]}'
+    )
+    rows, problems = read(path)
+    assert rows == [(1, {"a": 1000.0, "b": [None, {"c": 2.5}]})]
+    assert problems == [
+        f"{path}:{line}:{field}: is NaN or beyond all numbers; give a number or null"
+        for line, field in ((2, "a"), (3, "b[1].c"), (4, "a[0]"))
+    ]
+
+
 def test_a_whole_surrogate_pair_is_a_character(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": "\\ud83d\\ude00"}\n')

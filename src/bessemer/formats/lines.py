@@ -72,6 +72,7 @@ def read_jsonl(path: str | Path, problems: list[Problem]) -> Iterator[tuple[int,
         first = False
         try:
             value = json.loads(text)
+            place = _not_finite(value)
         except json.JSONDecodeError as error:
             message = f"not valid JSON: {error.msg} at column {error.colno}"
             problems.append(Problem(file, number, "", message, ONE_OBJECT_PER_LINE))
@@ -81,10 +82,24 @@ def read_jsonl(path: str | Path, problems: list[Problem]) -> Iterator[tuple[int,
             continue
         if not isinstance(value, dict):
             problems.append(Problem(file, number, "", f"line holds {kind(value)}, not an object", ONE_OBJECT_PER_LINE))
+        elif place is not None:
+            problems.append(Problem(file, number, place[1:], "is NaN or beyond all numbers", "give a number or null"))
         elif "\\u" in text and _has_lone_surrogate(value):
             problems.append(Problem(file, number, "", "half a surrogate pair", "write the whole character"))
         else:
             yield number, value
+
+
+def _not_finite(value: object) -> str | None:
+    """Where the first number is that JSON cannot hold, though Python reads it; such a row could never be written."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else ""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, item in items:
+        place = _not_finite(item)
+        if place is not None:
+            return f".{name}{place}" if isinstance(value, dict) else f"[{name}]{place}"
+    return None
 
 
 def _has_lone_surrogate(value: dict[str, Any]) -> bool:
