@@ -123,6 +123,24 @@ def test_sentences_stand_alone_and_come_from_prose() -> None:
     ]
 
 
+def test_chinese_sentences_with_words_that_only_look_like_pointing() -> None:
+    good = [
+        "所有脚本文件都放在安装目录的脚本文件夹里。",
+        "其他用户可以在管理后台查看当前文档的权限设置。",
+        "并发请求共享同一个上下文对象和数据库连接池。",
+        "服务器上文件的访问权限由管理员统一分配和管理。",
+    ]
+    bad = [
+        "所以管理员可以在管理后台查看文档的权限设置。",
+        "其中管理员可以在管理后台查看文档的权限设置。",
+        "管理员按照上文说明在管理后台查看文档的权限。",
+        "管理员根据前面步骤在管理后台查看文档的权限。",
+        "管理员阅读本节内容以后查看管理后台的权限设置。",
+    ]
+    one = passage("a#1", "\n\n".join([*good, *bad]))
+    assert {candidate.text for candidate in BodyCandidates([one]).sentences(one)} == set(good)
+
+
 def test_phrases_are_runs_of_content_words() -> None:
     text = "We sell a stainless steel kettle for the office. 本公司提供不锈钢电热水壶。"
     found = [candidate.text for candidate in BodyCandidates([passage("a#1", text)]).phrases(passage("a#1", text))]

@@ -79,6 +79,56 @@ def test_bad_chinese_questions_and_why() -> None:
     assert reason("控制器会锁定电机并在显示屏上给出代码吗？", None, CHINESE) == ("leakage", "copied from its passage")
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        "如何上传脚本文件？",
+        "文本文件用什么编码保存？",
+        "版本文档在哪里下载？",
+        "样本文件怎么命名？",
+        "怎样实现成本节约？",
+        "如何查看本节点的状态？",
+        "英文中怎么表示日期？",
+        "在论文中怎么插入公式？",
+        "同一上下文中能开几个事务？",
+        "如何在后台发布文章？",
+        "怎么修改文章的作者？",
+        "错误应该表示为什么格式？",
+        "服务器上文件丢失怎么恢复？",
+        "How do I print the page number of the document?",
+        "How do I search for a word in the text?",
+        "How do I change the author of a commit?",
+    ],
+)
+def test_what_holds_such_words_does_not_point(question: str) -> None:
+    assert RULES["stands alone"](asked(question), ()) == ""
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "本文件夹有什么？",
+        "本节讲了什么？",
+        "根据本章，水泵多久启动一次？",
+        "这篇文章讲了什么？",
+        "该文档推荐什么？",
+        "此表列出了什么？",
+        "文章提到了哪些水泵？",
+        "文章的主要内容是什么？",
+        "作者认为水泵应该多久启动？",
+        "根据文章，水泵多久启动一次？",
+        "文中的 E17 是什么？",
+        "上文提到的代码是什么？",
+        "What does the document say about pumps?",
+        "What is the text about?",
+        "Which pump is described in the document?",
+        "Why does the author prefer pumps?",
+    ],
+)
+def test_what_points_at_its_passage(question: str) -> None:
+    assert RULES["stands alone"](asked(question), ()) != ""
+
+
 def test_evidence_must_stand_in_the_passage() -> None:
     good = "Do all engines give the same order for keyword search?"
     assert reason(good, "so that every engine ranks alike") is None

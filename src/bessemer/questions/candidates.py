@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from bessemer.questions.phrases import Rarity, content_words, key_phrases
-from bessemer.questions.words import GENERIC_HEADINGS
+from bessemer.questions.words import GENERIC_HEADINGS, THIS
 from bessemer.text import is_han, n_words, normal_form, plain_inline, sentence_spans, units
 from bessemer.types import Passage
 
@@ -21,13 +21,13 @@ _GENERIC = frozenset(normal_form(heading) for heading in GENERIC_HEADINGS)
 _POINTING = re.compile(
     r"(?:this|that|these|those|it|its|they|he|she|here|there|see|and|but|or|so|then|now|also|again|note|for example"
     r"|in this|as you|you'll|let's|the above|the following|both|such|however|therefore|thus)\b"
-    r"|[这那它他她其此该但而并且另所因]|如[上下此果图]|以[上下]",
+    r"|[这那它他她此该但而且另]|其(?![他它])|所(?!有)|并(?![发行])|因(?![特素])|如[上下此果图]|以[上下]",
     re.IGNORECASE,
 )
 _PLACE = re.compile(
     r"\b(?:above|below|following|earlier|previous|previously|copy that"
     r"|(?:this|that) (?:page|section|document|example|chapter|guide|file|case|code))\b"
-    r"|[上下前][面述文例]|本[节章文页例]|[这该此][个种里]",
+    rf"|(?<![上目当])[上下前](?:[面述例]|文(?![件档本字章]))|{THIS}[节章文页例]|[这该此][个种里]",
     re.IGNORECASE,
 )
 _MARK = re.compile(r"[ \t]*(?:(?:[-*+•●▪]|\d{1,3}[.)]|>|#{1,6})[ \t]+)*")

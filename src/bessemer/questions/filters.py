@@ -15,6 +15,7 @@ from bessemer.questions.generate import Draft
 from bessemer.questions.hostile import hostility
 from bessemer.questions.phrases import content_words
 from bessemer.questions.prompts import judge_request
+from bessemer.questions.words import THIS
 from bessemer.text import is_han, n_words, units
 from bessemer.types import Filtered, Passage
 
@@ -28,12 +29,22 @@ SHARED_WORDS, FEWEST_SHARED = 1.0, 7
 FEWEST_OF_SOURCE = 10
 """Questions that a document may always bring."""
 
+_TELLS = (
+    "say|mention|state|describe|explain|discuss|recommend|suggest|claim|define|list|tell|give|contain|cover|include|"
+    "show|present|provide|refer|warn|specify"
+)
+_TELLS_ZH = "提到|提及|认为|指出|强调|建议|说(?!明)|讲了|介绍了|描述了|的?主[要旨]"
 _POINTS = re.compile(
     r"\b(?:this|that|these|those|the (?:above|following|given|provided|present|said)) (?:document|passage|text|article|"
     r"section|page|chapter|paragraph|excerpt|table|figure|file|report|study|paper|author|example|case|snippet)s?\b"
-    r"|\b(?:in|from|of|by|to|does|is|what|per) the (?:passage|text|document|excerpt|snippet|above|article's author)\b"
-    r"|\bmentioned (?:above|here|in the)|\bthe author(?:s|'s)?\b"
-    r"|本(?:文|节|章|页|段|篇|文档|文章)|(?:该|这|此)(?:文|段|篇|节|文档|文章|段落|表)|上文|上述|文中|文章|作者|以上(?:内容|文字|段落)"
+    r"|\b(?:in|from|of|by|to|does|is|what|per) the (?:passage|excerpt|snippet|above|article's author)\b"
+    r"|\b(?:according to|per|(?:purpose|topic|subject) of|(?:said|stated|described|given|discussed) in) "
+    r"the (?:text|document)\b"
+    rf"|\bthe (?:text|document) (?:{_TELLS})s?\b|\bis the (?:text|document) about\b"
+    r"|\bmentioned (?:above|here|in the)|\bthe author(?:s|'s)?\b(?! of an? )"
+    rf"|(?:{THIS}|(?<!应)该|这|(?<![因如从由彼])此)(?:文|段|篇|表(?!示)|节(?!点))|{THIS}[章页]"
+    rf"|(?:文章|作者)(?:中|里)?(?:{_TELLS_ZH})|(?:根据|按照)文章|[该此]作者|这位作者"
+    r"|上文(?![件档本字章])|上述|(?<![英中外日俄韩法德正论作下译])文中|以上(?:内容|文字|段落)"
     r"|^(?:he|she|it|they|this|that)\b(?! (?:possible|safe|true|necessary|important)\b)",
     re.IGNORECASE,
 )

@@ -45,3 +45,6 @@ table of contents, technical details, translations, upgrades, usage, welcome, wh
 """
 GENERIC_HEADINGS = frozenset(heading.strip() for heading in _GENERIC.replace("\n", ", ").split(", ") if heading.strip())
 """As people write them; compare normal forms."""
+
+THIS = "(?<![脚版样成文标剧课书基根原资副日])本"
+"""A pattern: the Chinese character for `this`, where it does not end another word, such as the one for a script."""
