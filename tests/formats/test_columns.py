@@ -55,6 +55,21 @@ def test_the_dataset_s_own_splits_are_kept(tmp_path: Path) -> None:
         assert {name: len(judged.queries) for name, judged in splits.items()} == {"train": 12, "dev": 1, "test": 2}
 
 
+@pytest.mark.parametrize(
+    ("name", "splits"),
+    [
+        ("test", {"test"}),
+        ("validation", {"dev"}),
+        ("train", {"train", "dev", "test"}),
+        ("all", {"train", "dev", "test"}),
+    ],
+)
+def test_a_single_split(name: str, splits: set[str], tmp_path: Path) -> None:
+    (tmp_path / "hub").mkdir()
+    datasets.Dataset.from_list(pubmedqa(100)).to_parquet(tmp_path / "hub" / f"{name}.parquet")
+    assert load_collection(tmp_path / "hub", columns=PUBMEDQA).collection.splits.keys() == splits
+
+
 def test_an_arrow_file_and_a_path_through_a_list_of_objects(tmp_path: Path) -> None:
     rows = [{"q": "one", "docs": [{"text": "a"}, {"text": "b"}]}]
     datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "saved")
@@ -81,8 +96,18 @@ def test_faults_carry_the_row_number(tmp_path: Path) -> None:
 
 def test_what_is_no_dataset(tmp_path: Path) -> None:
     (tmp_path / "bad.parquet").write_text("not parquet")
-    with pytest.raises(DataError, match=r"bad\.parquet:-:-: cannot be opened as a dataset"):
+    with pytest.raises(DataError, match=r"bad\.parquet:-:-: cannot be read as a dataset"):
         read_hf(tmp_path / "bad.parquet", PUBMEDQA)
+
+
+def test_a_corrupt_page_behind_a_good_start(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    datasets.Dataset.from_list([{"q": f"question {i}", "p": f"passage {i}"} for i in range(100)]).to_parquet(path)
+    content = bytearray(path.read_bytes())
+    content[40:400] = b"\xff" * 360  # the footer, which is read first, stands at the end
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"rows\.parquet:-:-: cannot be read as a dataset \(.*\); give whole Parquet"):
+        read_hf(path, Columns("q", "p"))
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])

@@ -1,11 +1,13 @@
 """Hugging Face datasets by a column mapping: a hub name, a Parquet or Arrow file, or a folder of them.
 
-Rows are streamed; nothing of a dataset is executed. Own splits of the dataset are kept (``validation`` is dev).
+Rows are streamed; nothing of a dataset is executed. Own splits of the dataset are kept (``validation`` is dev); a
+single one is divided, unless it is called dev or test.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +36,12 @@ def read_hf(
     """
     problems: list[Problem] = []
     parts = _open(source, subset)
-    several = len(parts) > 1
+    splits = {name: SPLIT_NAMES.get(name, name) for name in parts}
+    has_own = len(parts) > 1 or not {"dev", "test"}.isdisjoint(splits.values())
     rows: list[Row] = []
     for name, part in parts.items():
-        file = f"{source}[{name}]" if several else str(source)
-        rows += _rows(part, file, columns, SPLIT_NAMES.get(name, name) if several else "", problems)
+        file = f"{source}[{name}]" if has_own else str(source)
+        rows += _rows(_streamed(part, source), file, columns, splits[name] if has_own else "", problems)
     return collection_from_rows(rows, str(source), problems, Notes(), seed=seed, require=require)
 
 
@@ -60,7 +63,7 @@ def _open(source: str | Path, subset: str | None) -> Mapping[str, Iterable[Mappi
     import datasets  # heavy, and needed by this reader alone
 
     path = Path(source)
-    try:
+    with _faults_told(source):
         if path.is_file() and path.suffix == ".arrow":
             return {"train": datasets.Dataset.from_file(str(path))}
         if (path / "dataset_dict.json").exists() or (path / "dataset_info.json").exists():
@@ -69,19 +72,31 @@ def _open(source: str | Path, subset: str | None) -> Mapping[str, Iterable[Mappi
         if path.exists():
             return dict(datasets.load_dataset("parquet", data_files=_data_files(path), streaming=True))
         return dict(datasets.load_dataset(str(source), subset, streaming=True))
+
+
+def _streamed(part: Iterable[Mapping[str, Any]], source: str | Path) -> Iterator[Mapping[str, Any]]:
+    """What opens well may break off in the middle: a corrupt page, a lost connection."""
+    with _faults_told(source):
+        yield from part
+
+
+@contextmanager
+def _faults_told(source: str | Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:  # the hub's "no such dataset" is one as well
         raise DataError([_unreadable(source, error, "check the path or name")]) from error
     except (ConnectionError, TimeoutError) as error:
         raise ServiceError(f"{source}: the Hugging Face hub cannot be reached ({error}); give a local file") from error
     except (ValueError, OSError) as error:
         raise DataError(
-            [_unreadable(source, error, "give Parquet or Arrow, and the subset if it has several")]
+            [_unreadable(source, error, "give whole Parquet or Arrow files, and the subset if there are several")]
         ) from error
 
 
 def _unreadable(source: str | Path, error: Exception, fix: str) -> Problem:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return Problem(str(source), None, "", f"cannot be opened as a dataset ({reason})", fix)
+    return Problem(str(source), None, "", f"cannot be read as a dataset ({reason})", fix)
 
 
 def parquet_files(folder: Path) -> list[Path]:
