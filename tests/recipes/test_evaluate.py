@@ -74,6 +74,18 @@ def test_every_fault_of_the_systems_at_once(config: Config, tmp_path: Path) -> N
         evaluate(config, ["b=bm25"], split="nowhere")
 
 
+def test_ids_that_run_files_cannot_hold_are_told_before_any_system_runs(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "qrels").mkdir()
+    english_world.write_jsonl(tmp_path / "corpus.jsonl", [{"_id": "p 0", "text": "one"}, {"_id": "p1", "text": "two"}])
+    english_world.write_jsonl(tmp_path / "queries.jsonl", [{"_id": "q 0", "text": "a"}, {"_id": "q 1", "text": "b"}])
+    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq 0\tp1\t1\n")
+    monkeypatch.setattr("bessemer.recipes.evaluate.SPECS", {})
+    with pytest.raises(ConfigError, match=r"2 ids with spaces cannot stand in a TREC file: 'p 0', 'q 0'"):
+        evaluate(configure(tmp_path, data=str(tmp_path)), ["b=bm25"], runs_folder=str(tmp_path / "runs"))
+
+
 def test_sentence_pairs(configure: Configure, tmp_path: Path) -> None:
     """Equal texts score above unrelated ones: a rank correlation of 1 for two distinct levels."""
     texts = [body for _, _, body in english_world.docstring_pairs()[:6]]

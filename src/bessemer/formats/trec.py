@@ -49,7 +49,7 @@ def write_run(run: Run, path: str | Path) -> None:
 
     The format cannot say that a query found nothing: such a query has no line. Raises ConfigError for ids with spaces.
     """
-    _check_ids(path, (key for query_id, hits in run.results.items() for key in (query_id, *(hit[0] for hit in hits))))
+    check_ids(path, (key for query_id, hits in run.results.items() for key in (query_id, *(hit[0] for hit in hits))))
     tag = "_".join(run.name.split()) or "run"
     with atomic_writer(path) as stream:
         for query_id, hits in run.results.items():
@@ -79,7 +79,7 @@ def read_qrels(path: str | Path) -> Qrels:
 
 def write_qrels(qrels: Qrels, path: str | Path) -> None:
     """Write TREC qrels. Raises ConfigError for ids with spaces."""
-    _check_ids(path, (key for query_id, grades in qrels.items() for key in (query_id, *grades)))
+    check_ids(path, (key for query_id, grades in qrels.items() for key in (query_id, *grades)))
     with atomic_writer(path) as stream:
         for query_id, grades in qrels.items():
             stream.writelines(f"{query_id}\t0\t{passage_id}\t{grade}\n" for passage_id, grade in grades.items())
@@ -94,7 +94,8 @@ def _ranked(hits: Iterable[tuple[str, float]]) -> Hits:
     return sorted(hits, key=lambda hit: (hit[1], hit[0]), reverse=True)
 
 
-def _check_ids(path: str | Path, ids: Iterable[str]) -> None:
+def check_ids(path: str | Path, ids: Iterable[str]) -> None:
+    """Raises ConfigError where some of ``ids`` cannot be written to ``path``."""
     bad = sorted({key for key in ids if len(key.split()) != 1 or key.split()[0] != key})
     if bad:
         shown = ", ".join(map(repr, bad[:5]))

@@ -13,7 +13,7 @@ from bessemer.evaluation.compare import evaluation_report
 from bessemer.evaluation.sts import evaluate_labelled_pairs, evaluate_sts
 from bessemer.formats import read_pairs
 from bessemer.formats.pairs import LabelledPair, ScoredPair
-from bessemer.formats.trec import write_run
+from bessemer.formats.trec import check_ids, write_run
 from bessemer.recipes.data import Material, load_judged, open_encoder
 from bessemer.recipes.encoding_plan import encoding_step
 from bessemer.recipes.output import claim_folder
@@ -43,8 +43,11 @@ def evaluate(
     if _is_of_pairs(config):
         return _evaluate_pairs(config, named)
     material = load_judged(config, require=(split,))
-    check_extracted(named, material.collection.splits[split], material.collection.passages)
-    setting = Setting(config, material.collection.passages, material.collection.splits[split], similarities)
+    passages, judged = material.collection.passages, material.collection.splits[split]
+    check_extracted(named, judged, passages)
+    if runs_folder:  # before any system runs
+        check_ids(runs_folder, [*(p.passage_id for p in passages), *(query.query_id for query in judged.queries)])
+    setting = Setting(config, passages, judged, similarities)
     for name, (kind, argument) in named.items():
         for run in SPECS[kind].run(setting, name, argument):
             setting.runs[run.name] = run
