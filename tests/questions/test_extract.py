@@ -94,6 +94,13 @@ def test_chinese_words_are_withheld_wherever_they_stand() -> None:
     assert "退款流程" not in reduced.indexed_text
 
 
+def test_words_in_another_unicode_form_are_withheld() -> None:
+    text = f"Up to 500 euro. {FILLER} At most ５００ EURO."
+    reduced = withhold(passage("a#1", text), Candidate("title", "５００ euro", "a#1", ("a#1",)))
+    assert reduced is not None
+    assert [text[start:end] for start, end in reduced.withheld] == ["500 euro", "５００ EURO"]
+
+
 def test_a_passage_that_would_be_left_too_short_is_refused() -> None:
     assert withhold(passage("a#1", "Tea needs water. Only these words."), heading("needs water", "a#1")) is None
     text = "one two three four five six seven eight nine ten. " + "a b c d e f g h i j k l m n o p q r s t u"

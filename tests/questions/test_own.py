@@ -193,6 +193,8 @@ def test_find_quote() -> None:
     assert find_quote("b. b", "b") == [(0, 1), (3, 4)]
     assert find_quote("Die „Größe“ zählt. Größe zählt?", "größe zählt") == [(5, 17), (19, 30)]
     assert find_quote("今天，天气很好。", "今天天气") == [(0, 5)]
+    assert find_quote("最高 500 元", "最高 ５００ 元") == find_quote("最高 ５００ 元", "最高 500 元") == [(0, 8)]
+    assert find_quote("A café here", "CAFE\u0301") == [(2, 6)]  # in decomposed form
     assert find_quote("abc", "d") == find_quote("abc", "...") == []
 
 

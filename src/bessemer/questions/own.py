@@ -15,7 +15,7 @@ from typing import Any
 
 from bessemer.errors import DataError, Problem
 from bessemer.formats.lines import Fields, read_jsonl
-from bessemer.text import folded, normal_form, plain_inline, unit_spans, units
+from bessemer.text import folded, normal_form, plain_inline, unit_spans
 from bessemer.types import Document, Dropped, Judged, Passage, Query
 
 STAGE = "own questions"
@@ -229,7 +229,7 @@ def find_quote(text: str, quote: str) -> list[tuple[int, int]]:
         found = [match.span() for match in re.finditer(pattern, text)]
         if found:
             return found
-    words, spans = units(quote), unit_spans(text)
+    words, spans = normal_form(quote).split(), unit_spans(text)
     return [
         (spans[first][1], spans[first + len(words) - 1][2])
         for first in range(len(spans) - len(words) + 1 if words else 0)

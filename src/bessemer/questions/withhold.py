@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bessemer.questions.candidates import Candidate
-from bessemer.text import n_words, normal_form, unit_spans, units
+from bessemer.text import n_words, normal_form, unit_spans
 from bessemer.types import Judged, Passage
 
 MIN_WORDS_LEFT = 10
@@ -47,7 +47,7 @@ def extracted_from(judged: Judged, passages: Sequence[Passage]) -> set[str]:
 
 def _occurrences(text: str, query: str) -> list[tuple[int, int]]:
     """Spans of ``text`` that hold the words of ``query`` in a row."""
-    words = units(query)
+    words = normal_form(query).split()
     found = unit_spans(text)
     spans, position = [], 0
     while words and position + len(words) <= len(found):
