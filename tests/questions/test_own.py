@@ -138,6 +138,14 @@ def test_a_quote_in_a_duplicate_of_a_near_duplicate(tmp_path: Path) -> None:
     assert [item.text for item in result.dropped] == ["when"]
 
 
+def test_a_source_is_looked_up_as_it_is_and_then_as_a_path(tmp_path: Path) -> None:
+    documents = [Document("a.jsonl#x\\y", "Tea."), Document("help/a.md", "Coffee.")]
+    passages = [Passage(f"p{i}", one.doc_id, one.text, "", 0, len(one.text)) for i, one in enumerate(documents)]
+    rows = [{"query": source, "source": source} for source in ("a.jsonl#x\\y", "help\\a.md", ".\\help\\a.md")]
+    found = qrels(read(tmp_path, rows, documents, passages, {one.doc_id: "train" for one in documents}), "train")
+    assert list(found.values()) == [{"p0": 1}, {"p1": 1}, {"p1": 1}]
+
+
 def test_lines_of_one_query_are_joined_and_leaks_go_to_seen(tmp_path: Path) -> None:
     result = ask(
         tmp_path,

@@ -173,11 +173,11 @@ class _Library:
         if line.passage_ids:
             unknown = [passage_id for passage_id in line.passage_ids if passage_id not in self.passages]
             return list(line.passage_ids), f"passage_id {unknown[0]!r} is not in the corpus" if unknown else ""
-        doc_id = line.source.removeprefix("./").replace("\\", "/")
-        document = self.documents.get(doc_id)
+        as_path = line.source.replace("\\", "/").removeprefix("./")
+        document = self.documents.get(line.source) or self.documents.get(as_path)
         if document is None:
             return [], f"source {line.source!r} is not among the documents read"
-        members = self.of_document[doc_id]
+        members = self.of_document[document.doc_id]
         if not line.quote.strip():
             fault = "" if members else f"source {line.source!r} has no passages left"
             return [passage.passage_id for passage in members], fault
