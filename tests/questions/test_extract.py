@@ -10,6 +10,7 @@ from bessemer.corpus.chunk import to_passages
 from bessemer.corpus.read import read_documents
 from bessemer.questions.candidates import BodyCandidates, Candidate, heading_candidates
 from bessemer.questions.extract import Extracted, extract_questions
+from bessemer.questions.phrases import content_words
 from bessemer.questions.withhold import withhold
 from bessemer.text import normal_form
 from bessemer.types import Passage
@@ -128,6 +129,44 @@ def test_sentences_stand_alone_and_come_from_prose() -> None:
         "Boiling water destroys the delicate flavour of green tea leaves.",
         "Green tea leaves lose flavour in water that is boiling hot.",
     ]
+
+
+MIXED = """# Pumps
+
+The controller's pump may start twelve times an hour, twelve at most. **Twelve starts** lock the motor's controller!
+A locked motor shows `E17`, e.g. on the display of the controller; nobody starts a locked pump again.
+
+- 水泵每小时最多启动十二次。超过这个次数，控制器会锁定电机，并在显示屏上给出代码 E17。
+- 电机锁定以后，管理员在控制器上输入代码，水泵才能再次启动！Locked pumps of type X-200 wait for an hour. 启动次数
+  由控制器记录在存储卡上。
+"""
+
+
+def test_sentences_are_ordered_by_what_they_share_with_the_rest() -> None:
+    """As if the words of the rest were read anew for every sentence."""
+    one, other = passage("a#1", MIXED), passage("b#1", "Motors of pumps are locked. 电机被锁定。")
+    body = BodyCandidates([one, other])
+
+    def shared(candidate: Candidate) -> float:
+        start, end = candidate.span or (0, 0)
+        rest = set(content_words(f"{MIXED[:start]} {MIXED[end:]}"))
+        words = set(content_words(candidate.text))
+        return round(sum(body.rarity(word) for word in words & rest) / len(words), 12)
+
+    found = body.sentences(one)
+    assert len(found) == 7
+    assert found == sorted(found, key=lambda candidate: (-shared(candidate), candidate.span))
+
+
+def test_the_words_of_a_passage_are_not_read_anew_for_every_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = passage("a#1", MIXED * 20)
+    body = BodyCandidates([one])
+    read: list[str] = []
+    monkeypatch.setattr(
+        "bessemer.questions.candidates.content_words", lambda text: read.append(text) or content_words(text)
+    )
+    assert len(body.sentences(one)) == 140
+    assert sum(map(len, read)) < 5 * len(one.text)
 
 
 def test_chinese_sentences_with_words_that_only_look_like_pointing() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -111,13 +111,14 @@ class BodyCandidates:
     def sentences(self, passage: Passage) -> list[Candidate]:
         """Whole sentences (inverse cloze task, Lee et al. 2019), those that share most with the rest first."""
         scored = []
+        held = Counter(content_words(passage.text))
         for start, end in _prose_sentences(passage.text):
             query = plain_inline(passage.text[start:end])
             if not _is_good_sentence(query):
                 continue
-            rest = set(content_words(passage.text[:start] + " " + passage.text[end:]))
+            own = Counter(content_words(passage.text[start:end]))
             words = set(content_words(query))
-            shared = sum(self.rarity(word) for word in words & rest) / len(words)
+            shared = sum(self.rarity(word) for word in words if held[word] > own[word]) / len(words)
             scored.append(
                 (-shared, start, Candidate("sentence", query, passage.passage_id, (passage.passage_id,), (start, end)))
             )
