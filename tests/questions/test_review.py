@@ -57,6 +57,13 @@ def test_what_a_person_sees(tmp_path: Path) -> None:
     assert not any(cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row.values())
 
 
+def test_a_passage_of_many_pages_comes_back(tmp_path: Path) -> None:
+    file = tmp_path / "review.csv"
+    draft = Draft("How long is it?", ("p1",), "d1", "train")
+    write_review([draft], {"p1": Passage("p1", "d1", "long " * 40_000)}, file)
+    assert read_review(file) == {draft.query_id: Decision("")}
+
+
 def test_an_edit_that_looks_like_a_formula_comes_back_as_it_is(tmp_path: Path) -> None:
     file = tmp_path / "review.csv"
     write_review(DRAFTS, PASSAGES, file)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bessemer.errors import ConfigError, DataError, Problem
-from bessemer.formats.lines import atomic_writer
+from bessemer.formats.lines import MAX_LINE_BYTES, atomic_writer
 from bessemer.questions.generate import Draft
 from bessemer.types import Filtered, Passage
 
@@ -44,6 +44,7 @@ def read_review(file: str | Path) -> dict[str, Decision]:
     """Decisions by question id. Raises DataError with every row that cannot be understood."""
     problems: list[Problem] = []
     decisions: dict[str, Decision] = {}
+    csv.field_size_limit(MAX_LINE_BYTES)  # as long as a passage may be, where csv reads 131,072 characters
     try:
         with open(file, encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
