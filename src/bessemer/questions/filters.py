@@ -125,10 +125,11 @@ def obeying(drafts: Sequence[Draft], passages: Mapping[str, Passage]) -> Filtere
 
 
 def distinct(drafts: Sequence[Draft]) -> Filtered[Draft]:
-    """The first of questions that ask the same, those of test before dev, seen and train: what is measured is not to
-    be thrown away for what is trained on, and neither may stand in both."""
-    turn = {"test": 0, "dev": 1, "seen": 3}  # seen after train (2): it is asked of train passages
-    order = sorted(range(len(drafts)), key=lambda i: turn.get(drafts[i].split, 2))
+    """The first of questions that ask the same, those of test before dev and train: what is measured is not to be
+    thrown away for what is trained on, and neither may stand in both. Those of seen come last: there are others of
+    train passages to ask."""
+    turn = {"test": 0, "dev": 1, "train": 2, "seen": 3}
+    order = sorted(range(len(drafts)), key=lambda i: turn[drafts[i].split])
     twins = near_duplicates([drafts[i].text for i in order])
     kept = [i for place, i in enumerate(order) if place not in twins]
     dropped = [
