@@ -13,6 +13,11 @@ def digest(seed: int, key: str) -> bytes:
     return hashlib.sha256(f"{seed}:{key}".encode("utf-8", "surrogatepass")).digest()
 
 
+def uniform(seed: int, key: str) -> float:
+    """A number in [0, 1) for each key. Splits stand by it: what it gives for a key must never change."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{key}".encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64
+
+
 def generator(seed: int, key: str) -> np.random.Generator:
     """A generator of its own for each key."""
     return np.random.default_rng(int.from_bytes(digest(seed, key)[:8], "big"))

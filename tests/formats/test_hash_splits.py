@@ -1,20 +1,14 @@
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 
+from bessemer.draws import uniform
 from bessemer.formats.loaded import Notes
-from bessemer.formats.splits import carve_dev, clusters, hash_share, split_queries
+from bessemer.formats.splits import carve_dev, clusters, split_queries
 
 
 def alone(n: int) -> dict[str, list[str]]:
     return {f"q{i}": [f"p{i}"] for i in range(n)}
-
-
-def test_hash_share_is_the_first_64_bits_of_sha256() -> None:
-    digest = hashlib.sha256(b"42\x00q1").hexdigest()
-    assert hash_share(42, "q1") == pytest.approx(int(digest[:16], 16) / 16**16, abs=1e-15)
 
 
 def test_clusters_join_over_chains_of_shared_positives() -> None:
@@ -51,7 +45,7 @@ def test_one_or_two_clusters_are_all_train(n: int) -> None:
 def test_where_all_share_positives_queries_are_hashed_alone_and_it_is_said() -> None:
     notes = Notes()
     dev = carve_dev({f"q{i}": ["hub", f"p{i}"] for i in range(500)}, 42, notes)
-    assert dev == {f"q{i}" for i in range(500) if hash_share(42, f"q{i}") < 0.1}
+    assert dev == {f"q{i}" for i in range(500) if uniform(42, f"q{i}") < 0.1}
     assert notes.counts["split_by_query"] == 500
     assert notes.counts["dev_carved"] == len(dev)
 

@@ -1,25 +1,18 @@
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bessemer.config import SplitConfig
 from bessemer.errors import DataError
-from bessemer.questions.split import position, split_by_document
+from bessemer.questions.split import split_by_document
 
 CONFIG = SplitConfig()
 
 
 def own_clusters(n: int) -> dict[str, str]:
     return {f"doc{number}": f"doc{number}" for number in range(n)}
-
-
-def test_position_is_the_leading_bits_of_sha256() -> None:
-    digest = hashlib.sha256(b"42\0a.md").hexdigest()
-    assert position("a.md", 42) == int(digest[:16], 16) / 2**64
 
 
 def test_shares_are_near_the_asked_ones() -> None:

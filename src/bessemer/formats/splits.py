@@ -6,21 +6,16 @@ both sides of a split. Where one cluster holds most queries, no such split exist
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection as Group
 from collections.abc import Mapping
 
+from bessemer.draws import uniform
 from bessemer.formats.loaded import Notes
 from bessemer.types import Judged, Qrels, Query
 
 SPLITS = ("train", "dev", "test")
 DEV_SHARE = 0.1
 TEST_SHARE = 0.1
-
-
-def hash_share(seed: int, key: str) -> float:
-    """A number in [0, 1) that depends on ``seed`` and ``key`` alone."""
-    return int.from_bytes(hashlib.sha256(f"{seed}\0{key}".encode()).digest()[:8], "big") / 2**64
 
 
 def clusters(positives: Mapping[str, Group[str]]) -> list[tuple[str, ...]]:
@@ -53,7 +48,7 @@ def _by_hash(positives: Mapping[str, Group[str]], seed: int, notes: Notes) -> li
         )
         groups = [(query_id,) for query_id in positives]
     # The smallest id names the cluster: it seldom changes when the collection grows.
-    return sorted((hash_share(seed, min(group)), group) for group in groups)
+    return sorted((uniform(seed, min(group)), group) for group in groups)
 
 
 def carve_dev(positives: Mapping[str, Group[str]], seed: int, notes: Notes) -> frozenset[str]:

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bessemer.config import QuestionsConfig
+from bessemer.draws import uniform
 from bessemer.questions.candidates import BodyCandidates, Candidate, by_home, heading_candidates
-from bessemer.questions.split import MAX_SEEN, SEEN_SHARE, position
+from bessemer.questions.split import MAX_SEEN, SEEN_SHARE
 from bessemer.questions.withhold import withhold
 from bessemer.text import normal_form, units
 from bessemer.types import Dropped, Judged, Passage, Query
@@ -57,7 +58,7 @@ def extract_questions(
         limit = (config.per_passage or PER_PASSAGE) if split == "train" else config.per_test_passage
         _take(shelf, split, limit, [headings.get(passage.passage_id, []), *_from_body(bodies, passage, seed)], bodies)
     train = [passage for passage in passages if splits[passage.doc_id] == "train"]
-    train.sort(key=lambda passage: position(passage.passage_id, seed))
+    train.sort(key=lambda passage: uniform(seed, passage.passage_id))
     n_seen = min(MAX_SEEN, int(SEEN_SHARE * len(train)))
     for passage in train:
         if len(shelf.queries["seen"]) >= n_seen:
@@ -69,7 +70,7 @@ def extract_questions(
 def _from_body(bodies: BodyCandidates, passage: Passage, seed: int) -> list[list[Candidate]]:
     """Sentences and phrases of a passage, whose turn is first drawn by its id."""
     kinds = [bodies.sentences(passage), bodies.phrases(passage)]
-    return kinds if position(f"kind {passage.passage_id}", seed) < 0.5 else kinds[::-1]
+    return kinds if uniform(seed, f"kind {passage.passage_id}") < 0.5 else kinds[::-1]
 
 
 class _Shelf:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from bessemer.config import QuestionsConfig
+from bessemer.draws import uniform
 from bessemer.llm.parse import Parsed, parse_questions
 from bessemer.llm.request import LLM, Request
 from bessemer.questions.prompts import held_out_request, pair_request, paraphrase_request, train_request
-from bessemer.questions.split import MAX_SEEN, SEEN_SHARE, position
+from bessemer.questions.split import MAX_SEEN, SEEN_SHARE
 from bessemer.types import Dropped, Passage
 
 STAGE, PARSE, PARAPHRASE = "ask", "parse", "paraphrase"
@@ -72,10 +73,10 @@ def orders(
         make = train_request if split == "train" else held_out_request
         yield Order(make(passage, config, seed), (passage,), split)
     for first, second in pairwise(passages):
-        is_drawn = position(f"pair {first.passage_id}", seed) < config.multi_passage_share
+        is_drawn = uniform(seed, f"pair {first.passage_id}") < config.multi_passage_share
         if first.doc_id == second.doc_id and splits[first.doc_id] == "train" and is_drawn:
             yield Order(pair_request(first, second, config), (first, second), "train")
-    places = {p.passage_id: position(f"seen {p.passage_id}", seed) for p in passages if splits[p.doc_id] == "train"}
+    places = {p.passage_id: uniform(seed, f"seen {p.passage_id}") for p in passages if splits[p.doc_id] == "train"}
     seen = [p for p in passages if places.get(p.passage_id, 1) < SEEN_SHARE]
     for passage in sorted(seen, key=lambda p: places[p.passage_id])[:MAX_SEEN]:
         yield Order(held_out_request(passage, config, seed), (passage,), "seen")

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from functools import cache
 
 from bessemer.config import QuestionsConfig
+from bessemer.draws import uniform
 from bessemer.llm.marks import between_marks
 from bessemer.llm.request import Request
-from bessemer.questions.split import position
 from bessemer.text import n_words
 from bessemer.types import Passage
 
@@ -134,7 +134,7 @@ def frames() -> tuple[str, ...]:
 
 
 def _manner(passage: Passage, seed: int) -> str:
-    return f"Ask {MANNERS[int(position(passage.passage_id, seed) * len(MANNERS))]}."
+    return f"Ask {MANNERS[int(uniform(seed, passage.passage_id) * len(MANNERS))]}."
 
 
 def _house(config: QuestionsConfig) -> list[str]:

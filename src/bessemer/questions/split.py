@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Literal
 
 from bessemer.config import SplitConfig
+from bessemer.draws import uniform
 from bessemer.errors import DataError, Problem
 
 Split = Literal["train", "dev", "test"]
@@ -32,16 +32,10 @@ def split_by_document(clusters: Mapping[str, str], config: SplitConfig, seed: in
         )
         fix = "give at least 3 different documents (a long file can be cut into one per chapter), or judged data"
         raise DataError([Problem("source", None, "documents", message, fix)])
-    numbers = {cluster_id: position(cluster_id, seed) for cluster_id in cluster_ids}
+    numbers = {cluster_id: uniform(seed, cluster_id) for cluster_id in cluster_ids}
     placed = {cluster_id: _place(number, config) for cluster_id, number in numbers.items()}
     _fill_empty(placed, numbers)
     return {doc_id: placed[cluster_id] for doc_id, cluster_id in clusters.items()}
-
-
-def position(identity: str, seed: int) -> float:
-    """A number in [0, 1) that is fixed by the seed and the id."""
-    digest = hashlib.sha256(f"{seed}\0{identity}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def _place(number: float, config: SplitConfig) -> Split:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from bessemer.config import Config
-from bessemer.draws import digest
+from bessemer.draws import digest, uniform
 from bessemer.formats.lines import hash_id
 from bessemer.formats.pairs import JudgedPairs, LabelledPair, ScoredPair, Triplet, read_pairs
-from bessemer.formats.splits import DEV_SHARE, clusters, hash_share
+from bessemer.formats.splits import DEV_SHARE, clusters
 from bessemer.text import folded
 from bessemer.training.pair_pool import PairPool
 from bessemer.training.pair_task import require_difference
@@ -74,7 +74,7 @@ def carve_dev_pairs(texts: Sequence[tuple[str, str]], seed: int) -> list[bool]:
         pair_id: {folded(left), folded(right)} for pair_id, (left, right) in zip(ids, texts, strict=True)
     }
     groups = [group for group in clusters(sides) if len(group) <= DEV_SHARE * len(sides)]
-    dev = {pair_id for group in groups if hash_share(seed, min(group)) < DEV_SHARE for pair_id in group}
+    dev = {pair_id for group in groups if uniform(seed, min(group)) < DEV_SHARE for pair_id in group}
     return [pair_id in dev for pair_id in ids]
 
 
