@@ -40,7 +40,10 @@ def test_faulty_lines_are_all_named(tmp_path: Path) -> None:
     assert problems_of(write(tmp_path, "a\tb\t1.5\na\tb\na\tb\tx\n\tb\t3\na\tb\t4\n")) == [
         "2:-: 2 columns where 3 belong; separate a, b, score by tabs",
         "4:column 1: is empty; give the text or remove the line",
-        "3:score: 'x' is not a number; give the score of the pair",
+        "3:score: 'x' is not a finite number; give the score of the pair",
+    ]
+    assert problems_of(write(tmp_path, "a\tb\tnan\nc\td\t2\n")) == [  # no header
+        "1:score: 'nan' is not a finite number; give the score of the pair"
     ]
     assert problems_of(write(tmp_path, "")) == ["-:-: no pairs; write a, b, score per line, separated by tabs"]
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bessemer.errors import ConfigError, DataError, Problem
-from bessemer.formats.lines import Fields, atomic_writer, kind, read_jsonl, read_lines, write_jsonl
+from bessemer.formats.lines import (
+    GRADE,
+    Fields,
+    atomic_writer,
+    is_number,
+    kind,
+    read_jsonl,
+    read_lines,
+    write_jsonl,
+)
 from bessemer.formats.loaded import Loaded, Notes, inspect
 from bessemer.formats.splits import SPLITS, with_dev
 from bessemer.types import Collection, Judged, Passage, Qrels, Query
 
 ORIGINS = ("user", "mined", "paraphrased", "extracted")
-_INTEGER = re.compile(r"[+-]?[0-9]{1,9}")
 _OURS = frozenset({"doc_id", "start", "end", "headings", "withheld"})
 _LINE = "write query-id, corpus-id, score, separated by tabs"
 _NO_CORPUS = "a folder of judged data holds corpus.jsonl, queries.jsonl and qrels/NAME.tsv; documents go with --source"
@@ -220,7 +227,7 @@ def _read_qrels(
     for position, (number, text) in enumerate(read_lines(path, problems)):
         columns = text.split("\t")
         fields = Fields(str(path), number, {}, problems)
-        if position == 0 and not _is_number(columns[2] if len(columns) > 2 else columns[-1]):
+        if position == 0 and not is_number(columns[2] if len(columns) > 2 else columns[-1]):
             continue
         if len(columns) != 3:
             fields.fault("", f"{len(columns)} columns where 3 belong", _LINE)
@@ -230,7 +237,7 @@ def _read_qrels(
             fields.fault("query-id", f"unknown query {query_id!r}", "add it to queries.jsonl or remove the line")
         if passages and passage_id not in passages:  # an empty corpus is a problem of its own
             fields.fault("corpus-id", f"unknown passage {passage_id!r}", "add it to corpus.jsonl or remove the line")
-        if not _INTEGER.fullmatch(score.strip()):
+        if not GRADE.fullmatch(score.strip()):
             fields.fault("score", f"{score!r} is not an integer", "give 0 (not relevant), 1, 2, ...")
             continue
         grades = qrels.setdefault(query_id, {})
@@ -241,14 +248,6 @@ def _read_qrels(
             notes.add("repeated_judgements", "{n} judgements stand twice")
         grades[passage_id] = int(score)
     return qrels
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _passage_row(passage: Passage) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from bessemer.errors import ConfigError, Problem
 
 MAX_LINE_BYTES = 64 * 2**20
 ONE_OBJECT_PER_LINE = "write one JSON object per line"
+GRADE = re.compile(r"[+-]?[0-9]{1,9}")
+"""A relevance grade in a table."""
 _KINDS = {str: "a string", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
 
 
@@ -30,6 +33,15 @@ def hash_id(text: str) -> str:
 def kind(value: object) -> str:
     """How a JSON value is called in a message."""
     return "null" if value is None else _KINDS.get(type(value), type(value).__name__)
+
+
+def is_number(text: str) -> bool:
+    """Whether a column of a table holds a number, be it NaN: such a line is no header."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def read_lines(path: str | Path, problems: list[Problem]) -> Iterator[tuple[int, str]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bessemer.errors import DataError, Problem
-from bessemer.formats.lines import Fields, read_lines
+from bessemer.formats.lines import Fields, is_number, read_lines
 from bessemer.formats.loaded import Loaded, Notes
 from bessemer.formats.rows import Row, collection_from_rows
 
@@ -109,22 +109,15 @@ def _rows(path: str | Path, problems: list[Problem]) -> Iterator[tuple[Fields, l
 def _without_header(rows: list[tuple[Fields, list[str]]]) -> tuple[list[tuple[Fields, list[str]]], bool]:
     """The rows below the header, and whether most of them end in a number."""
     body = rows[1:] or rows
-    numeric = sum(_is_number(columns[2]) for _, columns in body) * 2 > len(body)
+    numeric = sum(is_number(columns[2]) for _, columns in body) * 2 > len(body)
     names = [column.strip().casefold() for column in rows[0][1]] if rows else []
     named = names == ["anchor", "positive", "negative"]
-    header = len(rows) > 1 and (named or (numeric and not _is_number(rows[0][1][2])))
+    header = len(rows) > 1 and (named or (numeric and not is_number(rows[0][1][2])))
     return (rows[1:] if header else rows), numeric
 
 
 def _score(fields: Fields, text: str) -> float:
-    if _is_number(text):
-        return float(text)
-    fields.fault("score", f"{text!r} is not a number", "give the score of the pair")
-    return math.nan
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
+    score = float(text) if is_number(text) else math.nan
+    if not math.isfinite(score):
+        fields.fault("score", f"{text!r} is not a finite number", "give the score of the pair")
+    return score

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bessemer.errors import ConfigError, DataError, Problem
-from bessemer.formats.lines import Fields, atomic_writer, read_lines
+from bessemer.formats.lines import GRADE, Fields, atomic_writer, read_lines
 from bessemer.types import Hits, Qrels, Run
 
-_INTEGER = re.compile(r"[+-]?[0-9]{1,9}")
 _RUN_LINE = "write qid Q0 docid rank score tag"
 _QRELS_LINE = "write qid 0 docid relevance"
 
@@ -66,7 +64,7 @@ def read_qrels(path: str | Path) -> Qrels:
             fields.fault("", f"{len(columns)} columns where 4 belong", _QRELS_LINE)
             continue
         query_id, _, passage_id, grade = columns
-        if not _INTEGER.fullmatch(grade):
+        if not GRADE.fullmatch(grade):
             fields.fault("relevance", f"{grade!r} is not an integer", "give 0 (not relevant), 1, 2, ...")
         elif qrels.setdefault(query_id, {}).setdefault(passage_id, int(grade)) != int(grade):
             fields.fault(

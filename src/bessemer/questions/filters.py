@@ -24,7 +24,7 @@ EVIDENCE_FOUND = 0.8
 """Share of the evidence's words that must stand in the passages: models mend what they copy."""
 COPIED_SHARE, COPIED_WORDS, COPIED_HAN = 0.6, 6, 10
 """A run of the passage's words that makes up most of a question, and is longer than a name."""
-SHARED_WORDS, FEWEST_SHARED = 1.0, 7
+FEWEST_SHARED = 7
 """A question of so many content words that all stand in the passage says nothing in words of its own."""
 FEWEST_OF_SOURCE = 10
 """Questions that a document may always bring."""
@@ -94,7 +94,7 @@ def own_words(draft: Draft, passages: Sequence[Passage]) -> str:
             return "copied from its passage"
     content = set(content_words(draft.text))
     held = {word for passage in passages for word in content_words(passage.indexed_text)}
-    if len(content) >= FEWEST_SHARED and len(content & held) >= SHARED_WORDS * len(content):
+    if len(content) >= FEWEST_SHARED and content <= held:
         return "every word of it stands in its passage"
     return ""
 
