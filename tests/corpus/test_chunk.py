@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,8 @@ from bessemer.config import ChunkingConfig
 from bessemer.corpus.chunk import to_passages
 from bessemer.corpus.markdown import find_sections
 from bessemer.corpus.read import read_documents
-from bessemer.types import Document, Passage
+from bessemer.formats.beir import write_beir
+from bessemer.types import Collection, Document, Passage
 
 SMALL = ChunkingConfig(min_tokens=3)
 
@@ -197,3 +199,14 @@ def test_passages_have_the_metadata_of_their_document() -> None:
     [passage] = to_passages([document], count_units, ChunkingConfig(min_tokens=1), 100).kept
     assert passage.metadata == {"year": 2020, "tags": ["x"], "source": "b.md"}
     hash(passage)
+
+
+def test_a_file_name_that_is_no_utf8_can_be_written(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9.md"
+    with open(path, "wb") as stream:
+        stream.write(b"some words in here")
+    for source in (tmp_path, Path(os.fsdecode(path))):
+        documents = read_documents(source, ChunkingConfig()).kept
+        [passage] = to_passages(documents, count_units, ChunkingConfig(min_tokens=1), 100).kept
+        assert (passage.doc_id, passage.metadata["source"]) == ("caf\\udce9.md", "caf\\udce9.md")
+        write_beir(Collection("x", (passage,), {}), tmp_path / "beir")

@@ -66,7 +66,7 @@ def _nothing_read(source: str, dropped: list[Dropped]) -> list[Problem]:
 def _walk(root: Path, dropped: list[Dropped]) -> Iterator[tuple[Path, str]]:
     """Files to read, sorted by path, with their ids. What is passed over is appended to ``dropped``."""
     if root.is_file():
-        yield root, root.name
+        yield root, _printable(root.name)
         return
     found: list[tuple[str, Path]] = []
     for folder, subfolders, names in os.walk(root, onerror=lambda error: _unlistable(error, root, dropped)):
@@ -87,8 +87,11 @@ def _walk(root: Path, dropped: list[Dropped]) -> Iterator[tuple[Path, str]]:
 
 
 def _doc_id(path: Path, root: Path) -> str:
-    """The relative path; bytes of a file name that are no UTF-8 and control characters are escaped."""
-    name = path.relative_to(root).as_posix()
+    return _printable(path.relative_to(root).as_posix())
+
+
+def _printable(name: str) -> str:
+    """Bytes of a file name that are no UTF-8 and control characters are escaped."""
     return name if name.isprintable() else name.encode("unicode_escape", "surrogateescape").decode("ascii", "replace")
 
 
@@ -167,7 +170,7 @@ def _document(doc_id: str, content: Content, path: Path, kind: str) -> Document:
     if not title:
         title, title_from = (path.stem, "file name") if kind != "jsonl" else ("", "")
     metadata = {"format": kind, "title_from": title_from}
-    return Document(doc_id, text, clean_text(title), str(path), metadata)
+    return Document(doc_id, text, clean_text(title), _printable(str(path)), metadata)
 
 
 def _read_markdown(data: bytes) -> Content:
