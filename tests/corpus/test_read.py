@@ -167,6 +167,15 @@ Use <abbr title="x">`pip <name>`</abbr>.
     assert document.text == body + "```html\n<b>kept</b> { #kept }\n```"
 
 
+def test_a_section_is_no_title_where_front_matter_has_one(tmp_path: Path) -> None:
+    front, intro = "---\ntitle: Installing the pump\n---\n", "What you need to know.\n"
+    (tmp_path / "a.md").write_text(f"{front}\n{intro}\n## Prerequisites\n\nA wrench.", encoding="utf-8")
+    (tmp_path / "b.md").write_text(f"{front}\n# The pump\n\n{intro}", encoding="utf-8")
+    (tmp_path / "c.md").write_text(f"{intro}\n## Prerequisites\n\nA wrench.", encoding="utf-8")
+    found = [(document.title, document.metadata["title_from"]) for document in read_documents(tmp_path, CONFIG).kept]
+    assert found == [("Installing the pump", "metadata"), ("The pump", "heading"), ("Prerequisites", "heading")]
+
+
 def test_html_to_text_with_headings(tmp_path: Path) -> None:
     page = """<html><head><title>Shop</title><script>alert(1)</script></head><body><nav>menu</nav>
 <h1>Prices</h1><p>One <b>bold</b>

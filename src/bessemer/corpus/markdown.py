@@ -34,9 +34,13 @@ _ADMONITION = re.compile(r"[ \t]*/{3,}[ \t]*(?:[\w-]+[ \t]*(?:\|[ \t]*(.*?))?)?[
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """The lines under one heading: ``text[start:end]`` is the body, ``text[heading_start:start]`` the heading line."""
+    """The lines under one heading: ``text[start:end]`` is the body, ``text[heading_start:start]`` the heading line.
+
+    ``headings`` is the path down to it, ``level`` its own number of ``#``; text in front of all headings has level 0.
+    """
 
     headings: tuple[str, ...]
+    level: int
     heading_start: int
     start: int
     end: int
@@ -139,7 +143,7 @@ def _strip_tags(line: str) -> str:
 
 
 def find_sections(text: str) -> list[Section]:
-    """Sections in order; they cover the whole text. ``headings`` is the path from the outermost heading down."""
+    """Sections in order; they cover the whole text."""
     sections: list[Section] = []
     path: list[tuple[int, str]] = []
     heading_start = body_start = 0
@@ -147,12 +151,17 @@ def find_sections(text: str) -> list[Section]:
     for line in scan_lines(text):
         level, title, start = _heading(text, line, previous)
         if level:
-            sections.append(Section(tuple(name for _, name in path), heading_start, body_start, start))
+            sections.append(_section(path, heading_start, body_start, start))
             path = [(depth, name) for depth, name in path if depth < level] + [(level, title)]
             heading_start, body_start = start, line.end
         previous = line if not line.fenced and not level and _can_be_underlined(text[line.start : line.end]) else None
-    sections.append(Section(tuple(name for _, name in path), heading_start, body_start, len(text)))
+    sections.append(_section(path, heading_start, body_start, len(text)))
     return [section for section in sections if section.heading_start < section.end]
+
+
+def _section(path: list[tuple[int, str]], heading_start: int, start: int, end: int) -> Section:
+    level = path[-1][0] if path else 0
+    return Section(tuple(name for _, name in path), level, heading_start, start, end)
 
 
 def _heading(text: str, line: Line, previous: Line | None) -> tuple[int, str, int]:

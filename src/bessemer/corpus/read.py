@@ -164,9 +164,11 @@ def _extract(path: Path, reader: Callable[[bytes], Content]) -> Content:
 def _document(doc_id: str, content: Content, path: Path, kind: str) -> Document:
     text = clean_text(content.text)
     title, title_from = " ".join(clean_text(content.title).split())[:MAX_TITLE], "metadata"
-    first = next((s.headings[0] for s in find_sections(text) if s.headings), "") if kind not in PLAIN_FORMATS else ""
-    if first and (kind in ("md", "docx") or not title):
-        title, title_from = first, "heading"
+    sections = find_sections(text) if kind not in PLAIN_FORMATS else []
+    first = next((section for section in sections if section.headings), None)
+    # In front matter stands the title of the page; a first heading of a lower level is that of a section.
+    if first and (not title or kind == "docx" or (kind == "md" and first.level == 1)):
+        title, title_from = first.headings[0], "heading"
     if not title:
         title, title_from = (path.stem, "file name") if kind != "jsonl" else ("", "")
     metadata = {"format": kind, "title_from": title_from}
