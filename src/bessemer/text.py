@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
 
@@ -13,6 +14,13 @@ _HAN = re.compile(f"[{HAN}]")
 _END = re.compile(r"[。！？；…]+[”’」』）】]*|[.!?]+[\"'”’)\]*_`]*(?=\s)")
 _ABBREVIATION = re.compile(
     r"(?:\b(?:e\.g|i\.e|cf|vs|etc|Mr|Mrs|Ms|Dr|Prof|Inc|Ltd|Corp|Co|No|Nos|Fig|Eq|Sec|Art|approx|al|St|Jr|Sr|[A-Z])\.)$"
+)
+_LETTER = rf"[^\W{HAN}]"  # Chinese has no spaces between words, so that emphasis begins and ends anywhere
+_MARKUP = (  # links and images, strong emphasis, emphasis, with what is kept of them
+    (re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*(?:\s+\"[^\"]*\")?\)"), r"\1"),
+    (re.compile(rf"(?<!{_LETTER})(?:\*\*|__)(?=\S)|(?<=\S)(?:\*\*|__)(?!{_LETTER})"), ""),
+    (re.compile(rf"(?<!\*)(?<!{_LETTER})\*(?=\S)([^*\n]+)(?<=\S)\*(?!\*)(?!{_LETTER})"), r"\1"),
+    (re.compile(r"(?<!\w)_([^_\n]+)_(?!\w)"), r"\1"),
 )
 
 
@@ -94,9 +102,35 @@ def trim(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
+def code_spans(text: str) -> Iterator[tuple[int, int, int]]:
+    """(start, end, ticks at either end) of Markdown's inline code: a run of backticks up to the next one as long."""
+    runs = [match.span() for match in re.finditer("`+", text)]
+    partners: list[int] = []  # of the runs from the last to the first: where the next one as long ends, or -1
+    following: dict[int, int] = {}
+    for start, end in reversed(runs):
+        partners.append(following.get(end - start, -1))
+        following[end - start] = end
+    position = 0
+    for (start, end), partner in zip(runs, reversed(partners), strict=True):
+        if start >= position and partner >= 0:
+            yield start, partner, end - start
+            position = partner
+
+
 def plain_inline(text: str) -> str:
-    """One line of Markdown as a reader sees it: link and image texts, no emphasis or code marks, single spaces."""
-    text = re.sub(r"!?\[([^\[\]]*)\]\([^()\s]*(?:\s+\"[^\"]*\")?\)", r"\1", text)
-    text = re.sub(r"\*\*|__|`", "", text)
-    text = re.sub(r"\*(?! )([^*\n]+?)\*|(?<!\w)_([^_\n]+)_(?!\w)", r"\1\2", text)
-    return " ".join(text.replace("\\#", "#").split())
+    """One line of Markdown as a reader sees it: link and image texts, no emphasis or code marks, single spaces.
+
+    Code stays as it is; so do marks within a word, which are no emphasis: ``age__gte``, ``2*3*4``.
+    """
+    text = text.replace("\0", "")
+    codes: list[str] = []
+    parts: list[str] = []
+    position = 0
+    for start, end, n_ticks in code_spans(text):
+        parts += [text[position:start], f"\0{len(codes)}\0"]
+        codes.append(text[start + n_ticks : end - n_ticks].strip())
+        position = end
+    prose = "".join((*parts, text[position:])).replace("`", "").replace("\\#", "#")
+    for pattern, kept in _MARKUP:
+        prose = pattern.sub(kept, prose)
+    return " ".join(re.sub("\0(\\d+)\0", lambda match: codes[int(match[1])], prose).split())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bessemer.corpus.content import Content
 from bessemer.corpus.html import read_html
+from bessemer.corpus.markdown import find_sections
 
 
 def read_body(html: str) -> Content:
@@ -39,3 +40,18 @@ def test_hidden_text_is_left_out_everywhere() -> None:
     rows = f"<table><tr><td>tea{hidden}</td><td hidden>x</td><td>2</td></tr></table>"
     content = read_body(f"<h2>Prices{hidden}</h2>{rows}<pre>a = 1{hidden}</pre>")
     assert content.text == "## Prices\n\ntea | 2\n\n```\na = 1\n```"
+
+
+def test_headings_keep_their_identifiers() -> None:
+    link = '<a href="#x">#</a>'
+    headings = [
+        "Introduction to C#",
+        f"Intro{link}",
+        "Intro¶",
+        "The &lt;table&gt; element",
+        "Call <code>__init__</code>",
+    ]
+    content = read_body("".join(f"<h2>{heading}</h2>" for heading in headings) + f"<h2><code></code>{link}</h2>")
+    assert [section.headings[0] for section in find_sections(content.text)] == [
+        "Introduction to C#", "Intro", "Intro", "The <table> element", "Call __init__",
+    ]  # fmt: skip

@@ -86,6 +86,12 @@ def _line(element: Any) -> str:
     return " ".join(" ".join(_visible(element)).split())
 
 
+def _heading(tag: Any) -> str:
+    """One line, code between backticks; the mark of a link to the heading itself is left out."""
+    pieces = (piece if isinstance(piece, str) else f"`{_line(piece)}`" for piece in _visible(tag, "code"))
+    return re.sub(r" #$| ?¶$", "", " ".join(" ".join(pieces).split())) if _line(tag) else ""
+
+
 def _is_left_out(tag: Any) -> bool:
     style = "".join(str(tag.get("style", "")).split()).lower()
     return tag.name in _SKIPPED or tag.has_attr("hidden") or "display:none" in style
@@ -133,7 +139,7 @@ class _Writer:
         if _is_left_out(tag):
             return
         if re.fullmatch(r"h[1-6]", tag.name):
-            heading = _line(tag).rstrip("¶# ")
+            heading = _heading(tag)
             if heading:
                 self.add(f"\n\n{'#' * int(tag.name[1])} {heading}\n\n")
         elif tag.name == "pre":

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import yaml
 
 from bessemer.corpus.content import Content
-from bessemer.text import plain_inline
+from bessemer.text import code_spans, plain_inline
 
 MAX_HEADING = 200  # characters; a longer "heading" is a paragraph
 
@@ -27,7 +27,6 @@ _TAG = re.compile(
     re.IGNORECASE,
 )
 _COLOUR_TAG = re.compile(r"</?(?:font|span|b|u|i|em|strong)(?:\s[^<>\n]*)?>", re.IGNORECASE)
-_CODE_SPAN = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)")
 _INCLUDE = re.compile(r"[ \t]*(?:\{\*.*\*\}|\{%.*%\}|\{!.*!\}|--8<--.*|:::.*)[ \t]*$")
 _ADMONITION = re.compile(r"[ \t]*/{3,}[ \t]*(?:[\w-]+[ \t]*(?:\|[ \t]*(.*?))?)?[ \t]*$")
 
@@ -135,9 +134,9 @@ def _strip_tags(line: str) -> str:
     if "<" not in line and "&" not in line:
         return line
     parts, position = [], 0
-    for match in _CODE_SPAN.finditer(line):
-        parts += [html.unescape(_TAG.sub("", line[position : match.start()])), match.group()]
-        position = match.end()
+    for start, end, _ in code_spans(line):
+        parts += [html.unescape(_TAG.sub("", line[position:start])), line[start:end]]
+        position = end
     parts.append(html.unescape(_TAG.sub("", line[position:])))
     return "".join(parts)
 
@@ -186,5 +185,8 @@ def _can_be_underlined(raw: str) -> bool:
 
 
 def plain_heading(title: str) -> str:
-    """The words of a heading, without attributes, emphasis, links or code marks."""
-    return plain_inline(_TAG.sub("", _ATTRIBUTES.sub("", title.strip())))
+    """The words of a heading, without attributes, emphasis, links or code marks.
+
+    Tags were taken out when the file was read: what looks like one here, in code or of a page about HTML, is a word.
+    """
+    return plain_inline(_ATTRIBUTES.sub("", title.strip()))

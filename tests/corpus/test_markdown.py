@@ -1,0 +1,12 @@
+"""Markdown of site generators, line by line."""
+
+from __future__ import annotations
+
+from bessemer.corpus.markdown import clean_markdown, find_sections, plain_heading
+
+
+def test_headings_keep_the_identifiers_in_their_code() -> None:
+    assert plain_heading("The `<table>` and `age__gte`") == "The <table> and age__gte"
+    text = clean_markdown("## The `<table>` <b>element</b>\n\n## The &lt;table&gt; element {: #x }\n").text
+    headings = [section.headings for section in find_sections(text)]
+    assert headings == [("The <table> element",), ("The <table> element",)]
