@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bessemer.corpus.markdown import clean_markdown, find_sections, plain_heading
 
 
@@ -10,3 +12,9 @@ def test_headings_keep_the_identifiers_in_their_code() -> None:
     text = clean_markdown("## The `<table>` <b>element</b>\n\n## The &lt;table&gt; element {: #x }\n").text
     headings = [section.headings for section in find_sections(text)]
     assert headings == [("The <table> element",), ("The <table> element",)]
+
+
+@pytest.mark.parametrize("mark", ["-", "12.", "> *", "- 1)"])
+def test_a_fence_opens_behind_a_list_mark(mark: str) -> None:
+    text = f"{mark} ```bash\n  # no heading\n  - ```\n  ```\n\n## After\n"
+    assert [section.headings for section in find_sections(text)] == [(), ("After",)]

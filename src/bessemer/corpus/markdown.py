@@ -14,7 +14,9 @@ from bessemer.text import code_spans, plain_inline
 
 MAX_HEADING = 200  # characters; a longer "heading" is a paragraph
 
-_FENCE = re.compile(r"[ \t]*(?:>[ \t]*)*(`{3,}|~{3,})([^`\n]*)$")
+# A fence may open behind the mark of a list item, but never closes there.
+_OPENING = re.compile(r"[ \t]*(?:(?:>|(?:[-*+]|\d{1,9}[.)])[ \t])[ \t]*)*(`{3,}|~{3,})([^`\n]*)$")
+_CLOSING = re.compile(r"[ \t]*(?:>[ \t]*)*(`{3,}|~{3,})[ \t]*$")
 _ATX = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*$")
 _SETEXT = re.compile(r" {0,3}(=+|-{2,})[ \t]*$")
 _ATTRIBUTES = re.compile(r"[ \t]*\{:?[ \t]*[#.][^{}\n]*\}[ \t]*$")
@@ -60,13 +62,14 @@ def scan_lines(text: str) -> Iterator[Line]:
     position, fence, info = 0, "", ""
     while position < len(text):
         end = text.find("\n", position) + 1 or len(text)
-        match = _FENCE.match(text[position:end].rstrip("\n"))
+        raw = text[position:end].rstrip("\n")
         if fence:
             yield Line(position, end, True, info)
-            if match and match[1].startswith(fence) and not match[2].strip():
+            closing = _CLOSING.match(raw)
+            if closing and closing[1].startswith(fence):
                 fence, info = "", ""
-        elif match:
-            fence, info = match[1], match[2].strip()
+        elif opening := _OPENING.match(raw):
+            fence, info = opening[1], opening[2].strip()
             yield Line(position, end, True, info)
         else:
             yield Line(position, end, False)
