@@ -134,6 +134,13 @@ def test_encodings(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("declared", ["ISO-8859-1", "latin1", "us-ascii"])
+def test_latin_pages_have_the_quotes_and_dashes_of_windows(tmp_path: Path, declared: str) -> None:
+    page = f'<meta charset="{declared}"><p>'.encode() + b"caf\xe9 \x80 5\x85 \x93so\x94 \x96 not\x81.</p>"
+    (tmp_path / "a.html").write_bytes(page)
+    assert read_one(tmp_path / "a.html").text == "café € 5… “so” – not."
+
+
 def test_text_is_normalised_before_offsets_are_taken(tmp_path: Path) -> None:
     raw = "Cafe\u0301\r\nzero\u200bwidth\u202e and\u00a0space\x07\n\n\n\nnext \ufb01le\U000e0041"
     (tmp_path / "a.txt").write_bytes(raw.encode())

@@ -7,6 +7,8 @@ import codecs
 from bessemer.corpus.content import UnreadableError
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+# Windows-1252 for the control characters of ISO-8859-1; five bytes have no character there, either.
+_WINDOWS = {byte: bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(0x80, 0xA0)}
 
 
 def decode_text(data: bytes, declared: str | None = None) -> str:
@@ -29,7 +31,10 @@ def _declared(data: bytes, declared: str | None) -> str | None:
     if declared is None:
         return None
     try:
-        return data.decode("gb18030" if declared.lower() in ("gb2312", "gbk") else declared)
+        name = codecs.lookup(declared).name
+        if name in ("iso8859-1", "ascii"):  # as browsers do: of most such pages, the quotes and dashes are Windows'
+            return data.decode("latin-1").translate(_WINDOWS)
+        return data.decode("gb18030" if name in ("gb2312", "gbk") else name)
     except (UnicodeDecodeError, LookupError):
         return None
 
