@@ -18,3 +18,21 @@ def test_headings_keep_the_identifiers_in_their_code() -> None:
 def test_a_fence_opens_behind_a_list_mark(mark: str) -> None:
     text = f"{mark} ```bash\n  # no heading\n  - ```\n  ```\n\n## After\n"
     assert [section.headings for section in find_sections(text)] == [(), ("After",)]
+
+
+@pytest.mark.parametrize(
+    ("line", "title"),
+    [
+        ("::: warning Never switch off the pump", "Never switch off the pump"),
+        (":::note[See [here](x.md)]{.wide}", "See [here](x.md)"),
+        ("  :::: {.note #n}", ""),
+        ("::: bessemer.corpus.read", ""),
+        (":::", ""),
+        ("/// tip | Careful ", "Careful"),
+        ("/// tip", ""),
+        ("///", ""),
+        ("/// a path", "/// a path"),
+    ],
+)
+def test_titles_of_boxes_stay(line: str, title: str) -> None:
+    assert clean_markdown(f"one\n{line}\ntwo\n").text == f"one\n{title}\ntwo\n"

@@ -29,8 +29,9 @@ _TAG = re.compile(
     re.IGNORECASE,
 )
 _COLOUR_TAG = re.compile(r"</?(?:font|span|b|u|i|em|strong)(?:\s[^<>\n]*)?>", re.IGNORECASE)
-_INCLUDE = re.compile(r"[ \t]*(?:\{\*.*\*\}|\{%.*%\}|\{!.*!\}|--8<--.*|:::.*)[ \t]*$")
-_ADMONITION = re.compile(r"[ \t]*/{3,}[ \t]*(?:[\w-]+[ \t]*(?:\|[ \t]*(.*?))?)?[ \t]*$")
+_INCLUDE = re.compile(r"[ \t]*(?:\{\*.*\*\}|\{%.*%\}|\{!.*!\}|--8<--.*)[ \t]*$")
+_ADMONITION = re.compile(r"[ \t]*/{3,}[ \t]*(?:[\w-]+[ \t]*(?:\|(.*))?)?$")  # /// tip | Title
+_CONTAINER = re.compile(r"[ \t]*:{3,}[ \t]*[^\s\[{]*(.*)$")  # ::: tip Title, :::tip[Title]{.wide}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,8 @@ def scan_lines(text: str) -> Iterator[Line]:
 
 def clean_markdown(text: str) -> Content:
     """Take out what is markup for a site generator: front matter (its title is kept), comments, HTML tags, heading
-    attributes, include directives and admonition fences. Code fences stay as they are, but for terminal colour tags.
+    attributes, include directives and the fences of admonitions, whose titles stay. Code fences stay as they are, but
+    for terminal colour tags.
     """
     text, title = _front_matter(text)
     kept: list[str] = []
@@ -120,16 +122,19 @@ def _clean_prose(text: str) -> str:
     for line in text.splitlines(keepends=True):
         if _INCLUDE.match(line):
             continue
-        admonition = _ADMONITION.match(line)
-        if admonition:
-            lines.append(f"{admonition[1]}\n" if admonition[1] else "\n")
-            continue
+        box = _ADMONITION.match(line) or _CONTAINER.match(line)
+        if box:
+            line = _box_title(box[1] or "") + "\n"
         if _ATX.match(line.rstrip("\n")):
             line = _ATTRIBUTES.sub("", line.rstrip("\n")) + "\n"
         cleaned = _strip_tags(line)
         if cleaned.strip() or not line.strip():
             lines.append(cleaned)
     return "".join(lines)
+
+
+def _box_title(text: str) -> str:
+    return re.sub(r"^\[(.*)\]$", r"\1", _ATTRIBUTES.sub("", text).strip())
 
 
 def _strip_tags(line: str) -> str:
