@@ -57,6 +57,14 @@ def test_ids_are_relative_paths_in_order(tmp_path: Path) -> None:
     assert result.dropped == ()
 
 
+def test_names_are_escaped_only_where_they_cannot_be_written(tmp_path: Path) -> None:
+    names = ["中文\u3000文件.md", "10\u00a0km \u200dé\\x.md", "a\u2028\tb\udcff中.md"]
+    for name in names:
+        (tmp_path / name).write_text("text", encoding="utf-8")
+    found = {document.doc_id for document in read_documents(tmp_path, CONFIG).kept}
+    assert found == {names[0], names[1], "a\\u2028\\tb\\udcff中.md"}
+
+
 def test_everything_passed_over_is_counted_with_its_reason(tmp_path: Path) -> None:
     source, outside = tmp_path / "source", tmp_path / "outside"
     for folder in (source, outside, source / ".git", source / "inner"):

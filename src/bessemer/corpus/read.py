@@ -6,6 +6,7 @@ Archives are never unpacked, URLs never fetched, symbolic links never followed o
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,8 @@ from bessemer.types import Document, Dropped, Filtered
 
 STAGE = "read"
 MAX_TITLE = 200
+
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def read_documents(source: str | Path, config: ChunkingConfig) -> Filtered[Document]:
@@ -66,7 +69,7 @@ def _nothing_read(source: str, dropped: list[Dropped]) -> list[Problem]:
 def _walk(root: Path, dropped: list[Dropped]) -> Iterator[tuple[Path, str]]:
     """Files to read, sorted by path, with their ids. What is passed over is appended to ``dropped``."""
     if root.is_file():
-        yield root, _printable(root.name)
+        yield root, _writable(root.name)
         return
     found: list[tuple[str, Path]] = []
     for folder, subfolders, names in os.walk(root, onerror=lambda error: _unlistable(error, root, dropped)):
@@ -87,12 +90,12 @@ def _walk(root: Path, dropped: list[Dropped]) -> Iterator[tuple[Path, str]]:
 
 
 def _doc_id(path: Path, root: Path) -> str:
-    return _printable(path.relative_to(root).as_posix())
+    return _writable(path.relative_to(root).as_posix())
 
 
-def _printable(name: str) -> str:
-    """Bytes of a file name that are no UTF-8 and control characters are escaped."""
-    return name if name.isprintable() else name.encode("unicode_escape", "surrogateescape").decode("ascii", "replace")
+def _writable(name: str) -> str:
+    """Bytes of a file name that are no UTF-8, control characters and line separators are escaped."""
+    return _UNWRITABLE.sub(lambda match: match.group().encode("unicode_escape").decode("ascii"), name)
 
 
 def _unlistable(error: OSError, root: Path, dropped: list[Dropped]) -> None:
@@ -172,7 +175,7 @@ def _document(doc_id: str, content: Content, path: Path, kind: str) -> Document:
     if not title:
         title, title_from = (path.stem, "file name") if kind != "jsonl" else ("", "")
     metadata = {"format": kind, "title_from": title_from}
-    return Document(doc_id, text, clean_text(title), _printable(str(path)), metadata)
+    return Document(doc_id, text, clean_text(title), _writable(str(path)), metadata)
 
 
 def _read_markdown(data: bytes) -> Content:
