@@ -91,6 +91,27 @@ def test_small_section_without_room_is_dropped_and_counted() -> None:
     ]
 
 
+def test_nothing_is_joined_over_what_was_dropped() -> None:
+    # Y stands two levels below A and has no parent in common with Z, which could join A but for Y between them.
+    text = "# A\n\nFive words are in here.\n\n## X\n\n### Y\n\nOne.\n\n## Z\n\nTwo.\n\n## V\n\nThree more words here."
+    document = Document("d.md", text, metadata={"format": "md"})
+    result = to_passages([document], count_units, ChunkingConfig(min_tokens=4), 60)
+    assert [p.text for p in result.kept] == [
+        "Five words are in here.",
+        "## Z\n\nTwo.\n\n## V\n\nThree more words here.",
+    ]
+    assert [item.text for item in result.dropped] == ["One."]
+
+
+def test_an_empty_heading_within_a_passage_is_not_lost() -> None:
+    document = Document(
+        "d.md", "# A\n\nFive words are in here.\n\n# B\n\n# C\n\nTwo.\n\n# D\n", metadata={"format": "md"}
+    )
+    result = to_passages([document], count_units, ChunkingConfig(min_tokens=4), 60)
+    assert [p.text for p in result.kept] == ["# A\n\nFive words are in here.\n\n# B\n\n# C\n\nTwo."]
+    assert [(item.reason, item.text) for item in result.dropped] == [("heading without text", "D")]
+
+
 def test_paragraphs_are_packed_and_long_ones_cut_at_sentences() -> None:
     text = "a b c d.\n\ne f g h.\n\ni j k l m n o p. q r s t u v w x."
     # 18 tokens less 2 special ones: 5 + 5 fit together, then 9 and 9 do not.
@@ -178,6 +199,8 @@ def test_offsets_lengths_and_nothing_lost(lines: list[str], max_tokens: int, kin
     rest = list(document.text)
     for start, end in [(p.start, p.end) for p in result.kept] + headings_of(document, kind):
         rest[start:end] = " " * (end - start)
+    lost = [int(item.id.split("@")[1]) for item in result.dropped if not item.reason.startswith("outer headings")]
+    assert not any(p.start <= place < p.end for p in result.kept for place in lost)
     dropped = " ".join(item.text for item in result.dropped)
     assert all(word in dropped for word in re.findall(r"\w+", "".join(rest)))
 

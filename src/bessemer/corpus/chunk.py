@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
+import itertools
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,11 +37,12 @@ def to_passages(
     ``count_tokens`` is called with long lists; equal text may be counted twice.
     """
     dropped: list[Dropped] = []
-    parts = _count([part for document in documents for part in outline(document)], count_tokens)
-    headers = _fit_headers(parts, count_tokens, max_tokens)
-    parts = _merge_small(parts, headers, config.min_tokens, max_tokens, dropped)
+    sections = _count([part for document in documents for part in outline(document)], count_tokens)
+    headers = _fit_headers(sections, count_tokens, max_tokens)
+    parts = _merge_small(sections, headers, config.min_tokens, max_tokens, dropped)
     spans = _pack_all(parts, headers, count_tokens, config.min_tokens, max_tokens)
-    return Filtered(_passages(parts, headers, spans, dropped), tuple(dropped))
+    passages = _passages(parts, headers, spans, dropped)
+    return Filtered(passages, (*dropped, *_empty_headings(sections, passages)))
 
 
 def _count(parts: list[Part], count_tokens: CountTokens) -> list[Part]:
@@ -103,19 +107,21 @@ def _merge_small(
     """Join parts below ``min_tokens`` with the neighbour before, or else behind; drop those that fit to neither."""
     merged: list[Part] = []
     waiting: Part | None = None  # a small part that the next one may take up
-    for index, part in enumerate(parts):
+    behind_gap = False  # nothing is joined over what was dropped: it would stand in the passage
+    for part in parts:
         if not part.atoms:
-            _note_empty(part, parts[index + 1] if index + 1 < len(parts) else None, dropped)
             continue
         if waiting is not None:
             whole = _fitting(waiting, part, headers, max_tokens)
             if whole is None:
                 dropped.append(_too_short(waiting))
+                behind_gap = True
             part, waiting = whole or part, None
         if part.n_tokens >= min_tokens:
             merged.append(part)
+            behind_gap = False
             continue
-        whole = _fitting(merged[-1], part, headers, max_tokens) if merged else None
+        whole = _fitting(merged[-1], part, headers, max_tokens) if merged and not behind_gap else None
         if whole is not None:
             merged[-1] = whole
         else:
@@ -133,18 +139,6 @@ def _fitting(left: Part, right: Part, headers: Headers, max_tokens: int) -> Part
     whole = joined(left, right)
     fits = whole.n_tokens + len(whole.atoms) + _header(whole, headers).n_tokens + SPECIAL_TOKENS <= max_tokens
     return whole if fits else None
-
-
-def _note_empty(part: Part, following: Part | None, dropped: list[Dropped]) -> None:
-    """A heading without text is lost unless it leads to deeper ones, whose path holds it."""
-    leads_on = (
-        following is not None
-        and following.document is part.document
-        and following.headings[: len(part.headings)] == part.headings
-    )
-    if part.headings and part.heading and not leads_on:
-        where = f"{part.document.doc_id}@{part.heading.start}"
-        dropped.append(Dropped(where, STAGE, "heading without text", part.headings[-1]))
 
 
 def _too_short(part: Part) -> Dropped:
@@ -204,6 +198,28 @@ def _passages(
                 Passage(identity, document.doc_id, text, header.title, start, end, header.headings, (), metadata)
             )
     return tuple(passages)
+
+
+def _empty_headings(sections: Sequence[Part], passages: Sequence[Passage]) -> list[Dropped]:
+    """Headings without text: lost, unless they stand in a passage or lead to deeper ones, whose path holds them."""
+    spans: dict[str, list[Span]] = defaultdict(list)
+    for passage in passages:
+        spans[passage.doc_id].append((passage.start, passage.end))
+    dropped = []
+    for part, following in itertools.zip_longest(sections, sections[1:]):
+        leads_on = (
+            following is not None
+            and following.document is part.document
+            and following.headings[: len(part.headings)] == part.headings
+        )
+        if part.atoms or not part.heading or leads_on:
+            continue
+        place = part.heading.start
+        before = bisect.bisect(spans[part.document.doc_id], (place, place))
+        if before == 0 or spans[part.document.doc_id][before - 1][1] <= place:
+            where = f"{part.document.doc_id}@{place}"
+            dropped.append(Dropped(where, STAGE, "heading without text", part.headings[-1]))
+    return dropped
 
 
 def passage_id(doc_id: str, headings: Sequence[str], text: str) -> str:
