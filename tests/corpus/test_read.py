@@ -315,9 +315,14 @@ def test_jsonl_records(tmp_path: Path) -> None:
     assert [(d.doc_id, d.title, d.text) for d in result.kept] == [
         ("a.jsonl#x1", "First", "one"),
         ("a.jsonl#2", "", "two"),
-        ("a.jsonl#3", "", "three"),
+        ("a.jsonl:3", "", "three"),
     ]
-    assert reasons(result) == {"a.jsonl#4": "no text in it"}
+    assert reasons(result) == {"a.jsonl:4": "no text in it"}
+
+
+def test_a_line_number_is_never_the_id_of_another_record(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": "2", "text": "one"}\n{"text": "two"}', encoding="utf-8")
+    assert [d.doc_id for d in read_documents(tmp_path, CONFIG).kept] == ["a.jsonl#2", "a.jsonl:2"]
 
 
 def test_jsonl_problems_are_listed_all_at_once(tmp_path: Path) -> None:

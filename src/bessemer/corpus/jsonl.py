@@ -12,7 +12,7 @@ from bessemer.formats.lines import Fields, read_jsonl
 def read_records(path: Path, file_id: str, problems: list[Problem]) -> list[tuple[str, Content]]:
     """(document id, content) of every record; faults are appended to ``problems``.
 
-    The id is ``path#id``; a record without one is named by its line number.
+    The id is ``path#id``, or ``path:line`` of a record without one, which no other record can have.
     """
     records: list[tuple[str, Content]] = []
     first_line: dict[str, int] = {}
@@ -21,14 +21,13 @@ def read_records(path: Path, file_id: str, problems: list[Problem]) -> list[tupl
         text = fields.text("text")
         title = fields.text("title", optional=True)
         key = "_id" if "_id" in values else "id"
-        record_id = fields.identifier(key) if key in values else str(number)
-        if text is None or title is None or record_id is None:
+        given = fields.identifier(key) if key in values else ""
+        if text is None or title is None or given is None:
             continue
-        if record_id in first_line:
-            fields.fault(
-                key, f"{record_id!r} is already on line {first_line[record_id]}", "give every record its own id"
-            )
+        if given in first_line:
+            fields.fault(key, f"{given!r} is already on line {first_line[given]}", "give every record its own id")
             continue
-        first_line[record_id] = number
-        records.append((f"{file_id}#{record_id}", Content(text, title)))
+        if given:
+            first_line[given] = number
+        records.append((f"{file_id}#{given}" if given else f"{file_id}:{number}", Content(text, title)))
     return records

@@ -33,9 +33,10 @@ _UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 def read_documents(source: str | Path, config: ChunkingConfig) -> Filtered[Document]:
     """Read a file or a folder of md, txt, html, pdf, docx and jsonl files, in the order of their paths.
 
-    ``doc_id`` is the path relative to the source with ``/`` between its parts (``path#id`` for a JSONL record).
-    ``metadata["format"]`` is the format and ``metadata["title_from"]`` where the title came from. Whatever is not read
-    is in ``dropped`` with its reason; pieces taken out of documents are there too, under the stage ``clean``.
+    ``doc_id`` is the path relative to the source with ``/`` between its parts (``path#id`` for a JSONL record,
+    ``path:line`` for one without an id). ``metadata["format"]`` is the format and ``metadata["title_from"]`` where the
+    title came from. Whatever is not read is in ``dropped`` with its reason; pieces taken out of documents are there
+    too, under the stage ``clean``.
 
     Raises DataError when the source does not exist, when a JSONL file is not as it should be (all its problems) or when
     nothing could be read, ConfigError when a reader's package is not installed.
