@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bessemer.text import code_spans, plain_inline
+from bessemer.text import code_spans, plain_inline, sentence_spans
 
 
 def test_marks_go_and_words_stay() -> None:
@@ -30,3 +30,11 @@ def test_code_stays_as_it_is() -> None:
 def test_code_begins_and_ends_with_as_many_ticks() -> None:
     assert list(code_spans("`a` ``b`c`` ``d`")) == [(0, 3, 1), (4, 11, 2)]
     assert list(code_spans("``a` b`")) == [(3, 7, 1)]
+
+
+def test_runs_of_ticks_and_stops_are_read_in_one_pass() -> None:
+    ticks = "a".join("`" * length for length in range(1, 800))
+    assert list(code_spans(ticks)) == []
+    assert plain_inline(ticks) == "a" * 798
+    stops = "A" + "." * 200_000 + "b"
+    assert sentence_spans(f"One?! Two... {stops} c.") == [(0, 5), (6, 12), (13, 200_018)]

@@ -11,7 +11,7 @@ HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
 _UNIT = re.compile(rf"[{HAN}]|[^\W_{HAN}]+(?:['’\-.][^\W_{HAN}]+)*")
 _HAN = re.compile(f"[{HAN}]")
 # A sentence ends behind Chinese closing punctuation at once, behind Latin punctuation only before white space.
-_END = re.compile(r"[。！？；…]+[”’」』）】]*|[.!?]+[\"'”’)\]*_`]*(?=\s)")
+_END = re.compile(r"[。！？；…]+[”’」』）】]*|(?<![.!?])[.!?]+[\"'”’)\]*_`]*(?=\s)")
 _ABBREVIATION = re.compile(
     r"(?:\b(?:e\.g|i\.e|cf|vs|etc|Mr|Mrs|Ms|Dr|Prof|Inc|Ltd|Corp|Co|No|Nos|Fig|Eq|Sec|Art|approx|al|St|Jr|Sr|[A-Z])\.)$"
 )

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from bessemer.config import ChunkingConfig
 from bessemer.corpus.chunk import to_passages
 from bessemer.corpus.markdown import find_sections
+from bessemer.corpus.outline import outline
 from bessemer.corpus.read import read_documents
 from bessemer.formats.beir import write_beir
 from bessemer.types import Collection, Document, Passage
@@ -62,6 +63,15 @@ def test_hash_is_no_heading_in_plain_text() -> None:
     (passage,) = to_passages([document], count_units, SMALL, 60).kept
     assert passage.text == document.text
     assert passage.headings == ()
+
+
+def test_blank_lines_of_plain_text_are_read_in_one_pass() -> None:
+    text = "\u3000\none two\nthree\n" + "\u3000" * 200_000 + "\nfour five six"
+    found = outline(Document("a.txt", text, metadata={"format": "txt"}))
+    assert [(text[atom.start : atom.end], atom.block) for atom in found[0].atoms] == [
+        ("one two\nthree", 0),
+        ("four five six", 1),
+    ]
 
 
 def test_heading_words_only() -> None:

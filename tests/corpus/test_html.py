@@ -55,3 +55,13 @@ def test_headings_keep_their_identifiers() -> None:
     assert [section.headings[0] for section in find_sections(content.text)] == [
         "Introduction to C#", "Intro", "Intro", "The <table> element", "Call __init__",
     ]  # fmt: skip
+
+
+def test_blank_lines_become_one_and_code_keeps_its_indentation() -> None:
+    content = read_body("<p>a</p> <br> <br> <p>b</p><pre>if x:\n\n\n    y = 1  \n</pre>")
+    assert content.text == "a\n\nb\n\n```\nif x:\n\n    y = 1  \n```"
+
+
+def test_a_run_of_spaces_is_read_in_one_pass() -> None:
+    code = "a" + " " * 200_000 + "b"
+    assert read_body(f"<pre>{code}</pre>").text == f"```\n{code}\n```"

@@ -13,6 +13,7 @@ import pytest
 from reportlab.pdfgen.canvas import Canvas
 
 from bessemer.config import ChunkingConfig
+from bessemer.corpus.clean import clean_text, join_lines
 from bessemer.corpus.read import read_documents
 from bessemer.errors import DataError
 from bessemer.types import Document, Filtered
@@ -153,6 +154,20 @@ def test_text_is_normalised_before_offsets_are_taken(tmp_path: Path) -> None:
     raw = "Cafe\u0301\r\nzero\u200bwidth\u202e and\u00a0space\x07\n\n\n\nnext \ufb01le\U000e0041"
     (tmp_path / "a.txt").write_bytes(raw.encode())
     assert read_one(tmp_path / "a.txt").text == "Café\nzerowidth and space\n\nnext file"
+
+
+def test_spaces_at_line_ends_go_in_one_pass() -> None:
+    inner = "a" + " \t" * 100_000 + "b"
+    assert clean_text(f"one \t\n\t \n{inner}  ") == f"one\n\n{inner}"
+
+
+def test_lines_of_a_page_are_joined_by_how_they_end() -> None:
+    assert join_lines("The pump needs a new fil-\nter once in every year of\nits life.") == (
+        "The pump needs a new filter once in every year of its life."
+    )
+    assert join_lines("这台水泵的说明书里写着每年都要换一次滤芯，并且\n记下日期。") == (
+        "这台水泵的说明书里写着每年都要换一次滤芯，并且记下日期。"
+    )
 
 
 def test_markdown_noise_goes_and_code_stays(tmp_path: Path) -> None:

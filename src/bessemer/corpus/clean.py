@@ -18,7 +18,7 @@ _INVISIBLE = re.compile(
 _LINE_END = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _SPACE = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f]")
 _LIGATURE = re.compile("[\ufb00-\ufb06]")
-_TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
+_TRAILING = re.compile(r"(?<![ \t])[ \t]+$", re.MULTILINE)  # looked for once per run, not from each of its spaces
 _BLANK_LINES = re.compile(r"\n{3,}")
 _DATA_URI = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,[A-Za-z0-9+/=]{32,}")
 
@@ -110,7 +110,7 @@ def _goes_on(previous: str, line: str, full: float) -> bool:
 
 
 def _join(left: str, right: str) -> str:
-    if re.search(r"[^\W\d_]-$", left) and right[:1].islower():
+    if re.match(r"[^\W\d_]-", left[-2:]) and right[:1].islower():
         return left[:-1] + right
-    glued = re.search(f"[{HAN}，、。（）「」]$", left) and re.match(f"[{HAN}，、。（）「」]", right)
+    glued = re.match(f"[{HAN}，、。（）「」]", left[-1:]) and re.match(f"[{HAN}，、。（）「」]", right)
     return left + ("" if glued else " ") + right

@@ -105,7 +105,7 @@ class _Writer:
         self.n_characters = 0
 
     def text(self) -> str:
-        return re.sub(r"[ \t]*\n[ \t]*\n\s*\n*", "\n\n", "".join(self.parts)).strip("\n")
+        return re.sub(r"(?<![ \t])[ \t]*\n(?:[ \t]*\n)+", "\n\n", "".join(self.parts)).strip("\n")
 
     def add(self, text: str) -> None:
         self.n_characters += len(text)

@@ -17,11 +17,16 @@ MAX_HEADING = 200  # characters; a longer "heading" is a paragraph
 # A fence may open behind the mark of a list item, but never closes there.
 _OPENING = re.compile(r"[ \t]*(?:(?:>|(?:[-*+]|\d{1,9}[.)])[ \t])[ \t]*)*(`{3,}|~{3,})([^`\n]*)$")
 _CLOSING = re.compile(r"[ \t]*(?:>[ \t]*)*(`{3,}|~{3,})[ \t]*$")
-_ATX = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*$")
+_ATX = re.compile(r" {0,3}(#{1,6})[ \t]+(.*)$")
+_CLOSING_MARKS = re.compile(r"(?<=[ \t])#+$")
 _SETEXT = re.compile(r" {0,3}(=+|-{2,})[ \t]*$")
-_ATTRIBUTES = re.compile(r"[ \t]*\{:?[ \t]*[#.][^{}\n]*\}[ \t]*$")
-_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-_STYLE = re.compile(r"<(style|script)\b[^>]*>.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
+_ATTRIBUTES = re.compile(r"(?<![ \t])[ \t]*\{:?[ \t]*[#.][^{}\n]*\}[ \t]*$")
+_UNSEEN = re.compile(r"<!--|<style\b|<script\b", re.IGNORECASE)
+_UNSEEN_ENDS = {
+    "<!--": re.compile("-->"),
+    "<style": re.compile(r"</style\s*>", re.IGNORECASE),
+    "<script": re.compile(r"</script\s*>", re.IGNORECASE),
+}
 _TAG = re.compile(
     r"</?(?:a|abbr|b|big|blockquote|br|button|center|code|dd|details|dfn|div|dl|dt|em|figure|figcaption|font|h[1-6]|hr|i|iframe|"
     r"img|kbd|li|mark|ol|p|picture|pre|q|s|section|small|source|span|strong|sub|summary|sup|svg|path|table|tbody|td|"
@@ -117,9 +122,8 @@ def _clean_code(line: str, info: str) -> str:
 
 
 def _clean_prose(text: str) -> str:
-    text = _STYLE.sub("", _COMMENT.sub("", text))
     lines = []
-    for line in text.splitlines(keepends=True):
+    for line in _without_unseen(text).splitlines(keepends=True):
         if _INCLUDE.match(line):
             continue
         box = _ADMONITION.match(line) or _CONTAINER.match(line)
@@ -131,6 +135,24 @@ def _clean_prose(text: str) -> str:
         if cleaned.strip() or not line.strip():
             lines.append(cleaned)
     return "".join(lines)
+
+
+def _without_unseen(text: str) -> str:
+    """Comments, styles and scripts go; what is never closed is text, and its end is looked for only once."""
+    parts: list[str] = []
+    unclosed: set[str] = set()
+    position = 0
+    for opening in _UNSEEN.finditer(text):
+        kind = opening.group().lower()
+        if opening.start() < position or kind in unclosed:
+            continue
+        end = _UNSEEN_ENDS[kind].search(text, opening.end())
+        if end is None:
+            unclosed.add(kind)
+        else:
+            parts.append(text[position : opening.start()])
+            position = end.end()
+    return "".join((*parts, text[position:]))
 
 
 def _box_title(text: str) -> str:
@@ -178,7 +200,7 @@ def _heading(text: str, line: Line, previous: Line | None) -> tuple[int, str, in
     raw = text[line.start : line.end].rstrip("\n")
     match = _ATX.match(raw)
     if match:
-        title = plain_heading(match[2])
+        title = plain_heading(_CLOSING_MARKS.sub("", match[2].rstrip(" \t")))
         return (len(match[1]), title, line.start) if 0 < len(title) <= MAX_HEADING else (0, "", 0)
     underline = _SETEXT.match(raw) if previous else None
     if underline and previous:

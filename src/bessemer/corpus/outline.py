@@ -68,8 +68,11 @@ def outline(document: Document) -> list[Part]:
 
 
 def _paragraphs(text: str) -> Iterator[tuple[int, int]]:
-    for match in re.finditer(r"(?:[^\n]*\S[^\n]*(?:\n|$))+", text):
-        yield match.span()
+    lines = re.finditer(r"[^\n]*\n|[^\n]+", text)
+    for blank, group in itertools.groupby(lines, key=lambda line: not line.group().strip()):
+        if not blank:
+            spans = [line.span() for line in group]
+            yield spans[0][0], spans[-1][1]
 
 
 def _markdown_blocks(text: str) -> list[tuple[int, int, bool]]:
