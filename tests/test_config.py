@@ -113,6 +113,36 @@ def test_broken_yaml(tmp_path: Path, text: str) -> None:
     assert "not valid YAML" in refusal(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "key", "first"),
+    [
+        ("finetune:\n  temperature: 0.1\nseed: 1\nfinetune:\n  lora_rank: 4\n", 4, "finetune", 1),
+        ("seed: 1\nfinetune:\n  temperature: 0.1\n\n  temperature: 0.2\n", 5, "temperature", 3),
+        ("tasks:\n- data: a\n  loss: cosent\n  data: b\n", 4, "data", 2),
+        ("seed: 1\n'seed': 2\n", 2, "seed", 1),
+        ("{seed: 1, seed: 2}", 1, "seed", 1),
+    ],
+)
+def test_a_key_that_is_there_twice(tmp_path: Path, text: str, line: int, key: str, first: int) -> None:
+    message = refusal(tmp_path, text)
+    assert message.startswith(f"{tmp_path / 'bessemer.yaml'}:{line}: {key}: is in line {first} already; write the key")
+
+
+def test_merged_keys_may_be_there_again(tmp_path: Path) -> None:
+    text = (
+        "prompts:\n"
+        "  one: {<<: &both {<<: &own {query: 'Q: '}, query: 'Ask: '}, passage: 'P: '}\n"
+        "  other: {<<: [*own, *both], passage: 'P: '}\n"
+        "  third: *both\n"
+    )
+    prompts = load_config(write(tmp_path, text)).prompts
+    assert [(name, own.query, own.passage) for name, own in prompts.items()] == [
+        ("one", "Ask: ", "P: "),
+        ("other", "Q: ", "P: "),  # of several mappings the first wins
+        ("third", "Ask: ", ""),
+    ]
+
+
 def test_bytes_that_are_no_utf8(tmp_path: Path) -> None:
     path = tmp_path / "bessemer.yaml"
     path.write_bytes(b"out: \xff\xfe")

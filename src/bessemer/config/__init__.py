@@ -1,6 +1,7 @@
 """The configuration: one strict pydantic model per stage, read from YAML with command-line flags on top.
 
 Flags win over the file. An unknown key is an error that names the nearest known one; all errors are reported at once.
+A key that is there twice is an error, too, reported by itself.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from bessemer.config.section import Section
 from bessemer.config.serve import ServeConfig
 from bessemer.config.tasks import PromptsConfig, TaskConfig
 from bessemer.config.teacher import TeacherConfig
+from bessemer.config.yaml_loader import load_yaml
 from bessemer.errors import ConfigError
 
 __all__ = [
@@ -149,7 +151,7 @@ def load_config(
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = load_yaml(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check --config") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: bad UTF-8, and dates like 2026-13-45
