@@ -13,9 +13,10 @@ from sentence_transformers import MultiVectorEncoder, SparseEncoder
 from typer.testing import CliRunner
 
 from bessemer.cli import app
-from bessemer.config import Config, FinetuneConfig, NegativesConfig
+from bessemer.config import Config, FinetuneConfig, NegativesConfig, load_config
 from bessemer.encoders.kinds import kind_of
 from bessemer.errors import ConfigError
+from bessemer.recipes.init import init
 from bessemer.recipes.lane_training import by_words, settled_for_kind
 from lane_models import write_multi_vector, write_sparse, write_unified
 
@@ -115,6 +116,15 @@ def test_defaults_by_kind(splade: Path, colbert: Path, tmp_path: Path) -> None:
     for model in ("minilm", write_unified(tmp_path)):  # those are as asked for, and by default dense
         assert settled(model) == FinetuneConfig()
         assert settled(model, head="sparse") == FinetuneConfig(head="sparse")
+
+
+def test_the_file_of_init_changes_no_defaults(splade: Path, colbert: Path, tmp_path: Path) -> None:
+    written = init(str(tmp_path))
+    for model in (splade, colbert):
+        from_file, plain = (settled_for_kind(load_config(path, {"model": str(model)})) for path in (written, None))
+        assert from_file.finetune == plain.finetune
+    heads = load_config(written, {"model": str(splade), "finetune.head": "sparse"})
+    assert settled_for_kind(heads).finetune.flops_query == 5e-5
 
 
 def test_strategies_of_words() -> None:

@@ -86,8 +86,10 @@ class FinetuneConfig(Section):
     guide: str | None = Field(
         None, description="model by whose scores both margins go (unset: 0), in place of the trained one's"
     )
-    head: Head = Field(
-        "dense", description="what trains: dense vectors; sparse or multi (token vectors) alone; unified: all three"
+    head: Head | None = Field(
+        None,
+        description="what trains: dense vectors; sparse or multi (token vectors) alone; unified: all three; unset: the "
+        "one that a SPLADE or ColBERT model has, else dense",
     )
     freeze_encoder: bool = Field(False, description="sparse, multi, unified: the heads alone train")
     self_distillation: bool = Field(True, description="unified: each part also learns from the sum of all")
@@ -144,9 +146,9 @@ class FinetuneConfig(Section):
 
     @model_validator(mode="after")
     def _what_heads_know(self) -> FinetuneConfig:
-        if self.head != "sparse" and (self.flops_query is not None or self.flops_passage is not None):
+        if self.trained_head != "sparse" and (self.flops_query is not None or self.flops_passage is not None):
             raise ValueError("flops_query, flops_passage: keep sparse weights sparse; give head sparse, or leave out")
-        if self.head == "dense":
+        if self.trained_head == "dense":
             if self.freeze_encoder:
                 raise ValueError("freeze_encoder leaves nothing to train without heads; give head unified, or leave it")
             return self
@@ -161,6 +163,11 @@ class FinetuneConfig(Section):
         if self.freeze_encoder and (self.lora_rank or self.gradient_checkpointing):
             raise ValueError("freeze_encoder: leave lora_rank and gradient_checkpointing out, which train the encoder")
         return self
+
+    @property
+    def trained_head(self) -> Head:
+        """What is asked for, else dense: `settled_for_kind` has asked for what another kind of model has."""
+        return self.head or "dense"
 
     @property
     def screens_batches(self) -> bool:

@@ -60,9 +60,9 @@ def adapt(config: Config, material: Material | None = None) -> Mapping[str, Any]
 
 def _require_possible(config: Config, material: Material | None) -> None:
     """Raises ConfigError for what would end the run after hours."""
-    if config.finetune.head != "dense":
+    if config.finetune.trained_head != "dense":
         raise ConfigError(
-            f"--head {config.finetune.head}: adapt measures and indexes dense vectors; use bessemer finetune"
+            f"--head {config.finetune.trained_head}: adapt measures and indexes dense vectors; use bessemer finetune"
         )
     if config.tasks:
         raise ConfigError("tasks: adapt tunes one task; run finetune for several, then evaluate and index each")

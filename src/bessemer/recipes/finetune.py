@@ -116,7 +116,7 @@ def open_base(config: Config, parts: Sequence[Part]) -> Trainable:
     encoder = open_to_train(config, config.model)
     materials = [part.material for part in parts if isinstance(part.material, Material)]
     texts = [passage.indexed_text for material in materials for passage in material.collection.passages]
-    if config.finetune.head == "dense" or not texts or not isinstance(encoder, DenseEncoder):
+    if config.finetune.trained_head == "dense" or not texts or not isinstance(encoder, DenseEncoder):
         return encoder
     return with_heads(encoder, texts, config.seed)
 
@@ -253,4 +253,4 @@ def dev_pool(part: Part, encoder: Encoder) -> EvaluationPool | PairPool | None:
     retrieved = [system.search(texts, 100) for system in (bm25_over(passages), own_lane_over(passages, encoder))]
     base = dict(zip((query.query_id for query in dev.queries), retrieved[1], strict=True))
     pool = build_dev_pool(dev, passages, retrieved, part.config.seed, base)
-    return pool.ranked_by(part.config.finetune.head)
+    return pool.ranked_by(part.config.finetune.trained_head)

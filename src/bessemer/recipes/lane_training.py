@@ -38,22 +38,23 @@ def settled_for_kind(config: Config) -> Config:
     kind = kind_of(config.model, config.trust_remote_code)
     if kind not in ("sparse", "multi"):
         return config
-    asked = config.finetune.model_dump(exclude_unset=True)
-    if asked.get("head", kind) != kind:
+    asked = config.finetune
+    if asked.head not in (None, kind):
         raise ConfigError(
-            f"--head {asked['head']}: {config.model} is {DESCRIBED[kind]}, which has no other head; give --head "
+            f"--head {asked.head}: {config.model} is {DESCRIBED[kind]}, which has no other head; give --head "
             f"{kind}, or a dense model, which gets heads"
         )
     defaults = SPLADE_DEFAULTS if kind == "sparse" else {}
+    unset = {name: value for name, value in defaults.items() if getattr(asked, name) is None}
     try:
-        finetune = FinetuneConfig.model_validate({**defaults, **asked, "head": kind})
+        finetune = FinetuneConfig.model_validate({**asked.model_dump(exclude_unset=True), **unset, "head": kind})
     except ValidationError as error:
         raise ConfigError("; ".join(fault["msg"].removeprefix("Value error, ") for fault in error.errors())) from None
     return config.model_copy(update={"finetune": finetune})
 
 
 def open_to_train(config: Config, model: str) -> Trainable:
-    """A model of the kind that ``config.finetune.head`` trains; dense and unified ones as `open_encoder`."""
+    """A model of the kind that ``config.finetune.trained_head`` trains; dense and unified ones as `open_encoder`."""
     kind = kind_of(model, config.trust_remote_code)
     if kind == "sparse":
         return load_sparse(model, **foreign_options(config))

@@ -129,7 +129,7 @@ def finetune(
     if selection and not len(selection.dev):
         selection = None
     pool = selection.dev if selection else None
-    if pool and config.head == "unified" and isinstance(encoder, UnifiedEncoder):
+    if pool and config.trained_head == "unified" and isinstance(encoder, UnifiedEncoder):
         # a lane that an earlier tuning left out has its say on this training's checkpoints, and in the tuning after it
         encoder = encoder.with_settings(lane_weights=encoder.lane_weights.without_zeros())
     if config.frozen_passages and len({part.task for part in data}) > 1:
@@ -164,7 +164,7 @@ def finetune(
             )
             log.info("interpolation: alpha %g (%s)", interpolation.alpha, interpolation.reason)
         lane_weights = None
-        if pool and config.head == "unified" and isinstance(encoder, UnifiedEncoder):
+        if pool and config.trained_head == "unified" and isinstance(encoder, UnifiedEncoder):
             lane_weights = processes.from_first(lambda: tuned_lanes(encoder, pool).to_dict())
         processes.from_first(lambda: _save(_whole(encoder, frozen, lane_weights), folder / "model", config))
     finally:

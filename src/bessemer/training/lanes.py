@@ -31,7 +31,7 @@ class Lanes(ABC):
 
     def __init__(self, config: FinetuneConfig, *, normalised: bool) -> None:
         """``normalised``: whether the scores are cosines, or means of them."""
-        self.outputs = LANES[config.head]
+        self.outputs = LANES[config.trained_head]
         self.distils = config.self_distillation and not config.self_distillation_start
         self.flops_share = 1.0
         self.temperature = config.temperature_of(normalised=normalised)

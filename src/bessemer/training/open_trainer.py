@@ -60,7 +60,7 @@ def _task(
     if data.settings is not None:
         data = replace(data, settings=_of_all(n_processes, data.settings, encoder))
     settings = data.settings or config
-    if settings.head != "dense" and isinstance(data, TrainingData):
+    if settings.trained_head != "dense" and isinstance(data, TrainingData):
         kind = UnifiedDistillationTask if settings.loss in FOR_TEACHERS else UnifiedTask
         return kind(data, encoder, config, seed)
     if not isinstance(encoder, DenseEncoder):

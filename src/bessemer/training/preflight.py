@@ -18,7 +18,7 @@ OF_QUERIES = (
 def require_settings(config: FinetuneConfig, encoder: Trainable) -> None:
     """For queries with passages. Raises ConfigError."""
     require_trackers(config.report_to)
-    if config.head != "dense" or not isinstance(encoder, DenseEncoder):
+    if config.trained_head != "dense" or not isinstance(encoder, DenseEncoder):
         return
     dimension, normalised = encoder.dimension, encoder.similarity == "cosine"
     if config.loss in FOR_TEACHERS:
@@ -32,9 +32,9 @@ def require_settings_of_pairs(config: FinetuneConfig, encoder: Trainable, *, lab
     """For pairs with scores or, ``labelled``, labels; ``alone``: no task of queries is there that settings may be meant
     for. Raises ConfigError."""
     require_trackers(config.report_to)
-    if config.head != "dense" or not isinstance(encoder, DenseEncoder):
+    if config.trained_head != "dense" or not isinstance(encoder, DenseEncoder):
         raise ConfigError(
-            f"--head {config.head}: learns from queries with passages; pairs train dense vectors, leave it out"
+            f"--head {config.trained_head}: learns from queries with passages; pairs train dense vectors, leave it out"
         )
     if config.frozen_passages:
         raise ConfigError("finetune.frozen_passages: pairs have no query side, which it trains; leave it out")

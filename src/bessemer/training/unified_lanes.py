@@ -21,10 +21,10 @@ from bessemer.training.mini_batches import Features
 
 
 class UnifiedLanes(Lanes):
-    """The lanes that ``config.head`` names."""
+    """The lanes that ``config.trained_head`` names."""
 
     def __init__(self, encoder: UnifiedEncoder, config: FinetuneConfig) -> None:
-        has_products = "dense" in LANES[config.head] and encoder.similarity == "dot"
+        has_products = "dense" in LANES[config.trained_head] and encoder.similarity == "dot"
         super().__init__(config, normalised=not has_products)
         self._encoder = encoder
 

@@ -30,10 +30,10 @@ def lanes_of(encoder: Trainable, config: FinetuneConfig) -> Lanes:
     if isinstance(encoder, UnifiedEncoder):
         return UnifiedLanes(encoder, config)
     if not isinstance(encoder, SparseEncoder | MultiVectorEncoder):
-        raise ConfigError(f"--head {config.head}: {encoder.name} has no heads; `with_heads` gives it some")
+        raise ConfigError(f"--head {config.trained_head}: {encoder.name} has no heads; `with_heads` gives it some")
     own: Head = "sparse" if isinstance(encoder, SparseEncoder) else "multi"
-    if config.head != own:
-        raise ConfigError(f"--head {config.head}: {encoder.name} has one of its own: give --head {own}")
+    if config.trained_head != own:
+        raise ConfigError(f"--head {config.trained_head}: {encoder.name} has one of its own: give --head {own}")
     if config.freeze_encoder:
         raise ConfigError(f"--freeze-encoder: {encoder.name} has no head beside the encoder; leave it out")
     if config.refresh_steps:
