@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from bessemer.cli import app
 from bessemer.config import Config
 from bessemer.encoders.cpu.encoder import CpuEncoder
+from bessemer.encoders.cpu.open import open_build
 from bessemer.errors import ArtifactError, ConfigError, RefusedError
 from bessemer.recipes.data import open_search_encoder
 from bessemer.recipes.evaluate import evaluate
@@ -19,6 +20,7 @@ from bessemer.recipes.export import export
 from bessemer.recipes.index import index
 from bessemer.recipes.summary import export_summary
 from bessemer.search.index import open_index
+from lane_models import write_unified
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -136,6 +138,33 @@ def test_without_judged_data_vectors_are_compared(
     assert result["stands_for_source"] is False
     assert "may not search an index" in export_summary(result)
     assert "nDCG@10" not in result["systems"]["build"]
+
+
+@pytest.mark.parametrize(("output", "called"), [("weights", "sparse weights"), ("vectors", "token vectors")])
+def test_without_judged_data_all_outputs_of_a_unified_model_are_compared(
+    output: str, called: str, settings: Callable[..., Config], english_documents: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Numbers that are all 0 have cosine 0 with any others."""
+
+    def opened_without_output(folder: Path) -> CpuEncoder:
+        build = open_build(folder)
+        network = build._network
+        build._network = lambda ids, mask: {**network(ids, mask), output: 0 * network(ids, mask)[output]}
+        return build
+
+    monkeypatch.setattr("bessemer.recipes.export.open_build", opened_without_output)
+    config = settings(model=str(write_unified(tmp_path)), data=None, source=str(english_documents))
+    with pytest.raises(RefusedError, match=f"float32: its {called} have cosine 0.000000 with the source's, below 0.9"):
+        export(config, "onnx", str(tmp_path / "build"))
+    assert not (tmp_path / "build").exists()
+
+
+def test_a_unified_build_is_near_in_all_outputs(
+    settings: Callable[..., Config], english_documents: Path, tmp_path: Path
+) -> None:
+    config = settings(model=str(write_unified(tmp_path)), data=None, source=str(english_documents))
+    assert export(config, "onnx", str(tmp_path / "build"))["lowest_cosine"] > 0.9999
 
 
 @pytest.mark.parametrize(

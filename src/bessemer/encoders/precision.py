@@ -1,4 +1,4 @@
-"""A bf16 copy of a model for encoding, and how far its vectors are from fp32."""
+"""A bf16 copy of a model for encoding, and how far what one encoder gives is from what another does."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from transformers.activations import GELUActivation
 
+from bessemer.encoders.encoder import Encoded, Output
 from bessemer.encoders.runtime import has_native_bf16
 
 MIN_BF16_COSINE = 0.999
@@ -92,3 +93,21 @@ def lowest_cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     both_zero = ~a64.any(axis=1) & ~b64.any(axis=1)
     cosines = np.where(both_zero, 1.0, np.einsum("ij,ij->i", a64, b64) / np.where(norms == 0, 1.0, norms))
     return float(cosines.min(initial=1.0))
+
+
+def lowest_cosines(one: Encoded, other: Encoded) -> dict[Output, float]:
+    """The least cosine of each output: between the dense vectors of a text, between all token vectors of a text as one,
+    and between the sparse weights of all texts as one (those that relu has left near zero differ, and matter little).
+    """
+    found: dict[Output, float] = {}
+    if one.dense is not None and other.dense is not None:
+        found["dense"] = lowest_cosine(one.dense, other.dense)
+    if one.sparse is not None and other.sparse is not None:
+        found["sparse"] = lowest_cosine(one.sparse.toarray().reshape(1, -1), other.sparse.toarray().reshape(1, -1))
+    if one.multi_vector is not None and other.multi_vector is not None:
+        of_texts = [
+            [vectors.floats(i, i + 1).reshape(1, -1) for i in range(len(vectors))]
+            for vectors in (one.multi_vector, other.multi_vector)
+        ]
+        found["multi_vector"] = min(map(lowest_cosine, *of_texts), default=1.0)
+    return found

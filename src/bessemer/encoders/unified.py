@@ -21,7 +21,7 @@ from bessemer.encoders.explanation import Explanation, explained
 from bessemer.encoders.head_base import refuse_unfit, vocabulary_size
 from bessemer.encoders.head_files import write_heads
 from bessemer.encoders.pair_scores import PairScores, score_pairs
-from bessemer.encoders.precision import lowest_cosine
+from bessemer.encoders.precision import lowest_cosines
 from bessemer.encoders.runtime import ENCODED, Progress
 from bessemer.encoders.unified_heads import Represented, SparseStart, UnifiedHeads
 from bessemer.encoders.unified_outputs import (
@@ -221,16 +221,14 @@ class UnifiedEncoder(DenseEncoder):
         )
 
     def _bf16_agreement(self, token_ids: TokenIds, side: Side) -> float:
-        """The lowest cosine, bf16 to fp32, of a dense vector, of all token vectors of a text as one, and of all sparse
-        weights as one (those that relu has left near zero differ, and matter little). Whichever output is asked for
-        first, all are compared: the precision is one for all."""
+        """Of all outputs, whichever is asked for first: the precision is one for all."""
         plain, found = self.with_settings(multi_vector_precision="float32"), []
         for bf16 in (True, False):
             gathered = OutputsInOrder(len(token_ids))
             for rows, batch in plain._output_batches(token_ids, side, bf16, OUTPUTS):
                 gathered.put(rows, batch)
-            found.append(_compared(gathered.encoded()))
-        return min(lowest_cosine(low[None], high[None]) for low, high in zip(*found, strict=True))
+            found.append(gathered.encoded())
+        return float(np.min(list(lowest_cosines(*found).values())))  # NaN, where there is one
 
     def _states(self, features: Features, modules: Iterable[nn.Module]) -> tuple[Tensor, Tensor]:
         """Last hidden states (n, L, h) and what pooling makes of them (n, d)."""
@@ -240,12 +238,3 @@ class UnifiedEncoder(DenseEncoder):
         for module in rest:
             current = module(current)
         return hidden, current["sentence_embedding"]
-
-
-def _compared(encoded: Encoded) -> list[NDArray[np.float32]]:
-    assert encoded.dense is not None
-    assert encoded.sparse is not None
-    assert encoded.multi_vector is not None
-    vectors = encoded.multi_vector
-    tokens = [vectors.floats(i, i + 1).ravel() for i in range(len(vectors))]
-    return [*encoded.dense, encoded.sparse.toarray().ravel(), *tokens]

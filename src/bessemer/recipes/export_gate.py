@@ -17,8 +17,8 @@ from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.cpu.encoder import CpuEncoder
 from bessemer.encoders.cpu.manifest import Backend
 from bessemer.encoders.dense import DenseEncoder
-from bessemer.encoders.encoder import OUTPUTS, Encoded, Encoder
-from bessemer.encoders.precision import lowest_cosine
+from bessemer.encoders.encoder import OUTPUTS, Encoded, Encoder, Output
+from bessemer.encoders.precision import lowest_cosines
 from bessemer.evaluation.clusters import cluster_queries
 from bessemer.evaluation.compare import compare_pair
 from bessemer.evaluation.evaluate import evaluate_runs, run_system
@@ -36,7 +36,12 @@ N_SAMPLED = 64
 N_TIMED, REST_SECONDS = 20, 0.2
 QUERY_CHARACTERS = 60
 MIN_COSINE: Mapping[Backend, float] = {"onnx": 0.9999, "openvino": 0.9999, "onnx-int8": 0.98}
-"""Least cosine of a sampled text's vectors. For int8 it decides only where no recall is measured."""
+"""Least cosine of what a sampled text is encoded to. For int8 it decides only where no recall is measured."""
+CALLED: Mapping[Output, str] = {
+    "dense": "dense vectors",
+    "sparse": "sparse weights",
+    "multi_vector": "token vectors",
+}
 SOURCE, BUILD, QUERIES = "source", "build", "build's queries, source's passages"
 
 
@@ -51,7 +56,7 @@ class Verdict:
 
 
 class Gate:
-    """Judges builds of ``source`` by nDCG@10 over a dev set, or without one by the vectors of ``texts``."""
+    """Judges builds of ``source`` by nDCG@10 over a dev set, or without one by what ``texts`` are encoded to."""
 
     def __init__(
         self, config: Config, source: DenseEncoder, backend: Backend, texts: Sequence[str], material: Material | None
@@ -70,11 +75,13 @@ class Gate:
         }
         for name, encoder in ((SOURCE, self.source), (BUILD, build)):
             systems[name] |= self._speed(encoder)
-        cosine = lowest_cosine(_dense(build, self.texts), self._exact)
+        cosines = lowest_cosines(_compared(build, self.texts), self._exact)
+        farthest = min(cosines, key=lambda output: cosines[output])
+        cosine = cosines[farthest]
         measured: dict[str, Any] = {"systems": systems, "lowest_cosine": cosine, "n_compared_texts": len(self.texts)}
         floor = MIN_COSINE[self.backend]
         is_close = cosine >= floor
-        reason = f"the vectors of a text have cosine {cosine:.6f} with its source's, below {floor:g}"
+        reason = f"its {CALLED[farthest]} have cosine {cosine:.6f} with the source's, below {floor:g}"
         if self._pool is None:
             measured["recall"] = "not measured: no --data was given"
             is_float = self.backend != "onnx-int8"
@@ -88,12 +95,12 @@ class Gate:
         return Verdict(measured, refusal if losses[BUILD] > limit else "", losses[QUERIES] <= limit)
 
     @cached_property
-    def _exact(self) -> Any:
-        """The source's vectors of the sampled texts in float32."""
+    def _exact(self) -> Encoded:
+        """What the source makes of the sampled texts in float32."""
         exact = self.source.with_prompts({})
         exact.bf16 = False
         exact.n_truncated = {"query": 0, "passage": 0}
-        return _dense(exact, self.texts)
+        return _compared(exact, self.texts)
 
     @cached_property
     def _cached(self) -> Encoder:
@@ -169,12 +176,17 @@ def _spread(items: Sequence[str], n: int) -> list[str]:
     return list(items[:: max(1, -(-len(items) // n))])
 
 
-def _dense(encoder: Encoder, texts: Sequence[str]) -> Any:
-    return encoder.encode_passages(texts).dense
+def _compared(encoder: Encoder, texts: Sequence[str]) -> Encoded:
+    """All outputs, none of them rounded."""
+    unified = unified_in(encoder)
+    return _all_outputs(unified.with_settings(multi_vector_precision="float32") if unified else encoder, texts)
 
 
 def _encoded(encoder: Encoder, passages: Sequence[Passage]) -> Encoded:
-    texts = [passage.indexed_text for passage in passages]
+    return _all_outputs(encoder, [passage.indexed_text for passage in passages])
+
+
+def _all_outputs(encoder: Encoder, texts: Sequence[str]) -> Encoded:
     unified = unified_in(encoder)
     return unified.encode_passages(texts, outputs=OUTPUTS) if unified else encoder.encode_passages(texts)
 
