@@ -140,8 +140,18 @@ def test_heads_of_another_model_are_refused(saved: Path) -> None:
     ("key", "value", "message"),
     [
         ("format", 2, "format 2 is not known"),
-        ("multi_vector_precision", "float8", "damaged"),
-        ("lane_weights", {"sparse": 1, "bm25": 1}, "damaged"),
+        (
+            "multi_vector_precision",
+            "float8",
+            r"unified.json: multi_vector_precision: .*'float32'.*; copy the model again",
+        ),
+        ("lane_weights", {"dense": 1, "sparse": 1}, r"unified.json: lane_weights.multi_vector: Field required; copy"),
+        ("lane_weights", {"dense": 1, "sparse": 1, "multi_vector": 1, "bm25": 1}, "lane_weights.bm25: Extra inputs"),
+        ("lane_weights", {"dense": 1, "sparse": float("nan"), "multi_vector": 1}, "lane_weights.sparse: .* finite"),
+        ("lane_weights", [1, 0.3, 1], "unified.json: lane_weights: "),
+        ("top_weights", -3, r"unified.json: top_weights: .* greater than or equal to 1; copy the model again"),
+        ("top_weights", 2.5, "unified.json: top_weights: "),
+        ("special_token_ids", None, "unified.json: special_token_ids: "),
         ("special_token_ids", [0, 10**9], "not this model's"),
     ],
 )
@@ -150,6 +160,13 @@ def test_settings_that_make_no_sense_are_refused(saved: Path, key: str, value: o
     file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
     with pytest.raises(ArtifactError, match=message):
         load(saved)
+
+
+def test_special_tokens_belong_to_the_fingerprint(saved: Path, saved_once: tuple[Path, UnifiedEncoder]) -> None:
+    """Those that the file leaves out weigh something, be it the same model in all else."""
+    file = saved / "unified.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"special_token_ids": []}))
+    assert load(saved).fingerprint != saved_once[1].fingerprint
 
 
 class Evil:

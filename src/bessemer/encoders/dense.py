@@ -115,17 +115,20 @@ class DenseEncoder:
         """sha256 over weights, tokenizer, pooling, prompts and similarity; not over the path or the maximum lengths."""
         version = self._weights.now()
         if self._fingerprint is None or self._fingerprint[0] != version:
-            settings = {
-                "query_prompt": self.query_prompt,
-                "passage_prompt": self.passage_prompt,
-                "similarity": self.similarity,
-                "padding_side": self.tokenizer.padding_side,
-                "truncation_side": self.tokenizer.cut_side,
-                "truncate_dim": self.model.truncate_dim,
-            }
-            digest = model_fingerprint(self.model, self.tokenizer.to_json(), settings)
+            digest = model_fingerprint(self.model, self.tokenizer.to_json(), self._beside_weights())
             self._fingerprint = (version, digest)
         return self._fingerprint[1]
+
+    def _beside_weights(self) -> dict[str, Any]:
+        """What else the fingerprint goes by."""
+        return {
+            "query_prompt": self.query_prompt,
+            "passage_prompt": self.passage_prompt,
+            "similarity": self.similarity,
+            "padding_side": self.tokenizer.padding_side,
+            "truncation_side": self.tokenizer.cut_side,
+            "truncate_dim": self.model.truncate_dim,
+        }
 
     def fingerprint_of(self, side: Side) -> str:
         """Of what encodes one side: the same for both where a model has but one encoder."""

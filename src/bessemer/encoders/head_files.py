@@ -10,12 +10,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import Literal
 
 import torch
+from pydantic import Field, ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bessemer.config.section import Section
 from bessemer.encoders.token_vectors import Precision
 from bessemer.encoders.unified_heads import UnifiedHeads
 from bessemer.encoders.unified_settings import LaneWeights, UnifiedSettings
@@ -25,6 +27,23 @@ WEIGHTS, SETTINGS = "unified.safetensors", "unified.json"
 SPARSE, COLBERT = "sparse_linear.pt", "colbert_linear.pt"
 OUR_LAYOUT, BGE_LAYOUT = (WEIGHTS, SETTINGS), (SPARSE, COLBERT)
 FORMAT = 1
+
+
+class _DescribedLanes(Section):
+    dense: float
+    sparse: float
+    multi_vector: float
+
+
+class _Described(Section):
+    """``unified.json``."""
+
+    format: Literal[1]
+    multi_vector_dimension: int = Field(ge=1)
+    special_token_ids: tuple[int, ...]
+    lane_weights: _DescribedLanes
+    top_weights: int = Field(ge=1)
+    multi_vector_precision: Precision
 
 
 def write_heads(folder: Path, heads: UnifiedHeads, settings: UnifiedSettings) -> None:
@@ -114,15 +133,18 @@ def _refuse_other_sizes(source: Path, weights: Mapping[str, Tensor], hidden_size
 def _read_settings(file: Path) -> tuple[UnifiedSettings, list[int]]:
     """The settings and the ids of special tokens."""
     try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if found["format"] != FORMAT:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(found, dict) and found.get("format", FORMAT) != FORMAT:
             raise ArtifactError(
                 f"{file}: format {found['format']} is not known here (known: {FORMAT}); update bessemer"
             )
-        if found["multi_vector_precision"] not in get_args(Precision):
-            raise ValueError(f"multi_vector_precision {found['multi_vector_precision']}")
-        lanes = LaneWeights(**{lane: float(weight) for lane, weight in found["lane_weights"].items()})
-        settings = UnifiedSettings(lanes, int(found["top_weights"]), found["multi_vector_precision"])
-        return settings, [int(i) for i in found["special_token_ids"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        described = _Described.model_validate(found)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        field = ".".join(map(str, fault["loc"])) or "the whole"
+        raise ArtifactError(f"{file}: {field}: {fault['msg']}; copy the model again") from None
+    except (OSError, ValueError) as error:
         raise ArtifactError(f"{file}: damaged ({type(error).__name__}: {error}); copy the model again") from None
+    lanes = LaneWeights(**described.lane_weights.model_dump())
+    settings = UnifiedSettings(lanes, described.top_weights, described.multi_vector_precision)
+    return settings, list(described.special_token_ids)

@@ -86,6 +86,9 @@ class UnifiedEncoder(DenseEncoder):
         """As the dense encoder's, with the settings."""
         return f"{super().content_key}:{self.settings}"
 
+    def _beside_weights(self) -> dict[str, Any]:
+        return {**super()._beside_weights(), "special_token_ids": self.heads.special_ids.tolist()}
+
     def independent_copy(self) -> Self:
         other = super().independent_copy()
         other.n_pruned = {"query": 0, "passage": 0}

@@ -59,7 +59,7 @@ class UnifiedHeads(nn.Module):
         self.sparse = nn.Linear(hidden_size, 1)
         self.multi_vector = nn.Linear(hidden_size, dimension)
         ids = torch.tensor(sorted(special_ids), dtype=torch.int64)
-        self.register_buffer("special_ids", ids, persistent=False)  # no weight: it is not mixed, trained or hashed
+        self.register_buffer("special_ids", ids, persistent=False)  # no weight: it is not mixed or trained
 
     def forward(self, hidden: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """``hidden`` (n, L, h), ``input_ids`` and ``attention_mask`` (n, L) to weights (n, L) and vectors (n, L, m)."""
