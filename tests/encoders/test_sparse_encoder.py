@@ -99,6 +99,18 @@ def test_lengths_that_are_asked_for(sparse_folder: Path) -> None:
     assert one.toarray() == pytest.approx(other.toarray(), abs=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["sparse", "multi"])
+def test_lengths_that_cannot_be_had(kind: str, sparse_folder: Path, multi_folder: Path) -> None:
+    """The models have 64 positions; a text has two special tokens."""
+    load, folder = (load_sparse, sparse_folder) if kind == "sparse" else (load_multi_vector, multi_folder)
+    assert load(str(folder), device="cpu", max_length=64).max_length == 64
+    for lengths in ({"max_length": 65}, {"query_max_length": 65}):
+        with pytest.raises(ConfigError, match=f"max length 65: {folder} takes at most 64 tokens; lower it"):
+            load(str(folder), device="cpu", **lengths)
+    with pytest.raises(ConfigError, match="max length 2: no room beside 2 special tokens"):
+        load(str(folder), device="cpu", query_max_length=2)
+
+
 def test_damaged_weights_are_refused(sparse_folder: Path, multi_folder: Path) -> None:
     for encoder in (load_sparse(str(sparse_folder), device="cpu"), load_multi_vector(str(multi_folder), device="cpu")):
         with torch.no_grad():

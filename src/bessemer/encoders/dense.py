@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from bessemer.encoders.encoder import Encoded, Side, Similarity
 from bessemer.encoders.fingerprint import model_fingerprint
+from bessemer.encoders.head_base import n_positions
 from bessemer.encoders.memory_batches import MemoryBatches
 from bessemer.encoders.model_tokenizer import model_tokenizer
 from bessemer.encoders.precision import MIN_BF16_COSINE, bf16_modules, lowest_cosine
@@ -87,24 +88,14 @@ class DenseEncoder:
         self._bf16_modules: tuple[object, list[nn.Module]] | None = None
 
     def _lengths(self, passage: int | None, query: int | None) -> Lengths:
-        own, positions = self.tokenizer.own_lengths, self.n_positions
-        for length in filter(None, (passage, query)):
-            if length <= self.tokenizer.n_special:
-                raise ConfigError(f"max length {length}: no room beside {self.tokenizer.n_special} special tokens")
-            if positions and length > positions:
-                raise ConfigError(f"max length {length}: {self.name} takes at most {positions} tokens; lower it")
+        own = self.tokenizer.own_lengths
+        self.tokenizer.require_lengths((passage, query), self.n_positions, self.name)
         return Lengths(query or passage or own.query, passage or own.passage)
 
     @property
     def n_positions(self) -> int | None:
         """The most tokens that the transformer can tell the places of; None where it names no limit."""
-        if self.is_static:
-            return None
-        n_positions = getattr(self._first.config, "max_position_embeddings", None)
-        if n_positions is None or n_positions < 1:
-            return None
-        # RoBERTa-like models begin counting positions after their padding id
-        return int(n_positions) - int(self._first._infer_flatten_position_offset())
+        return None if self.is_static else n_positions(self._first)
 
     @property
     def dimension(self) -> int:

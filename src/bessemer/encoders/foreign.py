@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bessemer.encoders.encoder import Side, Similarity
 from bessemer.encoders.fingerprint import model_fingerprint
+from bessemer.encoders.head_base import n_positions
 from bessemer.encoders.load import model_location
 from bessemer.encoders.model_tokenizer import model_tokenizer
 from bessemer.encoders.runtime import ENCODED, Progress, has_native_bf16, resolve_device, without_progress_bars
@@ -41,11 +42,15 @@ class ForeignEncoder:
         self, model: Any, name: str, *, max_length: int | None = None, query_max_length: int | None = None
     ) -> None:
         """``max_length``: tokens of a passage with prompt and special tokens (default: the model's own, at most 512);
-        ``query_max_length``: of a query. Raises ConfigError where no transformer reads the passages."""
+        ``query_max_length``: of a query. Raises ConfigError where no transformer reads the passages, and for lengths
+        that it cannot take."""
         self.model = model
         self.name = name
         self.n_truncated: dict[str, int] = {"query": 0, "passage": 0}
         self._tokenizers = {side: _tokenizer(model, side, name) for side in ("query", "passage")}
+        passage = self._tokenizers["passage"]
+        assert passage is not None, "`_tokenizer` refuses models without"
+        passage.require_lengths((max_length, query_max_length), n_positions(first_of(model, "passage")), name)
         _set_lengths(first_of(model, "passage"), max_length, query_max_length)
         self._lengths = {"query": _length(model, "query"), "passage": _length(model, "passage")}
         self.query_max_length, self.max_length = self._lengths["query"], self._lengths["passage"]

@@ -36,6 +36,15 @@ def vocabulary_size(first: Any) -> int:
     return int(first.model.get_input_embeddings().num_embeddings)
 
 
+def n_positions(first: Any) -> int | None:
+    """The most tokens that it can tell the places of; None where it names no limit."""
+    found = getattr(first.config, "max_position_embeddings", None)
+    if found is None or found < 1:
+        return None
+    # RoBERTa-like models begin counting positions after their padding id
+    return int(found) - int(first._infer_flatten_position_offset())
+
+
 def special_ids(first: Any) -> list[int]:
     """The ids of the tokenizer's special tokens: cls, sep or eos, pad, unk, mask, and others that it names."""
     return sorted(set(map(int, first.tokenizer.all_special_ids)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
+
+from bessemer.errors import ConfigError
 
 
 class Lengths(NamedTuple):
@@ -69,6 +71,15 @@ class TextTokenizer:
                 n_cut += 1
             token_ids.append(encoding.ids if self.is_static else self._backend.post_process(encoding).ids)
         return token_ids, n_cut
+
+    def require_lengths(self, lengths: Iterable[int | None], n_positions: int | None, name: str) -> None:
+        """Raises ConfigError for lengths without room for a word, and beyond the ``n_positions`` of the model
+        ``name``; those that are None are not asked for."""
+        for length in filter(None, lengths):
+            if length <= self.n_special:
+                raise ConfigError(f"max length {length}: no room beside {self.n_special} special tokens")
+            if n_positions and length > n_positions:
+                raise ConfigError(f"max length {length}: {name} takes at most {n_positions} tokens; lower it")
 
     def with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids without special ones, never cut, and the characters of ``text`` that each stands for."""

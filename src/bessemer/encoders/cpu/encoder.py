@@ -17,7 +17,7 @@ from bessemer.encoders.encoder import Encoded, Side, Similarity
 from bessemer.encoders.prompts import Prompts
 from bessemer.encoders.runtime import ENCODED, Progress
 from bessemer.encoders.tokens import TextTokenizer, length_batches, padded
-from bessemer.errors import ArtifactError, ConfigError
+from bessemer.errors import ArtifactError
 
 BATCH_TOKENS: Mapping[Backend, int] = {"onnx": 768, "onnx-int8": 1, "openvino": 768}
 """Padded tokens of a batch. Numbers that int8 rounds to are set by the largest of the batch: each text goes alone, so
@@ -59,13 +59,7 @@ class CpuEncoder:
         )
 
     def _lengths(self, query: int, passage: int) -> tuple[int, int]:
-        for length in (query, passage):
-            if length <= self._tokenizer.n_special:
-                raise ConfigError(f"max length {length}: no room beside {self._tokenizer.n_special} special tokens")
-            if self.build.n_positions and length > self.build.n_positions:
-                raise ConfigError(
-                    f"max length {length}: {self.name} takes at most {self.build.n_positions} tokens; lower it"
-                )
+        self._tokenizer.require_lengths((query, passage), self.build.n_positions, self.name)
         return query, passage
 
     @property
