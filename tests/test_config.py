@@ -155,6 +155,20 @@ def test_a_missing_file(tmp_path: Path) -> None:
         load_config(tmp_path / "none.yaml")
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [
+        ("finetune.matryoshka_dims", "256,abc", "--matryoshka-dims: Input should be a valid integer"),
+        ("negatives.shares", "top_k=half", "--shares: Input should be a valid number"),
+    ],
+)
+def test_faults_within_a_flag_are_called_by_it(tmp_path: Path, flag: str, value: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, "seed: 1"), {flag: value})
+    assert str(caught.value).startswith(message)
+    assert "bessemer.yaml" not in str(caught.value)
+
+
 def test_a_value_where_a_section_belongs_cannot_take_a_flag(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="finetune: must be a section"):
         load_config(write(tmp_path, "finetune: 3"), {"finetune.temperature": 0.1})

@@ -181,13 +181,20 @@ def _explain(fault: Any, file: str, flags: Mapping[str, str]) -> str:
     """One fault in a line; what came from a flag is called by the flag's name: ``flags`` is key -> name."""
     location = ".".join(str(part) for part in fault["loc"])
     if fault["type"] != "extra_forbidden":
-        where = "--" + flags[location].replace("_", "-") if location in flags else f"{file}: {location}".rstrip(": ")
+        flag = _flag_at(fault["loc"], flags)
+        where = "--" + flag.replace("_", "-") if flag else f"{file}: {location}".rstrip(": ")
         given = "" if isinstance(fault["input"], Mapping) else f" (given: {fault['input']!r})"  # of a whole section
         return f"{where}: {fault['msg'].removeprefix('Value error, ')}{given}"
     known = _keys_at(fault["loc"][:-1])
     nearest = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
     hint = f"did you mean `{nearest[0]}`?" if nearest else f"known: {', '.join(sorted(known))}"
     return f"{file}: {location}: unknown key; {hint}"
+
+
+def _flag_at(location: tuple[Any, ...], flags: Mapping[str, str]) -> str | None:
+    """The flag of the key there, or of that of which it is a part: lists and tables have faults below their key."""
+    keys = [".".join(map(str, location[:n])) for n in range(len(location), 0, -1)]
+    return next((flags[key] for key in keys if key in flags), None)
 
 
 def _keys_at(location: tuple[Any, ...]) -> list[str]:
