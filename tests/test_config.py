@@ -89,6 +89,12 @@ def test_values_out_of_range_are_refused(tmp_path: Path, text: str) -> None:
     assert re.search(rf"bessemer\.yaml: {section}", refusal(tmp_path, text))
 
 
+@pytest.mark.parametrize("value", ["", ".inf", "[1]", "1" + 400 * "0"])
+@pytest.mark.parametrize("key", ["task_sampling", "per_device_train_batch_size", "teacher_temperature"])
+def test_what_is_no_number_is_refused_by_name(tmp_path: Path, key: str, value: str) -> None:
+    assert f"bessemer.yaml: finetune.{key}: give " in refusal(tmp_path, f"finetune:\n  {key}: {value}")
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -9,12 +9,15 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from bessemer.config.section import Section
 
+_NO_NUMBER = (TypeError, ValueError, OverflowError)
+"""What int and float raise for a blank, a word or an infinity."""
+
 
 def _number_or_auto(value: Any) -> Any:
     try:
         if value == "auto" or (int(value) == float(value) and int(value) >= 2):
             return value if value == "auto" else int(value)
-    except (TypeError, ValueError):
+    except _NO_NUMBER:
         pass
     raise ValueError("give auto, or a whole number from 2 up")
 
@@ -23,7 +26,7 @@ def _positive_or_auto(value: Any) -> Any:
     try:
         if value == "auto" or 0 < float(value) < math.inf:
             return value if value == "auto" else float(value)
-    except (TypeError, ValueError):
+    except _NO_NUMBER:
         pass
     raise ValueError("give auto, or a number above 0")
 
@@ -194,7 +197,7 @@ class FinetuneConfig(Section):
     def _known_sampling(cls, value: Any) -> str:
         try:
             known = str(value) in SAMPLING or 0 <= float(value) <= 1
-        except ValueError:
+        except _NO_NUMBER:
             known = False
         if not known:
             raise ValueError("give size, round_robin or a number from 0 to 1")
