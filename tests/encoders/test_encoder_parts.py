@@ -86,6 +86,7 @@ def test_map_batches_keeps_order_and_threads() -> None:
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
             True,
         ),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9.05 GB, max allowed: 9.07 GB)."), True),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
     ],
 )

@@ -21,8 +21,9 @@ OUT_OF_MEMORY = (
     "DefaultCPUAllocator: can't allocate memory",
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
+    "MPS backend out of memory",
 )
-"""What allocators without an error class of their own say: the CPU's, and those of CUDA's runtime and libraries."""
+"""What allocators without an error class of their own say: the CPU's, Apple's, CUDA's runtime and its libraries'."""
 
 ENCODED: Mapping[Side, str] = {"query": "encoded {} queries", "passage": "encoded {} passages"}
 
