@@ -12,11 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import _CACHED_NO_EXIST
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors.torch import load_file
 from tiny_models import words
 from transformers import AutoModel
 
-from bessemer.encoders.load import load_encoder, model_location, verify_sha256
+from bessemer.encoders.kinds import kind_of
+from bessemer.encoders.load import head_folder, load_encoder, model_location, verify_sha256
 from bessemer.errors import ArtifactError, ConfigError
 
 TEXTS = [words(1, 2, 3), words(4), words(*range(50))]
@@ -94,6 +97,43 @@ def test_a_hub_name_that_is_not_to_be_had() -> None:
         load_encoder("bge-small-en")
     with pytest.raises(ConfigError, match="nobody/nothing"):
         load_encoder("nobody/nothing")
+
+
+def test_heads_that_nobody_knows_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a connection: what the cache never asked for may be there or not."""
+
+    def out_of_reach(*_: object, **__: object) -> str:
+        raise LocalEntryNotFoundError("no connection, and not in the cache")
+
+    monkeypatch.setattr("bessemer.encoders.load.hf_hub_download", out_of_reach)
+    with caplog.at_level(logging.WARNING):
+        assert head_folder("someone/unheard-of", None) is None
+        assert head_folder("someone/unheard-of", None) is None
+    assert caplog.text.count("the cache cannot tell whether it has sparse and multi-vector heads (unified.safet") == 1
+    missing = r"BAAI/bge-m3: .* the cache lacks sparse_linear.pt, colbert_linear.pt; load it once with a connection"
+    with pytest.raises(ConfigError, match=missing):
+        head_folder("BAAI/bge-m3", None)
+    monkeypatch.setattr("bessemer.encoders.kinds.load_file_path", lambda _, file, **__: f"absent/{file}")
+    with pytest.raises(ConfigError, match=missing):
+        kind_of("bge-m3")
+
+
+def test_heads_that_the_hub_or_its_cache_knows_not_to_be_there(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer(error: Exception) -> None:
+        def not_there(*_: object, **__: object) -> str:
+            raise error
+
+        monkeypatch.setattr("bessemer.encoders.load.hf_hub_download", not_there)
+
+    with caplog.at_level(logging.WARNING):
+        answer(EntryNotFoundError("404"))
+        assert head_folder("BAAI/bge-m3", None) is None
+        answer(LocalEntryNotFoundError("no connection"))
+        monkeypatch.setattr("bessemer.encoders.load.try_to_load_from_cache", lambda *_, **__: _CACHED_NO_EXIST)
+        assert head_folder("BAAI/bge-m3", None) is None
+    assert caplog.text == ""
 
 
 def test_minilm_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

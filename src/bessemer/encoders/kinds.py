@@ -9,8 +9,7 @@ from typing import Any, Literal
 
 from sentence_transformers.util import load_file_path
 
-from bessemer.encoders.head_files import BGE_LAYOUT, OUR_LAYOUT
-from bessemer.encoders.load import model_location
+from bessemer.encoders.load import head_folder, model_location
 
 Kind = Literal["dense", "unified", "sparse", "multi", "cross-encoder"]
 
@@ -35,14 +34,14 @@ _DESCRIPTIONS = ("config_sentence_transformers.json", "modules.json", "config.js
 def kind_of(name: str, revision: str | None = None) -> Kind | None:
     """The kind of a model folder, an alias or a hub model: by head files, by the ``model_type`` that
     sentence-transformers writes, or else by the architecture. None where none of its files is to be had: loading it
-    will say why. Raises ConfigError for a folder that is not there."""
+    will say why. Raises ConfigError for a folder that is not there, and as `head_folder`."""
     location = model_location(name)
     if not any(_path(location, file, revision) for file in _DESCRIPTIONS):
         return None
     kind = _OF_TYPE.get(_read(location, "config_sentence_transformers.json", revision).get("model_type", ""))
     if kind is not None and kind != "dense":
         return kind
-    if any(_path(location, file, revision) for file in (*OUR_LAYOUT, *BGE_LAYOUT)):
+    if head_folder(location, revision):
         return "unified"
     if kind is None and not _path(location, "modules.json", revision):
         architectures: Sequence[str] = _read(location, "config.json", revision).get("architectures") or []

