@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -158,6 +159,22 @@ def test_without_judged_data_all_outputs_of_a_unified_model_are_compared(
     with pytest.raises(RefusedError, match=f"float32: its {called} have cosine 0.000000 with the source's, below 0.9"):
         export(config, "onnx", str(tmp_path / "build"))
     assert not (tmp_path / "build").exists()
+
+
+def test_weights_of_a_large_model_lie_beside_the_graph(
+    settings: Callable[..., Config], english_documents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 1_000)
+    config = settings(data=None, source=str(english_documents))
+    assert export(config, "onnx", str(tmp_path / "build"))["lowest_cosine"] > 0.9999
+    names = {path.name: path.stat().st_size for path in (tmp_path / "build").iterdir()}
+    assert names.keys() == {"build.json", "model.onnx", "model.onnx.data", "tokenizer.json"}
+    texts = ["parse command line arguments", "a list of files"]
+    built, source = (open_search_encoder(config, name) for name in (str(tmp_path / "build"), config.model))
+    np.testing.assert_allclose(built.encode_queries(texts).dense, source.encode_queries(texts).dense, atol=1e-5)
+    (tmp_path / "build" / "model.onnx.data").unlink()
+    with pytest.raises(ArtifactError, match=r"model\.onnx\.data: cannot be read"):
+        open_build(tmp_path / "build")
 
 
 def test_a_unified_build_is_near_in_all_outputs(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bessemer.config import Config
-from bessemer.encoders.cpu.graph import require_exportable, write_graph
+from bessemer.encoders.cpu.graph import copy_graph, require_exportable, write_graph
 from bessemer.encoders.cpu.manifest import (
     GRAPHS,
     MANIFEST,
@@ -129,9 +128,9 @@ def _texts(config: Config, source: DenseEncoder, index: str | None) -> tuple[lis
 
 def attempts(source: DenseEncoder, backend: Backend, temporary: Path) -> Iterator[tuple[str, Path]]:
     """(scheme, folder with network and tokenizer): one for the float backends, else one per scheme of int8."""
-    graph = temporary / "float.onnx"
+    graph = temporary / GRAPHS["onnx"][0]
     write_graph(source, graph)
-    schemes = SCHEMES if backend == "onnx-int8" else {FLOAT: write_openvino if backend == "openvino" else shutil.copy}
+    schemes = SCHEMES if backend == "onnx-int8" else {FLOAT: write_openvino if backend == "openvino" else copy_graph}
     for n, (scheme, write) in enumerate(schemes.items()):
         folder = temporary / f"build-{n}"
         folder.mkdir()

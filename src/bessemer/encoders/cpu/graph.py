@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import Tensor, nn
 
+from bessemer.encoders.cpu.manifest import ONNX_DATA
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.head_base import is_causal
 from bessemer.encoders.two_towers import TwoTowerEncoder
@@ -54,7 +56,8 @@ def write_graph(encoder: DenseEncoder, file: Path) -> None:
 
     Inputs: ``input_ids`` and ``attention_mask``, int64 (n, L). Outputs, float32: ``dense`` (n, d) as `embed` gives it,
     and of a unified model ``weights`` (n, L), at least 0, and ``vectors`` (n, L, m), of unit length; these two still
-    hold numbers at padding and special tokens. Raises ConfigError for what cannot be exported.
+    hold numbers at padding and special tokens. The weights of a large model go into a file beside ``file``, its name
+    with .data. Raises ConfigError for what cannot be exported.
     """
     require_exportable(encoder)
     n_texts, n_tokens = _TRACED
@@ -73,6 +76,15 @@ def write_graph(encoder: DenseEncoder, file: Path) -> None:
         )
         assert program is not None
         program.save(file)
+
+
+def copy_graph(source: Path, target: Path) -> None:
+    """With the weights beside it, where there are any. ``target`` has the name of ``source``, by which the graph calls
+    them."""
+    shutil.copy(source, target)
+    data = source.with_name(ONNX_DATA)
+    if data.is_file():
+        shutil.copy(data, target.with_name(ONNX_DATA))
 
 
 class _Graph(nn.Module):

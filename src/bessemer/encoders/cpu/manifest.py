@@ -25,6 +25,8 @@ GRAPHS: Mapping[Backend, tuple[str, ...]] = {
     "openvino": ("model.xml", "model.bin"),
 }
 """Files of the network; the first is the one that is opened."""
+ONNX_DATA = "model.onnx.data"
+"""The weights of a large float32 graph, which refers to them by this name: one ONNX file holds 2 GiB at most."""
 FORMAT = 1
 
 
@@ -131,7 +133,8 @@ def read_build(folder: str | Path) -> Build:
     except (OSError, ValueError, ValidationError) as error:
         cause = str(error).strip().splitlines()[0]
         raise ArtifactError(f"{path}: damaged ({cause}); {_AGAIN}") from None
-    if set(build.files) != {TOKENIZER, *GRAPHS[build.backend]}:
+    optional = {ONNX_DATA} if build.backend == "onnx" else set()
+    if set(build.files) - optional != {TOKENIZER, *GRAPHS[build.backend]}:
         raise ArtifactError(f"{path}: its files are not those of a build for {build.backend}; {_AGAIN}")
     for name, facts in build.files.items():
         _check_file(Path(folder, name), facts)
