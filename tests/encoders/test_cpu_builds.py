@@ -120,6 +120,8 @@ def test_unified_builds_give_all_three_outputs(
     assert build.encode_queries([], OUTPUTS).sparse.shape == (0, tiny_m3.vocabulary_size)
     pruned = build.with_settings(top_weights=1).encode_queries([words(1, 2, 3)], ("sparse",))
     assert pruned.sparse.nnz == 1
+    fewer = build.with_settings(top_weights=1)
+    assert (fewer.fingerprint, fewer.content_key == build.content_key) == (build.fingerprint, False)
     one, other = build.explain(*PAIRS[0]), tiny_m3.explain(*PAIRS[0])
     assert [match.token for match in one.matches] == [match.token for match in other.matches]
     assert one.ensemble == pytest.approx(other.ensemble, abs=1e-4)

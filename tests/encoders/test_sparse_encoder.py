@@ -79,6 +79,10 @@ def test_query_expansion_is_the_models_own(multi_folder: Path, tmp_path: Path) -
     found = load_multi_vector(str(tmp_path / "expanding"), device="cpu").encode_queries(QUERIES).multi_vector
     assert found is not None
     assert np.diff(found.offsets).tolist() == [12, 12, 12]
+    folders = multi_folder, tmp_path / "expanding", tmp_path / "attending"
+    model[0].query_expansion = {"strategy": "fixed", "length": 12, "attend": True}
+    model.save(str(folders[2]))
+    assert len({load_multi_vector(str(folder), device="cpu").fingerprint for folder in folders}) == 3
 
 
 def test_fingerprints_tell_models_apart_and_paths_do_not(sparse_folder: Path, tmp_path: Path) -> None:

@@ -63,9 +63,14 @@ class ForeignEncoder:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over weights, tokenizers, modules and prompts; not over the path or the maximum lengths."""
+        """sha256 over weights, tokenizers, modules, prompts and query expansion; not over the path or the maximum
+        lengths."""
         tokenizers = [tokenizer.to_json() for tokenizer in self._tokenizers.values() if tokenizer]
-        settings = {"prompts": self.model.prompts, "similarity": self.model.similarity_fn_name}
+        settings = {
+            "prompts": self.model.prompts,
+            "similarity": self.model.similarity_fn_name,
+            "query_expansion": getattr(first_of(self.model, "query"), "query_expansion", None),
+        }
         return model_fingerprint(self.model, "".join(tokenizers), settings)
 
     def fingerprint_of(self, side: Side) -> str:

@@ -46,6 +46,11 @@ class CpuUnifiedEncoder(CpuEncoder):
     def lane_weights(self) -> LaneWeights:
         return self.settings.lane_weights
 
+    @property
+    def content_key(self) -> str:
+        """As the dense build's, with the settings."""
+        return f"{super().content_key}:{self.settings}"
+
     def for_task(self, task: str, max_length: int | None = None, query_max_length: int | None = None) -> Self:
         other = super().for_task(task, max_length, query_max_length)
         other.n_pruned = {"query": 0, "passage": 0}
