@@ -113,6 +113,27 @@ DIFFERENT = [
 ]
 
 
+class Heavy:
+    """Its fingerprint takes a while, and is part of the content key."""
+
+    n_asked = 0
+
+    @property
+    def fingerprint(self) -> str:
+        self.n_asked += 1
+        return "weights"
+
+    @property
+    def content_key(self) -> str:
+        return f"{self.fingerprint}:64"
+
+
+def test_a_fingerprint_is_worked_out_once() -> None:
+    heavy = Heavy()
+    content_hash(heavy)
+    assert heavy.n_asked == 1
+
+
 @pytest.mark.parametrize(("left", "right"), EQUAL)
 def test_equal_content_equal_hash(left: Any, right: Any) -> None:
     assert content_hash(left) == content_hash(right)

@@ -110,10 +110,8 @@ class ContentHasher:
             self._feed(value.item(), update)
         elif callable(value) and isinstance(value, _FUNCTIONS):
             self._function(value, update)
-        elif isinstance(getattr(value, "fingerprint", None), str) and not isinstance(value, type):
-            key = getattr(value, "content_key", value.fingerprint)
-            identity = {"fingerprint": key, "source": source_hash(kind)}
-            self._record(b"O", kind.__name__, identity, update)
+        elif (identity := _identity(value)) is not None:
+            self._record(b"O", kind.__name__, {"fingerprint": identity, "source": source_hash(kind)}, update)
         else:
             raise TypeError(
                 f"{kind.__module__}.{kind.__qualname__} has no content hash: hand the step frozen dataclasses, plain "
@@ -160,6 +158,16 @@ _FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial)
 def _is_frozen(kind: type) -> bool:
     params = getattr(kind, "__dataclass_params__", None)
     return params is not None and params.frozen
+
+
+def _identity(value: Any) -> str | None:
+    """Its content key or else its fingerprint, asked for once: it may be a hash over all weights."""
+    if isinstance(value, type):
+        return None
+    key = getattr(value, "content_key", None)
+    if key is None:
+        key = getattr(value, "fingerprint", None)
+    return key if isinstance(key, str) else None
 
 
 @functools.cache
