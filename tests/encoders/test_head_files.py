@@ -20,6 +20,7 @@ from tiny_models import words
 
 from bessemer.encoders.encoder import OUTPUTS
 from bessemer.encoders.load import load_encoder
+from bessemer.encoders.two_towers import join_towers
 from bessemer.encoders.unified import UnifiedEncoder
 from bessemer.encoders.unified_settings import LaneWeights, UnifiedSettings
 from bessemer.errors import ArtifactError, ConfigError
@@ -181,6 +182,15 @@ def test_a_pickle_that_runs_code_is_not_run(saved: Path, capsys: pytest.CaptureF
     with pytest.raises(ArtifactError, match=r"sparse_linear.pt: cannot be read"):
         load(saved)
     assert "code ran" not in capsys.readouterr().out
+
+
+def test_heads_beside_two_towers_say_why_they_are_refused(bert_folder: Path, saved: Path, tmp_path: Path) -> None:
+    query = load_encoder(str(bert_folder), device="cpu", bf16=False)
+    join_towers(query, query.independent_copy().model).save(tmp_path / "towers")
+    for name in ("unified.safetensors", "unified.json"):
+        shutil.copy(saved / name, tmp_path / "towers" / name)
+    with pytest.raises(ConfigError, match=r"a tower for queries and one for passages .* remove the head files"):
+        load(tmp_path / "towers")
 
 
 def test_heads_beside_a_decoder_say_why_they_are_refused(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from sentence_transformers.base.modules import Transformer
+from sentence_transformers.base.modules import Router, Transformer
 
 from bessemer.errors import ConfigError
 
@@ -15,6 +15,11 @@ N_PROBED = 6
 
 def refuse_unfit(first: Any, name: str) -> None:
     """Raise ConfigError unless ``first``, a model's first module, is a transformer whose tokens see both ways."""
+    if isinstance(first, Router):
+        raise ConfigError(
+            f"{name}: a tower for queries and one for passages have no common token states for sparse and multi-vector "
+            "heads; remove the head files to use the towers alone, or take an encoder"
+        )
     if not isinstance(first, Transformer):
         raise ConfigError(
             f"{name}: a static model has no token states for sparse and multi-vector heads; take an encoder"
