@@ -11,6 +11,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Router
 
+from bessemer.encoders.cache import CachedEncoder, missing
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.load import load_encoder
 from bessemer.encoders.two_towers import TwoTowerEncoder, join_towers
@@ -78,6 +79,19 @@ def test_two_towers_cannot_be_trained_further(joined: Path) -> None:
     encoder = load_encoder(str(joined), device="cpu", bf16=False)
     with pytest.raises(ConfigError, match="tune a model with one encoder"):
         encoder.embed(encoder.features([[1, 2]], "passage"))
+
+
+def test_queries_are_cached_by_the_precision_of_their_own_tower(
+    tiny_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    query = load_encoder(str(tiny_folder("q")), device="cpu", bf16=False)
+    towers = join_towers(query, query.independent_copy().model)
+    CachedEncoder(towers, tmp_path).encode_queries(TEXTS)
+    towers.bf16 = True  # of the passage tower
+    assert missing(towers, tmp_path, TEXTS, "query") == []
+    towers._query_tower.bf16 = True
+    towers._query_tower.settle_precision = lambda *_: None  # type: ignore[method-assign]
+    assert missing(towers, tmp_path, TEXTS, "query") == TEXTS
 
 
 def test_a_router_without_our_routes_is_refused(tmp_path: Path) -> None:

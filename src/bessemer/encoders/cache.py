@@ -134,8 +134,9 @@ def shards(texts: Sequence[str], settings: str) -> Iterator[tuple[int, int, str]
 
 def _settings(encoder: DenseEncoder | CpuEncoder, side: Side) -> str:
     length = encoder.query_max_length if side == "query" else encoder.max_length
-    dtype = "bf16" if encoder.bf16 else "fp32"
-    return json.dumps([encoder.fingerprint_of(side), side, dtype, length, "torch", encoder.device.split(":")[0]])
+    return json.dumps(
+        [encoder.fingerprint_of(side), side, encoder.precision_of(side), length, "torch", encoder.device.split(":")[0]]
+    )
 
 
 def _file(folder: Path, key: str) -> Path:

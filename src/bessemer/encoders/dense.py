@@ -192,6 +192,10 @@ class DenseEncoder:
         if self.bf16 and self._bf16_is_stale():
             self._settle_precision(self._tokenize(_spread(texts), side)[0], side)
 
+    def precision_of(self, side: Side) -> str:
+        """In which one side is encoded, once it is settled."""
+        return "bf16" if self.bf16 else "fp32"
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens per text, without prompt and special tokens, never truncated."""
         return self.tokenizer.count(texts)

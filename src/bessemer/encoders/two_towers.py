@@ -58,6 +58,9 @@ class TwoTowerEncoder(DenseEncoder):
         else:
             super().settle_precision(texts, side)
 
+    def precision_of(self, side: Side) -> str:
+        return self._query_tower.precision_of(side) if side == "query" else super().precision_of(side)
+
     def for_task(self, task: str, max_length: int | None = None, query_max_length: int | None = None) -> Self:
         """Itself: its towers have prompts of their own."""
         return self

@@ -116,6 +116,9 @@ class CpuEncoder:
     def settle_precision(self, texts: Sequence[str], side: Side) -> None:
         """Nothing to choose: the precision of a build is that of its file."""
 
+    def precision_of(self, side: Side) -> str:
+        return "fp32"
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens per text, without prompt and special tokens, never truncated."""
         return self._tokenizer.count(texts)
