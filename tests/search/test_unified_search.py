@@ -135,6 +135,14 @@ def test_weights_move_only_where_dev_says_so() -> None:
     assert tune_lane_weights(dict.fromkeys(qrels, content), qrels).weights == LaneWeights()
 
 
+def test_a_lane_that_misleads_beyond_all_weights_is_left_out() -> None:
+    """At a quarter dense still says 25 where the two others say 0.3 x 4 + 4 at most."""
+    qrels = {f"q{i}": {"a": 1} for i in range(20)}
+    tuning = tune_lane_weights(dict.fromkeys(qrels, lane_scores((0, 1, 1), (100, 0, 0))), qrels)
+    assert tuning.weights == LaneWeights(0.0, 0.3, 1.0)
+    assert tuning.dev == 1.0
+
+
 def test_within_one_standard_error_the_default_stays() -> None:
     """One misled query of ten: the mean gains d / 10 and its standard error is d / 10 as well (sd d / sqrt(10))."""
     content, misled = lane_scores((0.5, 0, 0), (0, 0, 0)), lane_scores((0.5, 0, 0), (0, 2, 0))

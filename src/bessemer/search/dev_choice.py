@@ -19,6 +19,15 @@ def grid(n_weights: int) -> tuple[Factors, ...]:
     return tuple(product(FACTORS, repeat=n_weights))
 
 
+def ratios(n_weights: int) -> tuple[Factors, ...]:
+    """The grid of weights of which only ratios matter: each ratio once, by the factors nearest to 1."""
+    nearest: dict[Factors, Factors] = {}
+    for factors in sorted(grid(n_weights), key=_distance):
+        if any(factors):
+            nearest.setdefault(tuple(factor / max(factors) for factor in factors), factors)
+    return tuple(nearest.values())
+
+
 def near_the_default(measured: Mapping[Factors, Values]) -> tuple[Factors, Factors]:
     """(the factors to take, the best of all). ``measured``: the values per query, in one order, of every setting.
 

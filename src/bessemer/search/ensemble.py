@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bessemer.encoders.unified_settings import LaneWeights
 from bessemer.measures import PRIMARY, per_query
-from bessemer.search.dev_choice import Factors, grid, near_the_default
+from bessemer.search.dev_choice import Factors, near_the_default, ratios
 from bessemer.search.ranking import sort_hits
 from bessemer.types import Hits, Qrels
 
@@ -62,21 +62,21 @@ class LaneTuning:
 def tune_lane_weights(scores: Mapping[str, LaneScores], qrels: Qrels, default: LaneWeights | None = None) -> LaneTuning:
     """Weights for the dev queries in ``scores`` (by query_id; those without a relevant passage do not count).
 
-    The sparse and the multi-vector weight of ``default`` are multiplied by each of `FACTORS`; dense stays, as only
-    ratios matter. Taken is by nDCG@10 what `near_the_default` says. Without dev queries the default stays.
+    Each weight of ``default`` is multiplied by each of `FACTORS`: a lane that misleads can be left out, be it the dense
+    one. Taken is by nDCG@10 what `near_the_default` says. Without dev queries the default stays.
     """
     default = default or LaneWeights()
     query_ids = [query_id for query_id in scores if any(grade > 0 for grade in qrels.get(query_id, {}).values())]
     if not query_ids:
         return LaneTuning(default, 0.0, 0.0, 0.0, 0)
-    on_dev = {factors: _measured(_scaled(default, factors), scores, qrels, query_ids) for factors in grid(2)}
+    on_dev = {factors: _measured(_scaled(default, factors), scores, qrels, query_ids) for factors in ratios(3)}
     chosen, best = near_the_default(on_dev)
-    dev, before, highest = (float(on_dev[factors].mean()) for factors in (chosen, (1.0, 1.0), best))
+    dev, before, highest = (float(on_dev[factors].mean()) for factors in (chosen, (1.0, 1.0, 1.0), best))
     return LaneTuning(_scaled(default, chosen), dev, before, highest, len(query_ids))
 
 
 def _scaled(default: LaneWeights, factors: Factors) -> LaneWeights:
-    return LaneWeights(default.dense, default.sparse * factors[0], default.multi_vector * factors[1])
+    return LaneWeights(*(weight * factor for weight, factor in zip(default, factors, strict=True)))
 
 
 def _measured(
