@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -142,9 +144,10 @@ def test_a_server_that_fails_stops_the_run_and_what_came_before_is_given_out(ser
 
 
 def interrupting(request: dict[str, Any], number: int) -> Answer:
-    """What Ctrl-C does, while the call is under way."""
-    signal.raise_signal(signal.SIGINT)
-    return Answer({"choices": []}, seconds=0.2)
+    """What Ctrl-C does, once the client waits for the answer."""
+    time.sleep(0.2)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    return Answer({"choices": []}, seconds=1.0)
 
 
 def test_an_interruption_leaves_nothing_open() -> None:

@@ -177,7 +177,7 @@ def test_own_questions_beside_generated_ones(configure: Configure, english_docum
 
 def test_a_spent_budget_loses_nothing(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
     with serving(obliging) as server:
-        config = configure(tmp_path, data=str(english_beir), llm=of(server, max_tokens=1200, concurrency=2))
+        config = configure(tmp_path, data=str(english_beir), llm=of(server, max_tokens=900, concurrency=2))
         with pytest.raises(BudgetError, match="raise the limit"):
             questions_folder(config)
         n_made = len(server.requests)
