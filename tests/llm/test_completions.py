@@ -150,6 +150,15 @@ def interrupting(request: dict[str, Any], number: int) -> Answer:
     return Answer({"choices": []}, seconds=1.0)
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Whatever starts the tests in the background may have SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interruption_leaves_nothing_open() -> None:
     with serving(interrupting) as server:
         model = endpoint(server)
