@@ -10,6 +10,7 @@ import torch
 from bessemer.encoders.encoder import Encoded
 from bessemer.encoders.explanation import SharedToken, TokenMatch, explained
 from bessemer.encoders.pair_scores import score_pairs
+from bessemer.encoders.precision import lowest_cosines
 from bessemer.encoders.token_vectors import TokenVectors
 from bessemer.encoders.unified_heads import UnifiedHeads
 from bessemer.encoders.unified_outputs import sparse_rows
@@ -103,3 +104,13 @@ def test_explanation_by_hand() -> None:
     )
     assert found.multi_vector == pytest.approx(0.7)
     assert found.ensemble == pytest.approx(1 + 0.3 * 6.5 + 0.7)
+
+
+def test_agreement_with_what_is_no_number_is_none() -> None:
+    """The second of two texts has NaN in one of its token vectors; the first is as it was."""
+    rows, ids = np.eye(4, dtype=np.float32), np.arange(4, dtype=np.int32)
+    broken = rows.copy()
+    broken[3, 0] = np.nan
+    texts = [Encoded(multi_vector=TokenVectors(each, np.array([0, 2, 4]), ids)) for each in (rows, broken)]
+    assert lowest_cosines(texts[0], texts[0]) == {"multi_vector": pytest.approx(1.0)}
+    assert np.isnan(lowest_cosines(*texts)["multi_vector"])

@@ -96,9 +96,9 @@ def lowest_cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 
 def lowest_cosines(one: Encoded, other: Encoded) -> dict[Output, float]:
-    """The least cosine of each output: between the dense vectors of a text, between all token vectors of a text as one,
-    and between the sparse weights of all texts as one (those that relu has left near zero differ, and matter little).
-    """
+    """The least cosine of each output, NaN where one is: between the dense vectors of a text, between all token vectors
+    of a text as one, and between the sparse weights of all texts as one (those that relu has left near zero differ, and
+    matter little)."""
     found: dict[Output, float] = {}
     if one.dense is not None and other.dense is not None:
         found["dense"] = lowest_cosine(one.dense, other.dense)
@@ -109,5 +109,5 @@ def lowest_cosines(one: Encoded, other: Encoded) -> dict[Output, float]:
             [vectors.floats(i, i + 1).reshape(1, -1) for i in range(len(vectors))]
             for vectors in (one.multi_vector, other.multi_vector)
         ]
-        found["multi_vector"] = min(map(lowest_cosine, *of_texts), default=1.0)
+        found["multi_vector"] = float(np.min(list(map(lowest_cosine, *of_texts)), initial=1.0))
     return found
