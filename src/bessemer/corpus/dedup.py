@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from bessemer.components import components
 from bessemer.config import ChunkingConfig
 from bessemer.shingles import jaccard, shingles
 from bessemer.text import normal_form
@@ -86,13 +87,14 @@ def cluster_documents(documents: Sequence[Document]) -> Mapping[str, str]:
     document that sorts before it, or that joins two clusters, gives them a new id.
     """
     sets = [shingles(document.text, SHARED_SHINGLE) for document in documents]
-    parents = list(range(len(documents)))
-    for (left, right), n_shared in sorted(_n_shared(sets).items()):
-        if n_shared >= SHARED_PART * min(len(sets[left]), len(sets[right])):
-            _union(parents, left, right)
+    pairs: list[list[tuple[int, int]]] = [[] for _ in documents]
+    for pair, n_shared in _n_shared(sets).items():
+        if n_shared >= SHARED_PART * min(len(sets[index]) for index in pair):
+            for index in pair:
+                pairs[index].append(pair)
     members: dict[int, list[str]] = defaultdict(list)
-    for index, document in enumerate(documents):
-        members[_find(parents, index)].append(document.doc_id)
+    for document, label in zip(documents, components(pairs).tolist(), strict=True):
+        members[label].append(document.doc_id)
     return {doc_id: min(doc_ids) for doc_ids in members.values() for doc_id in doc_ids}
 
 
@@ -117,15 +119,3 @@ def _pairs(group: Sequence[int]) -> Iterable[tuple[int, int]]:
     if len(group) > MAX_PAIRED:
         return [(group[0], other) for other in group[1:]]
     return [(left, right) for position, left in enumerate(group) for right in group[position + 1 :]]
-
-
-def _find(parents: list[int], index: int) -> int:
-    while parents[index] != index:
-        parents[index] = parents[parents[index]]
-        index = parents[index]
-    return index
-
-
-def _union(parents: list[int], left: int, right: int) -> None:
-    left, right = _find(parents, left), _find(parents, right)
-    parents[max(left, right)] = min(left, right)

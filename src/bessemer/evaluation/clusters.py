@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.sparse.csgraph import connected_components
 
+from bessemer.components import components
 from bessemer.types import Qrels, Query
 
 MIN_CLUSTERS = 20  # as many documents a chain has at least
@@ -40,7 +39,7 @@ def cluster_queries(queries: Sequence[Query], qrels: Qrels, document_ids: Mappin
         frozenset(document_ids.get(p, p) for p, grade in qrels[query.query_id].items() if grade > 0)
         for query in queries
     ]
-    joined = _components(documents)
+    joined = components(documents)
     sizes = np.bincount(joined)
     large = np.flatnonzero(sizes > MAX_SHARE * len(queries)).tolist()
     chains = [label for label in large if _is_chain([documents[i] for i in np.flatnonzero(joined == label)])]
@@ -73,15 +72,3 @@ def _note(labels: NDArray[np.int64], chains: Sequence[int]) -> str:
             f"{sizes.max()} of the {len(labels)} queries share documents and count as one of {len(sizes)} groups."
         )
     return " ".join(notes)
-
-
-def _components(documents: Sequence[frozenset[str]]) -> NDArray[np.int64]:
-    """Connected components of the queries in the graph query - document."""
-    distinct = dict.fromkeys(doc_id for some in documents for doc_id in some)
-    numbers = {doc_id: node for node, doc_id in enumerate(distinct, start=len(documents))}
-    edges = [(i, numbers[doc_id]) for i, some in enumerate(documents) for doc_id in some]
-    rows, columns = np.asarray(edges, dtype=np.int64).T
-    n_nodes = len(documents) + len(numbers)
-    graph = sp.coo_array((np.ones(len(edges)), (rows, columns)), shape=(n_nodes, n_nodes))
-    labels = connected_components(graph, directed=False)[1][: len(documents)]
-    return np.unique(labels, return_inverse=True)[1]

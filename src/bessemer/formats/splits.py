@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection as Group
 from collections.abc import Mapping
 
+from bessemer.components import components
 from bessemer.draws import uniform
 from bessemer.formats.loaded import Notes
 from bessemer.types import Judged, Qrels, Query
@@ -20,21 +21,9 @@ TEST_SHARE = 0.1
 
 def clusters(positives: Mapping[str, Group[str]]) -> list[tuple[str, ...]]:
     """Query ids (of query_id -> its positives) joined where they share a positive, in the order given."""
-    parent: dict[str, str] = {}
-
-    def root(node: str) -> str:
-        parent.setdefault(node, node)
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for query_id, passage_ids in positives.items():
-        for passage_id in passage_ids:
-            parent[root(f"p{passage_id}")] = root(f"q{query_id}")
-    joined: dict[str, list[str]] = {}
-    for query_id in positives:
-        joined.setdefault(root(f"q{query_id}"), []).append(query_id)
+    joined: dict[int, list[str]] = {}
+    for query_id, label in zip(positives, components(list(positives.values())).tolist(), strict=True):
+        joined.setdefault(label, []).append(query_id)
     return [tuple(query_ids) for query_ids in joined.values()]
 
 
