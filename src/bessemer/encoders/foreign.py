@@ -20,6 +20,7 @@ from bessemer.encoders.runtime import ENCODED, Progress, has_native_bf16, resolv
 from bessemer.encoders.tokens import TextTokenizer, padded
 from bessemer.encoders.weights import copied_weights, put_weights
 from bessemer.errors import ConfigError
+from bessemer.hub import is_out_of_reach
 
 SLAB = 1_024
 """Texts whose vectors are held as tensors at once."""
@@ -188,8 +189,12 @@ def _as_it_is_served(model: Any) -> Iterator[None]:
 def load_foreign(kind: Callable[..., M], name: str, device: str | None, trust_remote_code: str | None) -> M:
     """A model of a class of sentence-transformers, weights in float32 from safetensors. Raises ConfigError where there
     is none or it is damaged."""
-    options: dict[str, Any] = {"device": resolve_device(device), "trust_remote_code": trust_remote_code is not None}
     location = model_location(name)
+    options: dict[str, Any] = {
+        "device": resolve_device(device),
+        "trust_remote_code": trust_remote_code is not None,
+        "local_files_only": is_out_of_reach(location, trust_remote_code),
+    }
     if trust_remote_code is not None:
         options["revision"] = trust_remote_code
     try:

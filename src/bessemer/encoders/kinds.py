@@ -10,6 +10,7 @@ from typing import Any, Literal
 from sentence_transformers.util import load_file_path
 
 from bessemer.encoders.load import head_folder, model_location
+from bessemer.hub import is_out_of_reach
 
 Kind = Literal["dense", "unified", "sparse", "multi", "cross-encoder"]
 
@@ -61,7 +62,8 @@ def _read(location: str, file: str, revision: str | None) -> dict[str, Any]:
 
 def _path(location: str, file: str, revision: str | None) -> str | None:
     try:
-        path: str | None = load_file_path(location, file, revision=revision)
+        offline = is_out_of_reach(location, revision)
+        path: str | None = load_file_path(location, file, revision=revision, local_files_only=offline)
         return path
     except (OSError, ValueError, RuntimeError):  # no network, say
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib.util
 import json
@@ -22,11 +23,12 @@ from bessemer.encoders.cpu.manifest import is_build
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.head_base import hidden_size, refuse_unfit, special_ids, vocabulary_size
 from bessemer.encoders.head_files import BGE_LAYOUT, OUR_LAYOUT, has_heads, read_heads
-from bessemer.encoders.prompts import Family, family_of, resolve_alias
+from bessemer.encoders.prompts import ALIASES, Family, family_of, resolve_alias
 from bessemer.encoders.runtime import resolve_device, without_progress_bars
 from bessemer.encoders.two_towers import TwoTowerEncoder, is_routed
 from bessemer.encoders.unified import UnifiedEncoder
 from bessemer.errors import ArtifactError, ConfigError
+from bessemer.hub import is_out_of_reach
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +65,7 @@ def load_encoder(
     options: dict[str, Any] = {
         "device": resolve_device(device),
         "trust_remote_code": trust_remote_code is not None,
+        "local_files_only": is_out_of_reach(target, trust_remote_code),
         "model_kwargs": {"dtype": torch.float32, "use_safetensors": True},
     }
     if trust_remote_code is not None and not is_local:
@@ -115,7 +118,8 @@ def head_folder(target: str, revision: str | None) -> Path | None:
 def _from_hub(hub_id: str, name: str, revision: str | None) -> Path | Literal["unknown"] | None:
     """The file, fetched where it has to be; None where the hub, now or when the cache asked it, has none."""
     try:
-        return Path(hf_hub_download(hub_id, name, revision=revision))
+        offline = is_out_of_reach(hub_id, revision)
+        return Path(hf_hub_download(hub_id, name, revision=revision, local_files_only=offline))
     except EntryNotFoundError as error:
         if not isinstance(error, LocalEntryNotFoundError):
             return None
@@ -218,4 +222,6 @@ def _explain(name: str, target: str, is_local: bool, error: Exception) -> str:
     if is_local:
         return f"{name}: cannot be loaded: {cause}"
     called = f"{name} ({target})" if target != name else name
-    return f"{called}: no such folder or alias, and not to be had from the hub: {cause}; give a local folder, or minilm"
+    alike = difflib.get_close_matches(name, ("minilm", *ALIASES), n=1, cutoff=0.8)
+    fix = f"did you mean {alike[0]}?" if alike and target == name else "give a local folder, or minilm"
+    return f"{called}: no such folder or alias, and not to be had from the hub: {cause}; {fix}"

@@ -25,6 +25,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.utils import logging as transformers_logging
 
 from bessemer.errors import ArtifactError, ConfigError
+from bessemer.hub import is_out_of_reach
 from bessemer.llm.batches import Batch, Tokens, plan
 from bessemer.llm.likelihood import EMPTY_ANSWER, Completion, Likelihood, no_likelihood
 
@@ -44,12 +45,14 @@ def load_causal_lm(name: str, *, device: str = "cpu", bf16: bool = False) -> Cau
     """
     transformers_logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        offline = is_out_of_reach(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, local_files_only=offline)
         model, told = AutoModelForCausalLM.from_pretrained(
             name,
             dtype=torch.bfloat16 if bf16 else torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
+            local_files_only=offline,
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:

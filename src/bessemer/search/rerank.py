@@ -14,6 +14,7 @@ from sentence_transformers import CrossEncoder
 
 from bessemer.encoders.runtime import resolve_device, without_progress_bars
 from bessemer.errors import ArtifactError, ConfigError
+from bessemer.hub import is_out_of_reach
 
 BATCH_SIZE = 32
 
@@ -25,7 +26,12 @@ class CrossEncoderReranker:
         """``name``: a folder or a hub name. Raises ConfigError where there is no such model or it has more outputs."""
         try:
             with without_progress_bars():
-                self._model = CrossEncoder(name, device=resolve_device(device), model_kwargs={"use_safetensors": True})
+                self._model = CrossEncoder(
+                    name,
+                    device=resolve_device(device),
+                    model_kwargs={"use_safetensors": True},
+                    local_files_only=is_out_of_reach(name),
+                )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             cause = str(error).strip().splitlines()[0]
             raise ConfigError(f"{name}: no cross-encoder to be had: {cause}; give a folder or a hub name") from error
