@@ -17,7 +17,19 @@ PACKAGE = Path(bessemer.__file__).parent
 # A unit is a module or a package directly below `bessemer`. Units of one floor do not import each other, but for
 # SHARED ones, which all of their own floor may use.
 FLOORS = {
-    1: ["types", "errors", "text", "printing", "draws", "shingles", "components", "hub", "processes", "sqlite_file"],
+    1: [
+        "types",
+        "errors",
+        "text",
+        "printing",
+        "draws",
+        "shingles",
+        "components",
+        "durable",
+        "hub",
+        "processes",
+        "sqlite_file",
+    ],
     2: ["config", "encoders", "llm", "measures", "formats"],
     3: ["search", "workspace"],
     4: ["corpus", "questions", "negatives", "training", "evaluation", "answers", "serving", "monitoring", "clients"],

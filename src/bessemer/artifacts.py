@@ -12,7 +12,6 @@ import inspect
 import io
 import json
 import math
-import os
 import re
 import sys
 import types
@@ -26,6 +25,7 @@ from pydantic import BaseModel
 
 import bessemer.types
 from bessemer.content_hash import files_below
+from bessemer.durable import flush
 from bessemer.errors import ArtifactError
 
 RESULT = "result.json"
@@ -231,12 +231,3 @@ def _field_names(kind: Any) -> list[str]:
     if issubclass(kind, BaseModel):
         return list(kind.model_fields)
     return [field.name for field in dataclasses.fields(kind) if field.init]
-
-
-def flush(path: Path) -> None:
-    """Wait until the file's bytes (or the folder's names) are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -29,8 +29,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
-from bessemer.artifacts import WORK, flush, load_result, result_classes, save_result
+from bessemer.artifacts import WORK, load_result, result_classes, save_result
 from bessemer.content_hash import ContentHasher, file_hash
+from bessemer.durable import flush, replace_file
 from bessemer.errors import BessemerError, ConfigError
 from bessemer.processes import Processes
 from bessemer.source_hash import versions
@@ -263,11 +264,8 @@ def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """All names of the artifact are on disk before the manifest, and the manifest is whole before it has its name."""
     for parent, _, _ in os.walk(folder):
         flush(Path(parent))
-    unfinished = folder / f"{MANIFEST}.tmp"
-    unfinished.write_bytes(json.dumps(manifest, indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-    flush(unfinished)
-    os.replace(unfinished, folder / MANIFEST)
-    flush(folder)
+    text = json.dumps(manifest, indent=1, ensure_ascii=False)
+    replace_file(folder / MANIFEST, text.encode("utf-8", "surrogatepass"))
     flush(folder.parent)
 
 

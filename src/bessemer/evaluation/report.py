@@ -6,9 +6,7 @@ queries are hostile: they are escaped, bounded, and their invisible control char
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from bessemer.errors import ConfigError
 from bessemer.evaluation import formatting, report_figures, report_sections
+from bessemer.formats.lines import atomic_writer
 
 LONG_TEXT = 320
 """Characters from which a passage is folded to a few lines, with a switch to show all of it."""
@@ -60,18 +58,9 @@ def render_report(report: Mapping[str, Any]) -> str:
 def write_report(report: Mapping[str, Any], path: str | Path) -> Path:
     """Write the page to ``path`` whole or not at all; raises ConfigError where that cannot be done."""
     path = Path(path)
-    page = render_report(report).encode("utf-8")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise ConfigError(f"{path}: cannot be written ({error.strerror}); choose another --out") from error
+    page = render_report(report)
+    with atomic_writer(path) as stream:
+        stream.write(page)
     return path
 
 

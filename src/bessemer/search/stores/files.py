@@ -16,12 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bessemer.durable import flush, replace_file
 from bessemer.errors import ArtifactError, ConfigError
-from bessemer.search.stores.durable import flush, replace_file, writing
 from bessemer.search.stores.files_store import FilesStore
 from bessemer.search.stores.generation_names import checked_name
 from bessemer.search.stores.segment_list import LIST, SegmentList, named_files, write_list
 from bessemer.search.stores.store import Layout
+from bessemer.search.stores.writing import writing
 
 LOCK = ".lock"
 GENERATION = "generation-"

@@ -19,7 +19,6 @@ from bessemer.encoders.token_vectors import TokenVectors
 from bessemer.errors import ConfigError
 from bessemer.search.encoded_texts import join_texts, texts_of
 from bessemer.search.stores.check import check_stored
-from bessemer.search.stores.durable import writing
 from bessemer.search.stores.live_rows import LiveRows
 from bessemer.search.stores.segment import (
     Rows,
@@ -33,6 +32,7 @@ from bessemer.search.stores.segment import (
 )
 from bessemer.search.stores.segment_list import Listed, SegmentList, read_list, write_list
 from bessemer.search.stores.store import Filter, Layout, SparseLane, Stored
+from bessemer.search.stores.writing import writing
 from bessemer.types import Hits, Passage
 
 MERGED = 8

@@ -14,13 +14,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bessemer.durable import replace_file
 from bessemer.errors import ArtifactError, ConfigError, ServiceError
-from bessemer.search.stores.durable import replace_file, writing
 from bessemer.search.stores.failures import asking, package
 from bessemer.search.stores.files import FilesEngine
 from bessemer.search.stores.generation_names import checked_name
 from bessemer.search.stores.qdrant_store import DENSE, TOKENS, Payload, Point, QdrantStore, vectors_by_name
 from bessemer.search.stores.store import Layout
+from bessemer.search.stores.writing import writing
 from bessemer.types import Hits
 
 LAYOUT, SHARD = "layout.json", "shard"

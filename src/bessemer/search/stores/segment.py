@@ -14,11 +14,11 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from bessemer.durable import flush
 from bessemer.encoders.encoder import Encoded
 from bessemer.errors import ArtifactError
 from bessemer.search.encoded_texts import join_texts, texts_of
 from bessemer.search.stores.check import TERMS
-from bessemer.search.stores.durable import flush
 from bessemer.search.stores.lane_files import read_lanes, read_sparse, write_lanes, write_sparse
 from bessemer.search.stores.store import Layout, Stored
 from bessemer.types import Passage

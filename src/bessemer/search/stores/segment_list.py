@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bessemer.durable import replace_file
 from bessemer.errors import ArtifactError
-from bessemer.search.stores.durable import replace_file
 from bessemer.search.stores.segment import BM25, DAMAGE, Files, Rows, Segment, read_segment
 from bessemer.search.stores.store import Layout
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-from bessemer.errors import ConfigError
 
 
 def flush(path: Path) -> None:
-    """A file or folder, to the disk."""
+    """Wait until the file's bytes (or the folder's names) are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -30,15 +26,3 @@ def replace_file(path: Path, content: bytes) -> None:
         waiting.unlink(missing_ok=True)
         raise
     flush(path.parent)
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """A full or read-only disk as a ConfigError with the fix."""
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(
-            f"{folder}: the index cannot be written ({error.strerror or error}); free space or choose another "
-            "folder. What was there before is unchanged"
-        ) from error
