@@ -61,6 +61,15 @@ def test_weighted_with_equal_scores_and_empty_lists() -> None:
     assert weighted_fusion([[("a", 5.0)]], [1.0], "z-score") == [("a", 0.0)]
 
 
+def test_the_only_hit_of_a_list_counts() -> None:
+    # An error code that stands in one passage alone: words find "c", and nothing else.
+    dense, words = [("a", 0.9), ("b", 0.8), ("c", 0.5), ("d", 0.1)], [("c", 7.0)]
+    assert dict(weighted_fusion([dense, words], [1.0, 1.0])) == pytest.approx({"a": 1, "b": 0.875, "c": 1.5, "d": 0})
+    assert dict(weighted_fusion([dense, [("c", 7.0), ("d", 7.0)]], [1.0, 2.0])) == pytest.approx(
+        {"a": 1, "b": 0.875, "c": 2.5, "d": 2}
+    )
+
+
 def test_weighted_faults() -> None:
     with pytest.raises(ConfigError, match="min-max, z-score"):
         weighted_fusion([], [], "sum")

@@ -53,8 +53,9 @@ def weighted_fusion(lists: Sequence[Hits], weights: Sequence[float], normalisati
 def normalised_scores(lists: Sequence[Hits], normalisation: str = "min-max") -> tuple[list[str], Scores]:
     """The n passages of all lists, and (lists, n) their scores, normalised within each list.
 
-    A passage that a list lacks takes that list's lowest normalised score: it ranked no higher than the last one. In an
-    empty list all have 0. Raises ConfigError for an unknown normalisation.
+    A passage that a list lacks takes that list's lowest normalised score: it ranked no higher than the last one. Where
+    a list's scores are all equal, as that of its only hit, it has 0: the list must tell what it found from what it did
+    not. In an empty list all have 0. Raises ConfigError for an unknown normalisation.
     """
     if normalisation not in NORMALISATIONS:
         raise ConfigError(f"unknown normalisation {normalisation!r}; known: {', '.join(NORMALISATIONS)}")
@@ -64,6 +65,6 @@ def normalised_scores(lists: Sequence[Hits], normalisation: str = "min-max") -> 
     for row, hits in zip(scores, lists, strict=True):
         if hits:
             own = NORMALISATIONS[normalisation](np.array([score for _, score in hits]))
-            row[:] = own.min()
+            row[:] = own.min() if own.min() < own.max() else 0.0
             row[[place[passage_id] for passage_id, _ in hits]] = own
     return passage_ids, scores
