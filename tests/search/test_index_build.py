@@ -13,7 +13,7 @@ from hashed_words import HashedWords
 from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.load import load_encoder
 from bessemer.errors import ArtifactError, ConfigError
-from bessemer.search import index_update
+from bessemer.search import index_update, lexicon
 from bessemer.search.index import open_index
 from bessemer.search.index_build import IndexStats, build_index
 from bessemer.search.index_manifest import read_lexicon, read_manifest, rollback
@@ -96,6 +96,26 @@ def test_a_moved_mean_length_is_written_to_all(tmp_path: Path) -> None:
     for query in ("stone", "apple"):
         encoder = HashedWords()
         assert open_index(tmp_path, encoder).search(query) == open_index(tmp_path / "fresh", encoder).search(query)
+
+
+def test_words_that_are_cut_otherwise_now_are_counted_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after an update of the segmenter, of Python's Unicode tables or of our own rules."""
+    with monkeypatch.context() as before:
+        before.setattr(lexicon, "analyze", lambda text: [*text.split(), "a", "grey"])
+        before.setattr(lexicon, "analyzer_version", lambda: "rules 0", raising=False)
+        build_index(tmp_path / "index", PASSAGES, HashedWords(), "m")
+    open_index(tmp_path / "index", HashedWords())
+    assert "words are cut otherwise now" in caplog.text
+    stats = build_index(tmp_path / "index", PASSAGES[1:], HashedWords(), "m")
+    assert stats == IndexStats(5, 0, 5, 1, n_reweighed=5)
+    build_index(tmp_path / "fresh", PASSAGES[1:], HashedWords(), "m")
+    caplog.clear()
+    index, fresh = (open_index(tmp_path / name, HashedWords()) for name in ("index", "fresh"))
+    assert not caplog.records
+    for query in ("a grey stone", "apple", "sky"):
+        assert index.search(query) == fresh.search(query)
 
 
 def test_another_model_is_built_beside_and_can_be_rolled_back(tmp_path: Path) -> None:

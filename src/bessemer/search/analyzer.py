@@ -18,9 +18,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.metadata import version
 
 from bessemer.text import HAN
+
+RULES = 1
+"""One more whenever the rules above give other tokens for a text: indexes are told by it."""
 
 _HAN = "\u3005\u3007" + HAN  # with the iteration mark and the zero, which stand inside words
 # Python's \w leaves combining marks out, which would cut Hindi, Tamil or Arabic words at their vowel signs.
@@ -30,6 +34,12 @@ _TOKEN = re.compile(rf"[{_HAN}]+|\d{{1,3}}(?:,\d{{3}})+|\d+(?:\.\d+)+|{_WORD}(?:
 _CAMEL = re.compile(r"[A-Z]+(?=[A-Z][a-z]{2})|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _HAN_START = re.compile(f"[{_HAN}]")
 _MIN_CAMEL_PART = 3
+
+
+@cache
+def analyzer_version() -> str:
+    """What the tokens of a text depend on beside the text. An index counts words by them for years."""
+    return f"rules {RULES}, rjieba {version('rjieba')}, Unicode {unicodedata.unidata_version}"
 
 
 def analyze(text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
@@ -29,6 +30,8 @@ from bessemer.search.stores.engines import open_engine
 from bessemer.search.stores.filters import matches
 from bessemer.search.stores.store import Engine, Filter
 from bessemer.types import Hits, Passage
+
+log = logging.getLogger("bessemer")
 
 _OF_THE_MODEL = ("fingerprint", "task", "encoding")
 _TRIES = 3
@@ -243,6 +246,12 @@ class Index:
             except ArtifactError:
                 if (self.engine.read_fact(MANIFEST) or b"") == content:  # else it was dropped while we opened it
                     raise
+        if not lexicon.is_current:
+            log.warning(
+                "%s: words are cut otherwise now than when this index was built, so that words may miss passages; "
+                "index again (nothing is encoded for it)",
+                self.location,
+            )
         self._content: bytes = content
         self.manifest: Mapping[str, Any] = manifest
         self._store, self._lexicon, self._asked = store, lexicon, questions

@@ -46,8 +46,9 @@ _LATE_CHUNKING = 2
 @dataclass(frozen=True)
 class IndexStats:
     """``n_encoded`` distinct texts went through the model, ``n_reused`` were taken over, ``n_removed`` ids are gone.
-    ``n_reweighed`` passages got other BM25 weights alone, as the mean length of all has moved. ``n_questions`` point at
-    passages, a question of two passages twice; of them ``n_questions_encoded`` distinct ones went through the model."""
+    ``n_reweighed`` passages got other BM25 weights alone, as the mean length of all has moved, or as words are cut
+    otherwise now. ``n_questions`` point at passages, a question of two passages twice; of them ``n_questions_encoded``
+    distinct ones went through the model."""
 
     n_passages: int
     n_encoded: int

@@ -91,14 +91,15 @@ class Update:
             self._store.close()
 
     def _counted(self) -> Lexicon:
-        """The lexicon of what the store holds; counted from its texts where a run was stopped, and with ids of its own,
-        so that all weights are written again, where it is damaged."""
+        """The lexicon of what the store holds; counted from its texts where a run was stopped or another version cut
+        the words, and with ids of its own, so that all weights are written again, where it is damaged."""
         try:
             lexicon = read_lexicon(self._engine, self._generation)
         except ArtifactError:
             lexicon = Lexicon()
             lexicon.is_exact = False
-        if not lexicon.is_exact:
+        if not (lexicon.is_exact and lexicon.is_current):
+            lexicon.is_exact = False
             lexicon.start_again()
             for batch in self._stored(list(self._known)):
                 lexicon.add(lexicon.count(passage.indexed_text for passage in batch))

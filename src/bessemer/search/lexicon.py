@@ -19,7 +19,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from bessemer.errors import ArtifactError
-from bessemer.search.analyzer import analyze
+from bessemer.search.analyzer import analyze, analyzer_version
 from bessemer.search.bm25 import idf, term_weights
 from bessemer.search.stores.check import TERMS
 
@@ -39,13 +39,15 @@ class TermCounts:
 
 class Lexicon:
     """Ids are given in order of appearance and never again to another term. ``is_exact``: no build is on its way;
-    ``written_mean``: the mean length behind the weights in the engine, 0 where they differ among themselves."""
+    ``written_mean``: the mean length behind the weights in the engine, 0 where they differ among themselves;
+    ``analyzer``: the `analyzer_version` that cut the words."""
 
     def __init__(self) -> None:
         self.n_passages = 0
         self.total_length = 0
         self.written_mean = 0.0
         self.is_exact = True
+        self.analyzer = analyzer_version()
         self._ids: dict[str, int] = {}
         self._frequency = np.zeros(1024, dtype=np.int64)  # passages with each term; grows ahead of the ids
 
@@ -57,6 +59,11 @@ class Lexicon:
     @property
     def has_drifted(self) -> bool:
         return not self.written_mean or abs(self.mean_length / self.written_mean - 1) > DRIFT
+
+    @property
+    def is_current(self) -> bool:
+        """Whether words are cut as when the passages were counted."""
+        return self.analyzer == analyzer_version()
 
     def count(self, texts: Iterable[str]) -> TermCounts:
         """The terms of ``texts``, new ones with new ids; nothing is added."""
@@ -107,7 +114,9 @@ class Lexicon:
         return [terms[place] for place in np.argsort(-weights, kind="stable")[:n]]
 
     def start_again(self) -> None:
-        """No passages; the terms keep their ids."""
+        """No passages; the terms keep their ids. Where words are cut otherwise now, no weight in the engine holds."""
+        if not self.is_current:
+            self.analyzer, self.written_mean = analyzer_version(), 0.0
         self.n_passages = self.total_length = 0
         self._frequency[:] = 0
 
@@ -117,6 +126,7 @@ class Lexicon:
             "total_length": self.total_length,
             "written_mean": self.written_mean,
             "is_exact": self.is_exact,
+            "analyzer": self.analyzer,
             "terms": list(self._ids),
             "frequency": self._frequency[: len(self._ids)].tolist(),
         }
@@ -132,6 +142,7 @@ class Lexicon:
             lexicon._frequency = np.array(values["frequency"], dtype=np.int64)
             lexicon.n_passages, lexicon.total_length = int(values["n_passages"]), int(values["total_length"])
             lexicon.written_mean, lexicon.is_exact = float(values["written_mean"]), bool(values["is_exact"])
+            lexicon.analyzer = str(values.get("analyzer", ""))
             if len(lexicon._ids) != len(lexicon._frequency):
                 raise ValueError(f"{len(lexicon._frequency)} frequencies of {len(lexicon._ids)} terms")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
