@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bessemer.errors import ConfigError
 from bessemer.search.stores.addresses import KEY_VARIABLE, parse_address
@@ -21,7 +24,9 @@ from bessemer.search.stores.store import Layout
 from bessemer.types import Hits
 
 SCHEME, PORT = "qdrant", 6333
-_AT_ONCE = 250  # points of one request: servers take 32 MiB by default
+_AT_ONCE = 250  # points of one request
+_REQUEST_BYTES = 16 << 20  # of one request, as far as it can be told before: servers take 32 MiB by default
+_NUMBER_BYTES = 24  # of one number in JSON, at most
 _MANY = 1_000_000
 _SECONDS = 60
 
@@ -121,7 +126,7 @@ class ServerPoints:
     def write(self, points: Sequence[Point]) -> None:
         struct = self.models.PointStruct
         with self._asking():
-            for some in _parts(points):
+            for some in _requests(points):
                 given = [struct(id=point, payload=payload, vector=self._vectors(v)) for point, payload, v in some]
                 self._client.upsert(self._collection, given, wait=True)
 
@@ -237,3 +242,25 @@ class QdrantRecords:
 
 def _parts(items: Sequence[Any]) -> list[Sequence[Any]]:
     return [items[start : start + _AT_ONCE] for start in range(0, len(items), _AT_ONCE)]
+
+
+def _requests(points: Sequence[Point]) -> Iterator[list[Point]]:
+    """A point that is too large goes alone: the server says what it takes."""
+    some: list[Point] = []
+    room = _REQUEST_BYTES
+    for point in points:
+        size = _json_bytes(point)
+        if some and (len(some) == _AT_ONCE or size > room):
+            yield some
+            some, room = [], _REQUEST_BYTES
+        some.append(point)
+        room -= size
+    if some:
+        yield some
+
+
+def _json_bytes(point: Point) -> int:
+    """At most so many."""
+    _, payload, vectors = point
+    numbers = sum(2 * len(each[0]) if isinstance(each, tuple) else np.size(each) for each in vectors.values())
+    return len(json.dumps(payload)) + _NUMBER_BYTES * numbers
