@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -63,6 +65,19 @@ def test_figures_are_those_of_the_fusions_themselves() -> None:
     for hits, figure in ((fused, tuned.weighted), (ranked, tuned.by_rank)):
         values = per_query(hits, qrels, list(qrels), ["nDCG@10"])["nDCG@10"]
         assert figure == pytest.approx(np.mean(list(values.values())))
+
+
+def test_memory_does_not_grow_with_settings_times_queries() -> None:
+    """Five lanes have 1,296 settings: the best ten of each, held at once, took 1.7 MB for every query."""
+    names = ("dense", "sparse", "bm25", "questions")
+    hits = [(f"p{number}", 1.0 - number / 20) for number in range(12)]
+    qrels = {f"q{number}": {"p3": 1} for number in range(40)}
+    lanes = {query_id: {name: list(hits) for name in names} for query_id in qrels}
+    tracemalloc.start()
+    tune_fusion(lanes, qrels)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3e6
 
 
 def test_without_queries() -> None:

@@ -56,15 +56,17 @@ def tune_fusion(lanes: Mapping[str, Mapping[str, Hits]], qrels: Qrels) -> Fusion
 def _weighted_values(
     lanes: Mapping[str, Mapping[str, Hits]], names: Sequence[str], settings: Sequence[Factors], qrels: Qrels
 ) -> list[Values]:
-    """(queries,) for every setting; the lists of a query are normalised once."""
-    weights = np.array([(1.0, *factors) for factors in settings])
-    best: list[dict[str, Hits]] = [{} for _ in settings]
-    for query_id, found in lanes.items():
-        passage_ids, scores = normalised_scores([found.get(name, []) for name in names])
-        rows, priority = np.arange(len(passage_ids)), tie_priority(passage_ids)
-        for hits, fused in zip(best, weights @ scores, strict=True):
-            hits[query_id] = best_hits(passage_ids, priority, rows, fused, DEPTH)
-    return [_values(hits, qrels, list(lanes)) for hits in best]
+    """(queries,) for every setting; the lists of a query are normalised once, and the hits of one setting are held."""
+    each = {query_id: normalised_scores([found.get(name, []) for name in names]) for query_id, found in lanes.items()}
+    priorities = {query_id: tie_priority(passage_ids) for query_id, (passage_ids, _) in each.items()}
+
+    def hits(weights: Values) -> dict[str, Hits]:
+        return {
+            query_id: best_hits(ids, priorities[query_id], np.arange(len(ids)), weights @ scores, DEPTH)
+            for query_id, (ids, scores) in each.items()
+        }
+
+    return [_values(hits(np.array([1.0, *factors])), qrels, list(lanes)) for factors in settings]
 
 
 def _values(hits: Mapping[str, Hits], qrels: Qrels, query_ids: Sequence[str]) -> Values:
