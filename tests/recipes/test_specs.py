@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from bessemer.errors import ConfigError
 from bessemer.formats.trec import read_run
 from bessemer.recipes.data import load_judged, open_encoder
 from bessemer.recipes.evaluate import evaluate
+from bessemer.recipes.index import index
 from bessemer.recipes.specs import parse_systems
 from bessemer.recipes.summary import WIDTH, evaluation_summary
 from lane_models import write_cross_encoder, write_multi_vector, write_sparse, write_unified
@@ -32,6 +34,18 @@ def unified(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def config(configure: Configure, english_beir: Path, tmp_path: Path) -> Config:
     return configure(tmp_path, data=str(english_beir))
+
+
+def test_an_index_is_closed_once_it_was_looked_at_and_once_it_ran(config: Config) -> None:
+    """A shard of Qdrant Edge that is open opens for nobody else, in the same process either."""
+    edge = config.model_copy(update={"index": config.index.model_copy(update={"engine": "qdrant-edge"})})
+    index(edge)
+    gc.disable()  # an index and its engine know each other: without its luck they stay
+    try:
+        systems = evaluate(edge, [f"a=index:{edge.out}", f"b=index:{edge.out}"])["systems"]
+    finally:
+        gc.enable()
+    assert systems["a"]["measures"] == systems["b"]["measures"]
 
 
 def test_a_unified_model_reports_its_lanes_and_their_ensemble(config: Config, unified: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -117,7 +118,7 @@ def check_extracted(named: Named, judged: Judged, passages: Sequence[Passage]) -
 
 def _no_index(location: str) -> str:
     try:
-        open_index(location)
+        open_index(location).engine.close()  # a shard of Qdrant Edge that stays open opens for nobody else
     except (ArtifactError, ConfigError) as error:
         return str(error)
     return ""
@@ -211,10 +212,12 @@ def _rerank(setting: Setting, name: str, argument: str) -> list[Run]:
 def _index(setting: Setting, name: str, location: str) -> list[Run]:
     """As it is searched: lanes, questions and weights in all."""
     index = open_index(location, **setting.config.runtime)
-    missing = sum(passage.passage_id not in index.passage_ids for passage in setting.passages)
-    if missing:
-        setting.notes.append(f"{name}: {missing} of {len(setting.passages)} passages of the data are not in the index.")
-    return [run_system(name, _IndexRetriever(index), setting.judged.queries, setting.top_k)]
+    with closing(index.engine):
+        missing = sum(passage.passage_id not in index.passage_ids for passage in setting.passages)
+        if missing:
+            told = f"{missing} of {len(setting.passages)} passages of the data are not in the index."
+            setting.notes.append(f"{name}: {told}")
+        return [run_system(name, _IndexRetriever(index), setting.judged.queries, setting.top_k)]
 
 
 @dataclass(frozen=True)
