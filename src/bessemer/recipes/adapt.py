@@ -13,6 +13,7 @@ from bessemer.evaluation.compare import evaluation_report
 from bessemer.evaluation.evaluate import fuse_runs
 from bessemer.evaluation.report import write_report
 from bessemer.llm.client import Client
+from bessemer.measures import check_measures
 from bessemer.negatives import mine_hard_negatives, require_known
 from bessemer.recipes.adapt_plan import Plan
 from bessemer.recipes.card import write_model_card
@@ -70,6 +71,7 @@ def _require_possible(config: Config, material: Material | None) -> None:
         require_one_input(config)
     require_prompts(config.task, config)
     require_known(config.negatives)
+    check_measures(config.evaluation.measures)
     out, general = Path(config.out), general_source(config.evaluation)
     if isinstance(general, Path) and not general.expanduser().exists():
         raise ConfigError(f"--general {general}: no such folder; give a BEIR folder, none, or leave it out")

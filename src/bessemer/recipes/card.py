@@ -60,10 +60,12 @@ def _final_fit(report: Mapping[str, Any]) -> str:
 
 
 def measured_table(evaluation: Mapping[str, Any]) -> str:
-    """Systems by measures, as a Markdown table."""
-    rows = [f"| system | {' | '.join(SHOWN)} |", f"|---|{'---|' * len(SHOWN)}"]
-    for name, system in evaluation["systems"].items():
-        values = " | ".join(f"{system['measures'][measure]:.4f}" for measure in SHOWN)
+    """Systems by measures, as a Markdown table: those of SHOWN that the configuration measures."""
+    systems = evaluation["systems"]
+    shown = [measure for measure in SHOWN if all(measure in system["measures"] for system in systems.values())]
+    rows = [f"| system | {' | '.join(shown)} |", f"|---|{'---|' * len(shown)}"]
+    for name, system in systems.items():
+        values = " | ".join(f"{system['measures'][measure]:.4f}" for measure in shown)
         rows.append(f"| {name} | {values} |")
     return "\n".join(rows)
 

@@ -14,6 +14,7 @@ from bessemer.evaluation.sts import evaluate_labelled_pairs, evaluate_sts
 from bessemer.formats import read_pairs
 from bessemer.formats.pairs import LabelledPair, ScoredPair
 from bessemer.formats.trec import check_ids, write_run
+from bessemer.measures import check_measures
 from bessemer.recipes.data import Material, load_judged, open_encoder
 from bessemer.recipes.encoding_plan import encoding_step
 from bessemer.recipes.output import claim_folder
@@ -78,6 +79,7 @@ def _named(config: Config, systems: Sequence[str]) -> Named:
         raise ConfigError("evaluate needs --data: a collection with judgements, or a TSV of sentence pairs")
     named = parse_systems(systems)
     check_models(named, config.trust_remote_code)
+    check_measures(config.evaluation.measures)  # before any system runs
     return named
 
 
