@@ -29,3 +29,7 @@ def test_fold_counts_two_columns_for_a_chinese_character_and_breaks_between_any_
 def test_fold_of_nothing_and_of_a_word_that_is_too_long() -> None:
     assert fold("", 10) == ""
     assert fold("a unbreakable b", 5) == "a\nunbreakable\nb"
+
+
+def test_fold_keeps_the_lines_of_a_text() -> None:
+    assert fold("one [1].\n\ntwo three\n- four", 10, indent="  ") == "  one [1].\n\n  two\n  three\n  - four"

@@ -15,10 +15,15 @@ def printable(text: str) -> str:
 
 
 def fold(text: str, width: int, indent: str = "") -> str:
-    """Lines of at most ``width`` columns; Chinese characters take two, and a line may break between any of them."""
+    """Lines of at most ``width`` columns; Chinese characters take two, and a line may break between any of them. Line
+    ends of the text stay."""
+    return "\n".join(_fold_line(line, width, indent) for line in text.split("\n"))
+
+
+def _fold_line(text: str, width: int, indent: str) -> str:
     lines, line, used = [], "", 0
     for piece in re.findall(
-        r"[^\S\n]+|[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]|[^\s\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]+", text
+        r"\s+|[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]|[^\s\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]+", text
     ):
         columns = sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in piece)
         if used and used + columns > width - len(indent):
