@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import sys
 
-from bessemer.config import Config
+from bessemer.config import Config, FinetuneConfig
 from bessemer.recipes.demo import docstring_material
 
 
@@ -26,3 +26,6 @@ def test_docstring_material_is_split_by_module_without_the_query_in_its_passage(
     assert len(passages) > 2000
     assert material.account["queries"] == {split: len(judged.queries) for split, judged in collection.splits.items()}
     assert sum(material.account["dropped"].values()) == len(material.dropped)
+    fewer = docstring_material(Config(finetune=FinetuneConfig(max_train_queries=20))).account
+    assert fewer["queries"] == {**material.account["queries"], "train": 20}
+    assert fewer["warnings"][-1].startswith(f"train queries capped at 20 of {len(collection.splits['train'].queries)}")

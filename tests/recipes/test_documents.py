@@ -107,6 +107,16 @@ def test_extracted_questions_never_ship(configure: Configure, english_documents:
     assert {p.passage_id: p.indexed_text for p in open_index(tmp_path / "out" / "index").passages()} == whole
 
 
+def test_a_cap_on_train_queries_holds_for_documents(
+    configure: Configure, english_documents: Path, tmp_path: Path
+) -> None:
+    most = {"learning_rate": 0.05, "max_steps": 2, "max_train_queries": 5}
+    data = adapt(configure(tmp_path, source=str(english_documents), finetune=most))["data"]
+    assert data["queries"]["train"] == 5
+    assert min(data["queries"]["dev"], data["queries"]["test"]) > 5
+    assert [warning for warning in data["warnings"] if warning.startswith("train queries capped at 5 of ")]
+
+
 def test_own_questions_judge_and_what_cannot_be_resolved_is_listed(
     configure: Configure, english_documents: Path, tmp_path: Path
 ) -> None:

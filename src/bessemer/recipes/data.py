@@ -66,7 +66,7 @@ class Material:
 def load_judged(config: Config, *, require: Sequence[str]) -> Material:
     """Judged data from ``config.data``: never deduplicated, chunked or split anew; faults are warnings with counts."""
     loaded = open_collection(config, require=require)
-    collection, notes = _capped(loaded.collection, config.finetune.max_train_queries, config.seed)
+    collection, notes = capped(loaded.collection, config.finetune.max_train_queries, config.seed)
     told = account(collection, warnings=[*loaded.warnings, *notes])
     columns = {"prompt": loaded.prompts, "type": loaded.types}
     return Material(collection, told, loaded.negatives, loaded.teacher_scores, columns=columns)
@@ -216,7 +216,7 @@ def text_length(encoder: DenseEncoder, side: Side) -> int | None:
     return None if limit is None else limit - len(encoder.tokenize([""], side)[0])
 
 
-def _capped(collection: Collection, limit: int | None, seed: int) -> tuple[Collection, list[str]]:
+def capped(collection: Collection, limit: int | None, seed: int) -> tuple[Collection, list[str]]:
     """A seeded sample of the train queries, chosen by hash so that growth does not redraw it."""
     train = collection.splits.get("train")
     if limit is None or train is None or len(train.queries) <= limit:

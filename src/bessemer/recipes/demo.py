@@ -11,7 +11,7 @@ from bessemer.corpus.dedup import deduplicate
 from bessemer.corpus.docstrings import DocstringPair, docstring_pairs
 from bessemer.questions.split import split_by_document
 from bessemer.recipes.adapt import adapt
-from bessemer.recipes.data import Material, account
+from bessemer.recipes.data import Material, account, capped
 from bessemer.recipes.funnel import funnel_stage
 from bessemer.types import Collection, Judged
 
@@ -37,11 +37,9 @@ def docstring_material(config: Config) -> Material:
     members: dict[str, list[DocstringPair]] = {"train": [], "dev": [], "test": []}
     for pair in kept:
         members[splits[pair.module]].append(pair)
-    collection = Collection(
-        "docstrings of numpy, scipy, scikit-learn, torch",
-        unique.kept,
-        {split: _judged(some) for split, some in members.items()},
-    )
+    judged = {split: _judged(some) for split, some in members.items()}
+    whole = Collection("docstrings of numpy, scipy, scikit-learn, torch", unique.kept, judged)
+    collection, told = capped(whole, config.finetune.max_train_queries, config.seed)
     by_package = Counter(pair.module.split(".")[0] for pair in kept)
     counts = ", ".join(f"{package} {n}" for package, n in by_package.items())
     note = f"queries are first lines of docstrings, passages the rest ({counts}); split by module"
@@ -50,7 +48,7 @@ def docstring_material(config: Config) -> Material:
         funnel_stage("dedup", len(unique.kept), unique.dropped),
     ]
     dropped = (*pairs.dropped, *unique.dropped)
-    return Material(collection, account(collection, warnings=[note], funnel=funnel), dropped=dropped)
+    return Material(collection, account(collection, warnings=[note, *told], funnel=funnel), dropped=dropped)
 
 
 def _judged(pairs: Sequence[DocstringPair]) -> Judged:

@@ -11,7 +11,7 @@ from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.llm.client import Client
 from bessemer.recipes.adapt_plan import Plan
-from bessemer.recipes.data import Material, account, input_name, passage_tokens
+from bessemer.recipes.data import Material, account, capped, input_name, passage_tokens
 from bessemer.recipes.generated import estimate
 from bessemer.recipes.prepare import Prepared, prepare
 from bessemer.recipes.questions import ask, wants_llm
@@ -35,8 +35,9 @@ def material_from_documents(
         planned.llm = estimate(prepared.passages, prepared.splits, llm, config.questions, config.seed)
     questions = workspace.step("questions", ask, *inputs)
     funnel = [*prepared.funnel, *questions.funnel]
-    collection = replace(questions.collection, name=input_name(config))
-    notes = [f"passages are at most {limit} tokens long with their headings", *questions.notes]
+    named = replace(questions.collection, name=input_name(config))
+    collection, told = capped(named, config.finetune.max_train_queries, config.seed)
+    notes = [f"passages are at most {limit} tokens long with their headings", *questions.notes, *told]
     return Material(
         collection,
         account(collection, warnings=notes, n_documents=len(prepared.documents), funnel=funnel, llm=questions.llm),
