@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bessemer.recipes.validate import Lengths, SplitCounts, render, validate
+from bessemer.config import Config
+from bessemer.recipes.validate import Lengths, SplitCounts, render, validate, validate_input
 
 
 def words(texts: list[str]) -> list[int]:
@@ -44,6 +45,22 @@ def test_counts_lengths_truncation_and_leaks(folder: Path) -> None:
 def test_a_query_length_of_its_own(folder: Path) -> None:
     validation = validate(folder, count_tokens=words, max_length=2, query_max_length=3)
     assert validation.lengths["queries"][1].n_truncated == 0
+
+
+def test_documents_around_where_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written, so that ``out`` may lie among them."""
+    (tmp_path / "a.md").write_text("# Cache\n\nThe cache lies in the workspace.\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    validation, _ = validate_input(Config(source="."), tokens=False)
+    assert (validation.n_documents, validation.problems) == (1, ())
+
+
+def test_columns_of_the_configuration(tmp_path: Path) -> None:
+    rows = [{"question": f"what is {n}", "found": {"texts": [f"it is {n}"]}} for n in range(12)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    columns = {"query": "question", "positives": "found.texts"}
+    validation, _ = validate_input(Config(data=str(tmp_path / "rows.jsonl"), columns=columns), tokens=False)
+    assert (validation.n_passages, validation.problems) == (12, ())
 
 
 def test_the_rendering_is_plain_and_narrow(folder: Path) -> None:

@@ -24,6 +24,7 @@ from bessemer.recipes.data import (
     open_encoder,
     open_reranker,
     require_one_input,
+    require_outside,
 )
 from bessemer.recipes.documents import material_from_documents
 from bessemer.recipes.final_fit import fit_on_everything
@@ -69,6 +70,7 @@ def _require_possible(config: Config, material: Material | None) -> None:
         raise ConfigError("tasks: adapt tunes one task; run finetune for several, then evaluate and index each")
     if material is None:
         require_one_input(config)
+        require_outside(config)
     require_prompts(config.task, config)
     require_known(config.negatives)
     check_measures(config.evaluation.measures)

@@ -75,8 +75,12 @@ def load_judged(config: Config, *, require: Sequence[str]) -> Material:
 def open_collection(config: Config, *, require: Sequence[str] = ()) -> Loaded:
     """``config.data`` in whatever format it has, with the column mapping if one is given."""
     assert config.data is not None
-    columns = Columns(**config.columns.model_dump()) if config.columns else None
-    return load_collection(config.data, seed=config.seed, require=require, columns=columns)
+    return load_collection(config.data, seed=config.seed, require=require, columns=columns_of(config))
+
+
+def columns_of(config: Config) -> Columns | None:
+    """The column mapping of ``config.data``, if one is given."""
+    return Columns(**config.columns.model_dump()) if config.columns else None
 
 
 def account(
@@ -109,7 +113,6 @@ def require_one_input(config: Config) -> None:
         raise ConfigError("give either --source (documents) or --data (judged data), and not both")
     if config.queries and config.source is None:
         raise ConfigError("--queries goes with --source; judged data bring their own queries")
-    require_outside(config)
 
 
 def require_outside(config: Config) -> None:

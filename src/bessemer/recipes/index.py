@@ -12,7 +12,13 @@ from bessemer.encoders.cpu.encoder import CpuEncoder
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.late_chunking import LateChunkedEncoder
 from bessemer.errors import ConfigError
-from bessemer.recipes.data import open_collection, open_search_encoder, passage_tokens, require_one_input
+from bessemer.recipes.data import (
+    open_collection,
+    open_search_encoder,
+    passage_tokens,
+    require_one_input,
+    require_outside,
+)
 from bessemer.recipes.encoding_plan import encoding_step
 from bessemer.recipes.index_fusion import fusion_collection, tune_index
 from bessemer.recipes.index_questions import questions_for_index
@@ -68,6 +74,7 @@ def plan_index(config: Config, *, rollback: bool = False) -> dict[str, Any]:
 
 def _read(config: Config) -> _Read:
     require_one_input(config)
+    require_outside(config)
     if config.index.late_chunking and config.source is None:
         raise ConfigError("--late-chunking reads passages in their documents; give --source, or leave it out")
     encoder = open_search_encoder(config, config.model)

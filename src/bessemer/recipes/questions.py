@@ -20,7 +20,14 @@ from bessemer.questions.extract import extract_questions
 from bessemer.questions.own import OwnQuestions, own_questions
 from bessemer.questions.review import Decision, read_review, write_review
 from bessemer.questions.split import split_by_document
-from bessemer.recipes.data import input_name, open_collection, open_encoder, passage_tokens, require_one_input
+from bessemer.recipes.data import (
+    input_name,
+    open_collection,
+    open_encoder,
+    passage_tokens,
+    require_one_input,
+    require_outside,
+)
 from bessemer.recipes.funnel import funnel_stage, write_dropped
 from bessemer.recipes.generated import Written, by_split, estimate, open_llm, written_questions
 from bessemer.recipes.output import BEIR_FILES, claim_file, claim_folder, require_own
@@ -54,6 +61,7 @@ def questions_folder(config: Config, *, review: str | None = None, dry_run: bool
     would cost at most; nothing is written.
     """
     require_one_input(config.model_copy(update={"queries": None}))  # a corpus takes people's own questions as well
+    require_outside(config)
     if review and (config.llm.url is None or config.questions.strategy == "extract"):
         raise ConfigError("--review is for generated questions; give --llm URL and --llm-model NAME")
     decisions = read_review(review) if review and Path(review).exists() else None

@@ -12,8 +12,8 @@ from pathlib import Path
 from bessemer.config import Config
 from bessemer.corpus.read import read_documents
 from bessemer.errors import DataError, Problem
-from bessemer.formats import Loaded, Triplet, load_collection, read_pairs
-from bessemer.recipes.data import open_encoder, require_one_input, text_length
+from bessemer.formats import Columns, Loaded, Triplet, load_collection, read_pairs
+from bessemer.recipes.data import columns_of, open_encoder, require_one_input, text_length
 
 CountTokens = Callable[[Sequence[str]], Sequence[int]]
 WIDTH = 80
@@ -70,17 +70,18 @@ def validate(
     count_tokens: CountTokens | None = None,
     max_length: int | None = None,
     query_max_length: int | None = None,
+    columns: Columns | None = None,
 ) -> Validation:
     """Read ``data`` (all that ``--data`` takes) and report on it; faults become ``problems``, they are not raised.
 
     ``count_tokens`` is the target model's, without special tokens; ``max_length`` and ``query_max_length`` are the
-    tokens that it keeps of a passage and of a query, counted alike.
+    tokens that it keeps of a passage and of a query, counted alike. ``columns`` maps the columns of other layouts.
     """
     count = _Counter(count_tokens, {"passages": max_length, "queries": query_max_length or max_length})
     try:
         if Path(data).suffix == ".tsv":
             return _validate_pairs(data, count)
-        return _validate_collection(data, load_collection(data, seed=seed, require=require), count)
+        return _validate_collection(data, load_collection(data, seed=seed, require=require, columns=columns), count)
     except DataError as error:
         return Validation(str(data), problems=error.problems)
 
@@ -98,6 +99,7 @@ def validate_input(config: Config, tokens: bool) -> tuple[Validation, str]:
             count_tokens=encoder.count_tokens if encoder else None,
             max_length=text_length(encoder, "passage") if encoder else None,
             query_max_length=text_length(encoder, "query") if encoder else None,
+            columns=columns_of(config),
         )
     return found, render(found)
 
