@@ -144,7 +144,9 @@ def test_final_fit_after_a_ship_only(adapted: Any, configure: Configure, tmp_pat
     assert report["fingerprints"]["tuned"] == plain["fingerprints"]["tuned"] != report["fingerprints"]["final"]
     assert load_encoder(str(tmp_path / "out" / "model")).fingerprint == report["fingerprints"]["final"]
     assert open_index(tmp_path / "out" / "index").search("parse arguments", 1)
-    assert "inherited" in (tmp_path / "out" / "model" / "README.md").read_text(encoding="utf-8")
+    card = (tmp_path / "out" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "inherited" in card
+    assert f"this model: `{report['fingerprints']['final'][:16]}`" in card
 
 
 def test_killed_in_training_ends_the_same(adapted: Any, tmp_path: Path) -> None:
