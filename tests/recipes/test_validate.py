@@ -42,6 +42,14 @@ def test_counts_lengths_truncation_and_leaks(folder: Path) -> None:
     assert validation.counts == {"leak.query_text.train-test": 1}
 
 
+def test_turns_before_a_query_are_of_its_length(folder: Path) -> None:
+    """They are encoded with it."""
+    queries = [{"_id": name, "text": "and now", "metadata": {"history": ["x y z"]}} for name in ("a", "b")]
+    (folder / "queries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in queries))
+    found = validate(folder, count_tokens=words, max_length=4).lengths["queries"][1]
+    assert (found.longest, found.n_truncated) == (5, 2)
+
+
 def test_a_query_length_of_its_own(folder: Path) -> None:
     validation = validate(folder, count_tokens=words, max_length=2, query_max_length=3)
     assert validation.lengths["queries"][1].n_truncated == 0

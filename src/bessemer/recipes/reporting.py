@@ -63,7 +63,7 @@ def truncation(material: Material, encoder: DenseEncoder) -> dict[Side, int]:
     collection = material.collection
     texts: dict[Side, list[str]] = {
         "passage": [passage.indexed_text for passage in collection.passages],
-        "query": [query.text for query in collection.splits["test"].queries],
+        "query": [query.searched_text for query in collection.splits["test"].queries],
     }
     cut = {}
     for side, some in texts.items():

@@ -160,7 +160,7 @@ def _validate_collection(data: str | Path, loaded: Loaded, count: _Counter) -> V
         n_with_answers = sum(bool(query.answers) for query in judged.queries)
         splits[name] = SplitCounts(len(judged.queries), len(values), sum(grade > 0 for grade in values), n_with_answers)
         grades.update(values)
-        queries.update({query.query_id: query.text for query in judged.queries})
+        queries.update({query.query_id: query.searched_text for query in judged.queries})
     sides = {
         "passages": [passage.indexed_text for passage in collection.passages],
         "queries": list(queries.values()),
