@@ -34,6 +34,26 @@ def test_the_file_sets_and_flags_win(tmp_path: Path) -> None:
     assert config.finetune.per_device_train_batch_size == Config().finetune.per_device_train_batch_size
 
 
+def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    keys = ("source", "data", "queries", "model", "out", "workspace")
+    sections = (
+        "evaluation: {general: ~/general}\nindex: {questions: [~/mined, b], fusion_data: ~/beir}\n"
+        "tasks: [{data: ~/faq.jsonl}]\nteacher: {model: ~/t}\nnegatives: {reranker: ~/r}\nserve: {reranker: ~/r}\n"
+    )
+    config = load_config(write(tmp_path, sections + "".join(f"{key}: ~/{key} 1\n" for key in keys)), {"out": "~/o"})
+    assert [getattr(config, key) for key in keys if key != "out"] == [f"/home/me/{k} 1" for k in keys if k != "out"]
+    assert (config.out, config.evaluation.general, config.index.fusion_data) == (
+        "/home/me/o", "/home/me/general", "/home/me/beir",
+    )  # fmt: skip
+    assert (config.index.questions, config.tasks[0].data) == (("/home/me/mined", "b"), "/home/me/faq.jsonl")
+    assert (config.teacher.model, config.negatives.reranker, config.serve.reranker) == (
+        "/home/me/t",
+        *["/home/me/r"] * 2,
+    )
+    assert Config(out="~not/mine").out == "~not/mine"
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "finetune:\n  # temperature: 0.1\nsplit:\n"])
 def test_empty_files_and_sections_are_the_defaults(tmp_path: Path, text: str) -> None:
     assert load_config(write(tmp_path, text)) == Config()

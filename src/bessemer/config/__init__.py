@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from bessemer.config.documents import ChunkingConfig, ColumnsConfig, SplitConfig
 from bessemer.config.export import ExportConfig
@@ -24,7 +24,7 @@ from bessemer.config.index import IndexConfig
 from bessemer.config.llm import LLMConfig
 from bessemer.config.negatives import NegativesConfig
 from bessemer.config.questions import QuestionsConfig
-from bessemer.config.section import Section
+from bessemer.config.section import Section, with_home
 from bessemer.config.serve import ServeConfig
 from bessemer.config.tasks import PromptsConfig, TaskConfig
 from bessemer.config.teacher import TeacherConfig
@@ -63,6 +63,8 @@ class EvaluationConfig(Section):
     general_margin: float = Field(0.01, ge=0, description="nDCG@10 that the tuned model may lose on the general set")
     top_k: int = Field(100, ge=100, description="passages retrieved per query, which R@100 and fusion look at")
     bootstrap_samples: int = Field(10_000, ge=100, description="resamples behind each interval")
+
+    _paths = field_validator("general")(with_home)
 
     @model_validator(mode="after")
     def _is_deep_enough(self) -> EvaluationConfig:
@@ -111,6 +113,8 @@ class Config(Section):
     index: IndexConfig = IndexConfig()
     export: ExportConfig = ExportConfig()
     serve: ServeConfig = ServeConfig()
+
+    _paths = field_validator("source", "data", "queries", "model", "out", "workspace")(with_home)
 
     @property
     def workspace_folder(self) -> Path:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from bessemer.config.section import Section
+from bessemer.config.section import Section, with_home
 
 
 class IndexConfig(Section):
@@ -30,6 +30,8 @@ class IndexConfig(Section):
         description="judged data whose dev queries choose the weights of the lanes; unset: ranks are fused",
     )
 
+    _paths = field_validator("fusion_data")(with_home)
+
     @field_validator("questions", mode="before")
     @classmethod
     def _list_of_a_flag(cls, value: Any) -> Any:
@@ -37,3 +39,8 @@ class IndexConfig(Section):
         if not isinstance(value, str):
             return value
         return [part.strip() for part in value.split(",") if part.strip()] if value != "none" else []
+
+    @field_validator("questions")
+    @classmethod
+    def _paths_of_questions(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(with_home, value))

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from bessemer.config.section import Section
+from bessemer.config.section import Section, with_home
 
 
 class NegativesConfig(Section):
@@ -29,6 +29,8 @@ class NegativesConfig(Section):
     )
     absolute_margin: float | None = Field(None, description="drop when score > lowest positive score - margin")
     reranker: str | None = Field(None, description="cross-encoder that drops what it scores as high as a positive")
+
+    _paths = field_validator("reranker")(with_home)
 
     @field_validator("shares", mode="before")
     @classmethod

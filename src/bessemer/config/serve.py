@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from bessemer.config.section import Section
+from bessemer.config.section import Section, with_home
 
 
 class ServeConfig(Section):
@@ -25,3 +25,5 @@ class ServeConfig(Section):
     queue_tokens: int = Field(400_000, ge=1, description="waiting for the model; more is 429")
     read_seconds: float = Field(15.0, gt=0, description="that a client may take to send a request; more is 408")
     request_seconds: float = Field(60.0, gt=0, description="that an answer may take; more is 504")
+
+    _paths = field_validator("reranker")(with_home)

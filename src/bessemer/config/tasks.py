@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from bessemer.config.documents import ColumnsConfig
 from bessemer.config.finetune import BatchSize, FinetuneConfig, TeacherTemperature
-from bessemer.config.section import Section
+from bessemer.config.section import Section, with_home
 from bessemer.errors import ConfigError
 
 
@@ -33,6 +33,8 @@ class TaskConfig(Section):
     max_length: int | None = Field(None, ge=8)
     query_max_length: int | None = Field(None, ge=8)
     max_train_queries: int | None = Field(None, ge=1)
+
+    _paths = field_validator("data")(with_home)
 
     @property
     def title(self) -> str:
