@@ -90,6 +90,8 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "seed: -1",
+        "seed: 4294967296",  # numpy takes none beyond
         "finetune:\n  temperature: 0",
         "finetune:\n  temperature: .nan",
         "finetune:\n  learning_rate: .inf",

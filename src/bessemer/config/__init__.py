@@ -98,7 +98,7 @@ class Config(Section):
     model: str = Field("minilm", description="name, alias or folder of the base model")
     out: str = Field("out", description="folder to write to")
     workspace: str = Field(".bessemer", description="folder of finished steps and caches")
-    seed: int = Field(42, description="of splits, draws and training")
+    seed: int = Field(42, ge=0, lt=2**32, description="of splits, draws and training")
     device: str | None = Field(None, description="cpu, cuda, mps; unset: the best there is")
     trust_remote_code: str | None = Field(None, description="the revision whose remote code may run; unset: none")
     final_fit: bool = Field(False, description="after a `ship`, train once more on all passages with the same settings")
