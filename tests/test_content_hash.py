@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bessemer.config import NegativesConfig
-from bessemer.content_hash import LONG, ContentHasher, content_hash
+from bessemer.content_hash import LONG, ContentHasher, VisibleFiles, content_hash
 from bessemer.errors import ConfigError
 from bessemer.types import Document, Passage, Query
 
@@ -187,6 +187,22 @@ def test_path_is_its_content(tmp_path: Path) -> None:
     (first / "a.md").rename(first / "c.md")
     assert content_hash(first) != before
     assert content_hash(first / "c.md") != content_hash(first / "sub" / "b.md")
+
+
+def test_hidden_folders_of_documents_count_by_name(tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    (folder / "part" / ".git").mkdir(parents=True)
+    (folder / "part" / "a.md").write_text("a", encoding="utf-8")
+    before = content_hash(VisibleFiles(folder))
+    (folder / "part" / ".git" / "index").write_text("1", encoding="utf-8")
+    assert content_hash(VisibleFiles(folder)) == before
+    (folder / ".git").mkdir()
+    assert content_hash(VisibleFiles(folder)) != before
+    (folder / ".git").rmdir()
+    (folder / "part" / "a.md").write_text("b", encoding="utf-8")
+    assert content_hash(VisibleFiles(folder)) != before
+    with pytest.raises(ConfigError, match="cannot be read"):
+        content_hash(VisibleFiles(tmp_path / "nowhere"))
 
 
 def test_path_follows_links_to_files_only(tmp_path: Path) -> None:

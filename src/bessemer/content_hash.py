@@ -30,6 +30,21 @@ def content_hash(value: Any) -> str:
     return ContentHasher().digest(value)
 
 
+class VisibleFiles:
+    """For a step, in place of the Path of documents: hidden folders count by their names, since nothing in them is
+    read. A workspace or .git among the documents changes with every run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def fingerprint(self) -> str:
+        """Raises ConfigError as a Path does."""
+        sha = hashlib.sha256()
+        _feed_path(self.path, sha.update, enter_hidden=False)
+        return sha.hexdigest()
+
+
 class ContentHasher:
     """Hashes values by content, and remembers long tuples and values that were given a known hash.
 
@@ -189,7 +204,7 @@ def _feed_array(value: np.ndarray[Any, Any], update: Update) -> None:
         update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
 
 
-def _feed_path(path: Path, update: Update) -> None:
+def _feed_path(path: Path, update: Update, *, enter_hidden: bool = True) -> None:
     """The name and all files below, by relative path and content. Links to folders count by their target's name."""
     try:
         resolved = path.resolve()
@@ -197,23 +212,26 @@ def _feed_path(path: Path, update: Update) -> None:
             update(f"/file {resolved.name!r} {file_hash(resolved)};".encode())
             return
         update(f"/folder {resolved.name!r} ".encode())
-        for file in files_below(resolved):
+        for file in files_below(resolved, enter_hidden=enter_hidden):
             update(f"{file.relative_to(resolved).as_posix()!r} {file_hash(file)};".encode())
     except OSError as error:
         raise ConfigError(f"{error.filename or path}: cannot be read ({error.strerror}); check the path") from None
 
 
-def files_below(folder: Path) -> list[Path]:
-    """All files in ``folder`` and its subfolders, sorted; links to folders are listed and not entered."""
+def files_below(folder: Path, *, enter_hidden: bool = True) -> list[Path]:
+    """All files in ``folder`` and its subfolders, sorted; links to folders are listed and not entered, and so are
+    hidden folders if asked."""
     found: list[Path] = []
     for parent, folders, files in os.walk(folder, onerror=_raise):
         found += (Path(parent, name) for name in files)
-        found += (link for name in folders if (link := Path(parent, name)).is_symlink())
+        passed = [n for n in folders if Path(parent, n).is_symlink() or (n.startswith(".") and not enter_hidden)]
+        found += (Path(parent, name) for name in passed)
+        folders[:] = [name for name in folders if name not in passed]
     return sorted(found)
 
 
 def file_hash(path: Path) -> str:
-    """Hex sha256 of a file's bytes; of the target's name for a broken link or what is not a regular file."""
+    """Hex sha256 of a file's bytes; of the target's name for a broken link, of nothing for what is no regular file."""
     if path.is_symlink() and (not path.exists() or path.is_dir()):
         return hashlib.sha256(b"link " + os.fsencode(os.readlink(path))).hexdigest()
     if not stat.S_ISREG(path.stat().st_mode):  # a pipe or device would never end

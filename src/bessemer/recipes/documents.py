@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bessemer.config import Config
+from bessemer.content_hash import VisibleFiles
 from bessemer.corpus.chunk import CountTokens
 from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.dense import DenseEncoder
@@ -26,7 +27,8 @@ def material_from_documents(
     assert config.source is not None
     limit = passage_tokens(config, encoder)
     settings = Config(chunking=config.chunking, split=config.split, seed=config.seed)
-    prepared = workspace.step("documents", prepare_source, Path(config.source), settings, encoder.count_tokens, limit)
+    source = VisibleFiles(Path(config.source))
+    prepared = workspace.step("documents", prepare_source, source, settings, encoder.count_tokens, limit)
     own = Path(config.queries) if config.queries else None
     asks = wants_llm(config.questions, llm)
     finder = CachedEncoder(encoder, workspace.root / "embeddings") if asks else None
@@ -46,6 +48,6 @@ def material_from_documents(
     )
 
 
-def prepare_source(source: Path, settings: Config, count_tokens: CountTokens, max_tokens: int) -> Prepared:
-    """`prepare`, with the source as a path, so that its content is part of the step's key."""
-    return prepare(settings.model_copy(update={"source": str(source)}), count_tokens, max_tokens)
+def prepare_source(source: VisibleFiles, settings: Config, count_tokens: CountTokens, max_tokens: int) -> Prepared:
+    """`prepare`, with the source as files, so that their content is part of the step's key."""
+    return prepare(settings.model_copy(update={"source": str(source.path)}), count_tokens, max_tokens)
