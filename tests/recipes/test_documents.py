@@ -186,9 +186,28 @@ def test_output_among_the_documents_is_refused(
         for verb in (prepare_folder, questions_folder, adapt, plan, index):
             with pytest.raises(ConfigError, match="would be read as documents; choose a folder outside"):
                 verb(config)
-    assert not (source / "out").exists()
+    for workspace in (source / "kept", source):
+        config = configure(tmp_path, source=str(source), workspace=str(workspace))
+        for verb in (prepare_folder, questions_folder, adapt, plan, index):
+            with pytest.raises(ConfigError, match=r"--workspace \S+: lies in --source"):
+                verb(config)
+    assert not list(source.glob("*out")) + list(source.glob("kept"))
     monkeypatch.chdir(source)
     require_outside(Config(source=".", out="milvus://localhost:19530/MyDocs"))  # no folder at all
+
+
+def test_a_hidden_workspace_among_the_documents_is_no_part_of_them(
+    configure: Configure, english_documents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is by default where `adapt` runs in the folder of the documents."""
+    source = tmp_path / "source"
+    shutil.copytree(english_documents, source)
+    monkeypatch.chdir(source)
+    config = configure(tmp_path, source=".", workspace=".bessemer")
+    adapt(config)
+    assert {step["state"] for step in plan(config)["steps"]} == {"cached"}
+    (source / "new.md").write_text("# Caches\n\nA cache of steps lies in the workspace, and is hidden.\n", "utf-8")
+    assert plan(config)["steps"][0]["state"] == "to run"
 
 
 def test_what_adapt_cannot_find_is_told_first(configure: Configure, english_documents: Path, tmp_path: Path) -> None:

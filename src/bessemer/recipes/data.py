@@ -116,15 +116,25 @@ def require_one_input(config: Config) -> None:
 
 
 def require_outside(config: Config) -> None:
-    """Raises ConfigError where the output lies among the documents: the next run would read it as documents."""
-    if config.source is None or ADDRESS in config.out:
+    """Raises ConfigError where the output or the workspace lies among the documents: the next run would read it as
+    documents. What is hidden is not read, as the workspace is by default."""
+    if config.source is None or not Path(config.source).is_dir():
         return
-    source, out = Path(config.source).expanduser().resolve(), Path(config.out).expanduser().resolve()
-    if source.is_dir() and out.is_relative_to(source):
+    source, workspace = Path(config.source).resolve(), config.workspace_folder.resolve()
+    inside = []
+    if ADDRESS not in config.out and Path(config.out).resolve().is_relative_to(source):
+        inside.append(f"--out {config.out}")
+    if workspace.is_relative_to(source) and not _is_hidden(workspace.relative_to(source)):
+        inside.append(f"--workspace {config.workspace}")
+    if inside:
         raise ConfigError(
-            f"--out {config.out}: lies in --source {config.source}, where it would be read as documents; choose a "
-            "folder outside"
+            f"{inside[0]}: lies in --source {config.source}, where it would be read as documents; choose a folder "
+            "outside"
         )
+
+
+def _is_hidden(place: Path) -> bool:
+    return any(part.startswith(".") for part in place.parts)
 
 
 def input_name(config: Config) -> str:
