@@ -235,6 +235,8 @@ def test_what_is_missing_is_named(changes: dict[str, Any], words: str, configure
     config = configure(tmp_path, **{"data": write(tmp_path / "in.jsonl", ROWS), **changes})
     with pytest.raises(ConfigError, match=words):
         teacher(config, str(tmp_path / "out.jsonl"))
+    with pytest.raises(ConfigError, match=words):
+        plan_teacher(config)
 
 
 def test_a_cross_encoder_gives_its_logits(configure: Configure, tmp_path: Path) -> None:

@@ -62,10 +62,7 @@ def teacher(config: Config, out: str) -> Mapping[str, Any]:
     are flagged and counted. Raises DataError with all problems: of the file, rows that stay without an answer, and
     candidates that the teacher cannot score.
     """
-    if config.data is None or Path(config.data).is_dir():
-        raise ConfigError("teacher needs --data F.jsonl: a BGE JSONL file, such as `bessemer negatives` writes")
-    if config.teacher.kind == "llm" and config.task:
-        template_of(config.task)
+    require_possible(config)
     claim_file(out, "--out")
     notes = Notes()
     rows = read_candidates(config, notes)
@@ -100,6 +97,14 @@ def teacher(config: Config, out: str) -> Mapping[str, Any]:
         "notes": list(notes.warnings()),
         **({"llm": ledger.account()} if ledger else cost_of(judge)),
     }
+
+
+def require_possible(config: Config) -> None:
+    """Raises ConfigError without a file of rows, and for a task that has no template."""
+    if config.data is None or Path(config.data).is_dir():
+        raise ConfigError("teacher needs --data F.jsonl: a BGE JSONL file, such as `bessemer negatives` writes")
+    if config.teacher.kind == "llm" and config.task:
+        template_of(config.task)
 
 
 def read_candidates(config: Config, notes: Notes) -> list[Candidates]:

@@ -13,7 +13,7 @@ from bessemer.llm.completions import CompletionsModel
 from bessemer.llm.ledger import CHARACTERS_PER_TOKEN, Ledger, Tokens, estimated_tokens
 from bessemer.recipes.generated import open_llm
 from bessemer.recipes.plan import asking_summary, calls_in_all
-from bessemer.recipes.teacher import SCORES, Candidates, answer_in, read_candidates
+from bessemer.recipes.teacher import SCORES, Candidates, answer_in, read_candidates, require_possible
 from bessemer.recipes.teachers import LikelihoodTeacher, Pair, Teacher, open_teacher
 from bessemer.score_cache import ScoreCache
 
@@ -21,6 +21,7 @@ from bessemer.score_cache import ScoreCache
 def plan_teacher(config: Config) -> Mapping[str, Any]:
     """``llm``: what answers that are missing and an endpoint's scores would take, None where nothing will be asked. An
     answer that is still to be written counts as long as it may be. Raises as `teacher` does for its file and model."""
+    require_possible(config)
     rows = read_candidates(config, Notes())
     judge = open_teacher(config)
     silent = [row for row in rows if config.teacher.kind == "llm" and not row.pairs[0].answers]
