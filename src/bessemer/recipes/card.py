@@ -51,7 +51,7 @@ print(model.similarity(queries, passages))
 Loss `{loss}` on {training["examples"]} examples ({training["steps"]} steps, {training["epochs"]:.2f} epochs) with
 `{report["negatives"]["strategy"]}` hard negatives{mixing}. Base: `{settings["model"]}`, fingerprint
 `{report["fingerprints"]["base"][:16]}`; this model: `{_own_fingerprint(report)[:16]}`.
-Made with Bessemer {report["bessemer"]}, seed {report["seed"]}: `{report["command"]}`.
+Made with Bessemer {report["bessemer"]}, seed {report["seed"]}{f": `{report['command']}`" if report["command"] else ""}.
 """
 
 

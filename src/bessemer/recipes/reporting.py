@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from bessemer.config import Config
@@ -44,7 +45,7 @@ def assemble_report(
     report: dict[str, Any] = plain({
         "bessemer": installed_versions()["bessemer"],
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["bessemer", *sys.argv[1:]]),
+        "command": _command(),
         "seed": config.seed,
         "verdict": evaluation.get("verdict"),
         "data": data,
@@ -56,6 +57,13 @@ def assemble_report(
         "fingerprints": {"base": base.fingerprint, "tuned": tuned.fingerprint},
     })  # fmt: skip
     return report
+
+
+def _command() -> str:
+    """As it was typed; "" where Python code called the recipe, whose arguments are another program's."""
+    program = Path(sys.argv[0])
+    is_ours = program.stem == "bessemer" or program.parts[-2:] == ("bessemer", "__main__.py")
+    return shlex.join(["bessemer", *sys.argv[1:]]) if is_ours else ""
 
 
 def truncation(material: Material, encoder: DenseEncoder) -> dict[Side, int]:
