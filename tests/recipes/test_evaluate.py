@@ -59,6 +59,13 @@ def test_cosine_and_dot(config: Config) -> None:
         evaluate(config, ["bm25=bm25"], similarity="euclid")
 
 
+def test_a_task_that_a_model_does_not_know_is_told(config: Config) -> None:
+    asked = config.model_copy(update={"task": "qaa"})
+    (told,) = evaluate(asked, ["words=bm25", f"base=dense:{config.model}"])["warnings"]
+    assert told == f"base: {config.model} has no prompts for task qaa: its own were used."
+    assert evaluate(config, [f"base=dense:{config.model}"])["warnings"] == []
+
+
 def test_every_fault_of_the_systems_at_once(config: Config, tmp_path: Path) -> None:
     faulty = ["a=foo", "b", "c=bm25:x", "d=dense", "e=hybrid:bm25+nobody", "../f=bm25", "g=bm25", "g=tfidf"]
     with pytest.raises(ConfigError) as error:

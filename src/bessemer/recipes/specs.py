@@ -151,7 +151,10 @@ def _tfidf(setting: Setting, name: str, _: str) -> list[Run]:
 
 def _dense(setting: Setting, name: str, model: str) -> list[Run]:
     """One run, or one per asked similarity, named NAME-cosine and NAME-dot."""
-    encoder = CachedEncoder(open_search_encoder(setting.config, model), setting.config.workspace_folder / "embeddings")
+    opened, task = open_search_encoder(setting.config, model), setting.config.task
+    if task and task not in opened.task_prompts:
+        setting.notes.append(f"{name}: {model} has no prompts for task {task}: its own were used.")
+    encoder = CachedEncoder(opened, setting.config.workspace_folder / "embeddings")
     similarities = setting.similarities or (encoder.similarity,)
     return [
         run_system(
