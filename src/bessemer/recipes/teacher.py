@@ -80,7 +80,7 @@ def teacher(config: Config, out: str) -> Mapping[str, Any]:
         scores, n_cached = score_pairs(judge, keys, cache)
     seconds = time.monotonic() - started
     found = {pair: scores[key] for pair, key in keys.items()}
-    _require_scores(rows, found, config.data)
+    _require_scores(rows, found, str(config.data))
     n_cut = sum(score.is_cut for score in scores.values())
     notes.add("cut", "{n} candidates were longer than the teacher reads: their passages were cut", n_cut)
     write_jsonl(out, ({**row.values, COLUMN: [found[pair].value for pair in row.pairs]} for row in rows))
