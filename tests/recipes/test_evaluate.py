@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 import english_world
 from bessemer.config import Config
+from bessemer.encoders.dense import DenseEncoder
 from bessemer.errors import ConfigError, DataError
 from bessemer.formats.trec import read_run
 from bessemer.recipes.compare import compare
@@ -44,6 +46,22 @@ def test_systems_in_one_table_with_runs(adapted: Any, config: Config, tmp_path: 
     ]  # fmt: skip
     assert set(read_run(tmp_path / "runs" / "bm25.trec").results) == {f"q{i}" for i in english_world.SPLITS["test"]}
     assert max(map(len, evaluation_summary(result).splitlines())) <= WIDTH
+
+
+def test_a_second_run_tells_the_speed_of_encoding_too(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its query vectors are kept, so the search alone would be thousands per second."""
+    encode = DenseEncoder.encode
+
+    def slow(*of_encoder: Any, **named: Any) -> Any:
+        time.sleep(1)
+        return encode(*of_encoder, **named)
+
+    monkeypatch.setattr(DenseEncoder, "encode", slow)
+    for _ in range(2):
+        result = evaluate(config, ["bm25=bm25", f"m=dense:{config.model}"], similarity="cosine,dot")
+        speeds = {name: system["queries_per_second"] for name, system in result["systems"].items()}
+        assert speeds["m-cosine"] < result["n_queries"]
+        assert speeds["m-dot"] < result["n_queries"]
 
 
 def test_cosine_and_dot(config: Config) -> None:

@@ -13,9 +13,10 @@ import json
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,11 +37,20 @@ MEAN_SHARD = 512
 MAX_SHARD = 2_048
 
 
+class Shard(NamedTuple):
+    """Vectors (n, d) of some texts, how many of these were cut, and what encoding them took."""
+
+    vectors: NDArray[np.float32]
+    n_truncated: int
+    seconds: float
+
+
 class CachedEncoder:
     """``encoder`` with its vectors kept under ``folder``, in files named by a hash of all that shaped them.
 
     Any number of processes may share the folder: files appear by atomic rename and never change. A damaged file is
-    computed again. ``n_truncated`` counts per side as the encoder's does, cached texts included.
+    computed again. ``n_truncated`` counts per side as the encoder's does, cached texts included; ``kept_seconds`` is
+    what the vectors read from the cache had taken to encode.
     """
 
     def __init__(self, encoder: DenseEncoder | CpuEncoder, folder: str | Path) -> None:
@@ -48,6 +58,7 @@ class CachedEncoder:
         self.encoder = encoder
         self.folder = Path(folder)
         self.n_truncated: dict[str, int] = {"query": 0, "passage": 0}
+        self.kept_seconds: dict[str, float] = {"query": 0.0, "passage": 0.0}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -102,14 +113,15 @@ class CachedEncoder:
             path = _file(self.folder, key)
             found = _read(path, (end - start, self.dimension))
             if found is None:
-                before = self.encoder.n_truncated[side]
+                before, started = self.encoder.n_truncated[side], time.perf_counter()
                 dense = self.encoder.encode(texts[start:end], side, progress)
-                found = dense, self.encoder.n_truncated[side] - before
-                _write(path, *found)
+                found = Shard(dense, self.encoder.n_truncated[side] - before, time.perf_counter() - started)
+                _write(path, found)
             else:
                 progress.skip(end - start)
-            vectors[start:end], n_truncated = found
-            self.n_truncated[side] += n_truncated
+                self.kept_seconds[side] += found.seconds
+            vectors[start:end] = found.vectors
+            self.n_truncated[side] += found.n_truncated
         return vectors
 
 
@@ -143,14 +155,14 @@ def _file(folder: Path, key: str) -> Path:
     return folder / key[:2] / f"{key}.safetensors"
 
 
-def _read(path: Path, shape: tuple[int, int]) -> tuple[NDArray[np.float32], int] | None:
-    """Vectors and truncation count of a shard, or None when the file is not there or is damaged."""
+def _read(path: Path, shape: tuple[int, int]) -> Shard | None:
+    """None when the file is not there or is damaged."""
     try:
         with safe_open(path, framework="numpy") as file:
             vectors, notes = file.get_tensor("dense"), json.loads((file.metadata() or {})["shard"])
             is_whole = vectors.shape == shape and vectors.dtype == np.float32
             if is_whole and notes["sha256"] == hashlib.sha256(vectors.tobytes()).hexdigest():
-                return vectors, int(notes["n_truncated"])
+                return Shard(vectors, int(notes["n_truncated"]), float(notes.get("seconds", 0.0)))
     except FileNotFoundError:
         return None
     except (SafetensorError, OSError, KeyError, ValueError):
@@ -159,15 +171,16 @@ def _read(path: Path, shape: tuple[int, int]) -> tuple[NDArray[np.float32], int]
     return None
 
 
-def _write(path: Path, vectors: NDArray[np.float32], n_truncated: int) -> None:
+def _write(path: Path, shard: Shard) -> None:
     """Write a shard so that it is there whole or not at all. A full disk costs the cache entry, not the vectors."""
-    notes = {"sha256": hashlib.sha256(vectors.tobytes()).hexdigest(), "n_truncated": n_truncated}
+    sha256 = hashlib.sha256(shard.vectors.tobytes()).hexdigest()
+    notes = {"sha256": sha256, "n_truncated": shard.n_truncated, "seconds": shard.seconds}
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
         with os.fdopen(handle, "wb") as file:
-            file.write(save({"dense": vectors}, {"shard": json.dumps(notes)}))
+            file.write(save({"dense": shard.vectors}, {"shard": json.dumps(notes)}))
         os.replace(temporary, path)
         temporary = None
     except OSError as error:

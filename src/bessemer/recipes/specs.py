@@ -21,6 +21,7 @@ from bessemer.recipes.systems import (
     bm25_over,
     dense_over,
     multi_vectors_over,
+    run_dense,
     sparse_over,
     tfidf_over,
     unified_over,
@@ -157,7 +158,7 @@ def _dense(setting: Setting, name: str, model: str) -> list[Run]:
     encoder = CachedEncoder(opened, setting.config.workspace_folder / "embeddings")
     similarities = setting.similarities or (encoder.similarity,)
     return [
-        run_system(
+        run_dense(
             name if len(similarities) == 1 else f"{name}-{similarity}",
             dense_over(setting.passages, encoder, similarity),
             setting.judged.queries,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bessemer.config import EvaluationConfig
+from bessemer.encoders.cache import CachedEncoder
 from bessemer.encoders.encoder import OUTPUTS, Encoded, Encoder, Similarity
 from bessemer.encoders.unified import UnifiedEncoder
 from bessemer.errors import ArtifactError
@@ -17,7 +18,7 @@ from bessemer.search.max_sim import MultiVectorRetriever, token_vectors
 from bessemer.search.retriever import DenseRetriever
 from bessemer.search.sparse import SparseRetriever, sparse_rows
 from bessemer.search.unified import UnifiedRetriever
-from bessemer.types import Judged, Passage, Run
+from bessemer.types import Judged, Passage, Query, Run
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ def run_base_systems(
     base = dense_over(passages, encoder)
     return BaseRuns(
         bm25=run_system("bm25", bm25, test.queries, config.top_k),
-        base=run_system("base", base, test.queries, config.top_k),
+        base=run_dense("base", base, test.queries, config.top_k),
         dev_bm25=run_system("bm25", bm25, dev.queries, config.top_k),
-        dev_base=run_system("base", base, dev.queries, config.top_k),
+        dev_base=run_dense("base", base, dev.queries, config.top_k),
     )
 
 
@@ -56,8 +57,21 @@ def run_tuned(
     test: Judged, dev: Judged, passages: Sequence[Passage], encoder: Encoder, config: EvaluationConfig
 ) -> TunedRuns:
     retriever = dense_over(passages, encoder)
-    runs = [run_system("tuned", retriever, judged.queries, config.top_k) for judged in (test, dev)]
+    runs = [run_dense("tuned", retriever, judged.queries, config.top_k) for judged in (test, dev)]
     return TunedRuns(*runs)
+
+
+def run_dense(name: str, retriever: DenseRetriever, queries: Sequence[Query], top_k: int) -> Run:
+    """As `run_system`; vectors of queries that come from the cache count with the time that they had taken, so that a
+    second run tells the speed of the first."""
+    before = _kept_seconds(retriever.encoder)
+    run = run_system(name, retriever, queries, top_k)
+    kept = _kept_seconds(retriever.encoder) - before
+    return replace(run, queries_per_second=1 / (1 / run.queries_per_second + kept / len(queries))) if kept else run
+
+
+def _kept_seconds(encoder: Encoder) -> float:
+    return encoder.kept_seconds["query"] if isinstance(encoder, CachedEncoder) else 0.0
 
 
 def bm25_over(passages: Sequence[Passage]) -> BM25:
@@ -103,7 +117,7 @@ def further_slices(
         if name in ("train", "dev", "test") or not judged.queries:
             continue
         before, after = (
-            run_system(system, dense_over(passages, encoder), judged.queries, config.top_k)
+            run_dense(system, dense_over(passages, encoder), judged.queries, config.top_k)
             for system, encoder in (("base", base), ("tuned", tuned))
         )
         rows.append(further_slice(f"further questions: {name}", before, after, judged, passages, config))
