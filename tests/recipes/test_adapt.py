@@ -24,6 +24,7 @@ from bessemer.recipes.adapt import adapt, plan
 from bessemer.recipes.adapt_plan import STEPS
 from bessemer.recipes.finetune import finetune
 from bessemer.recipes.finetune_plan import plan_finetune
+from bessemer.recipes.summary import report_summary
 
 Configure = Callable[..., Config]
 LONGER = {"learning_rate": 0.1, "max_steps": 40, "eval_steps": 20}
@@ -78,6 +79,15 @@ def test_report_holds_what_is_promised(adapted: Any) -> None:
     assert 0 < first["p"] <= 1
     assert report["verdict"] == evaluation["verdict"]
     assert report["verdict"]["decision"] in ("ship", "keep base", "not enough evidence")
+
+
+def test_the_terminal_tells_every_note(adapted: Any) -> None:
+    """Line ends aside."""
+    report = adapted.report
+    shown = "".join(report_summary(report, "out").split())
+    told = [*report["evaluation"]["notes"], *report["data"]["warnings"], *report["training"]["notes"]]
+    assert report["evaluation"]["notes"]
+    assert [note for note in told if "".join(note.split()) not in shown] == []
 
 
 def test_model_loads_alone_and_gives_the_reported_numbers(adapted: Any, english_beir: Path) -> None:

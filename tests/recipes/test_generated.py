@@ -170,9 +170,25 @@ def test_own_questions_beside_generated_ones(configure: Configure, english_docum
     own = tmp_path / "own.jsonl"
     english_world.write_jsonl(own, [{"query": "how do I read an ini file", "source": "configparser.md"}])
     with serving(obliging) as server:
-        config = configure(tmp_path, source=str(english_documents), queries=str(own), llm=of(server))
+        llm, index = of(server), {"late_chunking": True}
+        config = configure(tmp_path, source=str(english_documents), queries=str(own), llm=llm, index=index)
         report = adapt(config)
     assert any("1 own questions" in w or "1 own and" in w for w in report["data"]["warnings"])
+    assert (
+        "index: late_chunking not used: adapt leaves a plain index; run bessemer index" in report["training"]["notes"]
+    )
+
+
+def test_own_questions_that_cannot_be_read_are_told_before_a_model_is_paid(
+    configure: Configure, english_documents: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.jsonl"
+    english_world.write_jsonl(own, [{"query": 7, "source": "configparser.md"}])
+    with serving(obliging) as server:
+        config = configure(tmp_path, source=str(english_documents), queries=str(own), llm=of(server))
+        with pytest.raises(DataError, match=r"own\.jsonl:1:query"):
+            questions_folder(config)
+        assert server.requests == []
 
 
 def test_a_spent_budget_loses_nothing(configure: Configure, english_beir: Path, tmp_path: Path) -> None:

@@ -84,6 +84,11 @@ def _require_possible(config: Config, material: Material | None) -> None:
     require_own(out / "index", LOCK, "adapt")
 
 
+def _not_of_its_index(config: Config) -> list[str]:
+    given = sorted(config.index.model_dump(exclude_defaults=True))
+    return [f"index: {', '.join(given)} not used: adapt leaves a plain index; run bessemer index"] if given else []
+
+
 def plan(config: Config, material: Material | None = None) -> Mapping[str, Any]:
     """What `adapt` would do: steps done, steps to run, and about how long. Nothing is written but embeddings."""
     _require_possible(config, material)
@@ -157,7 +162,7 @@ def _adapt(
         measured["fusion"] = {**fusion.to_dict(), "unusable": unusable}
         measured["notes"] = [note_of(fusion), *measured["notes"]]
     report = assemble_report(config, material, mined.report, fitted.report, measured, base, tuned)
-    report["training"]["notes"] += [*labels.notes, *unused(config)]
+    report["training"]["notes"] += [*labels.notes, *unused(config), *_not_of_its_index(config)]
     if teacher:
         report["teacher"] = labels.account
     model, served = fitted.model, cached_tuned

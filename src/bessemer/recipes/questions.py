@@ -181,12 +181,13 @@ def ask(
 ) -> Questions:
     """Questions for every split. People's own ones judge where there are any; made ones train beside them. Raises
     DataError where train, dev or test is left without one."""
+    given = _own(own, prepared) if own else None  # what is wrong with it is told before a language model is paid
     if wants_llm(config, llm):
         assert llm is not None
         made = generated(prepared.passages, prepared.splits, llm, encoder, config, seed, review)
     else:
         made = extracted(prepared.passages, prepared.splits, config, seed)
-    asked = made if own is None else _with_own(own, prepared, made)
+    asked = made if given is None else _with_own(given, prepared, made)
     _require_questions(asked)
     return asked
 
@@ -205,8 +206,11 @@ def _require_questions(asked: Questions) -> None:
         raise DataError(problems)
 
 
-def _with_own(own: Path, prepared: Prepared, made: Questions) -> Questions:
-    given = own_questions(own, prepared.documents, prepared.passages, prepared.splits, prepared.dropped)
+def _own(own: Path, prepared: Prepared) -> OwnQuestions:
+    return own_questions(own, prepared.documents, prepared.passages, prepared.splits, prepared.dropped)
+
+
+def _with_own(given: OwnQuestions, prepared: Prepared, made: Questions) -> Questions:
     made = _without_repeated(given, made)
     splits, notes = _joined(given, made)
     own_splits = {split for split, judged in given.splits.items() if judged.queries and split != "train"}

@@ -21,8 +21,10 @@ GRADIENTS_LEGEND = (
 
 def report_summary(report: Mapping[str, Any], out: str) -> str:
     """The table, the verdict, what to know besides, and where everything lies."""
-    warnings = [*report["data"]["warnings"], *report["negatives"]["warnings"], *report["training"]["notes"]]
-    lines = [systems_table(report["evaluation"]), "", _verdict(report["verdict"]), "", *map(_note, warnings)]
+    evaluation = report["evaluation"]
+    warnings = [*evaluation.get("warnings", ()), *evaluation["notes"], *report["data"]["warnings"]]
+    warnings += [*report["negatives"]["warnings"], *report["training"]["notes"]]
+    lines = [systems_table(evaluation), "", _verdict(report["verdict"]), "", *map(_note, warnings)]
     lines += ["", f"model   {out}/model", f"index   {out}/index", f"report  {out}/report.html, {out}/report.json"]
     return "\n".join(lines)
 
