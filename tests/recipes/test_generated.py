@@ -191,6 +191,19 @@ def test_own_questions_that_cannot_be_read_are_told_before_a_model_is_paid(
         assert server.requests == []
 
 
+def test_the_corpus_is_not_written_over(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
+    """A prepared folder would be taken for an earlier run's: the questions that are extracted leave its passages."""
+    data = tmp_path / "prepared"
+    data.mkdir()
+    corpus = (english_beir / "corpus.jsonl").read_bytes()
+    (data / "corpus.jsonl").write_bytes(corpus)
+    (data / "dropped.jsonl").touch()
+    config = configure(tmp_path, data=str(data)).model_copy(update={"out": f"{data}/"})
+    with pytest.raises(ConfigError, match=r"is --data, whose corpus would be written over; choose another folder"):
+        questions_folder(config)
+    assert (data / "corpus.jsonl").read_bytes() == corpus
+
+
 def test_a_spent_budget_loses_nothing(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
     with serving(obliging) as server:
         config = configure(tmp_path, data=str(english_beir), llm=of(server, max_tokens=900, concurrency=2))

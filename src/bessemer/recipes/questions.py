@@ -62,6 +62,8 @@ def questions_folder(config: Config, *, review: str | None = None, dry_run: bool
     """
     require_one_input(config.model_copy(update={"queries": None}))  # a corpus takes people's own questions as well
     require_outside(config)
+    if config.data and Path(config.data).resolve() == Path(config.out).resolve():
+        raise ConfigError(f"--out {config.out}: is --data, whose corpus would be written over; choose another folder")
     if review and (config.llm.url is None or config.questions.strategy == "extract"):
         raise ConfigError("--review is for generated questions; give --llm URL and --llm-model NAME")
     decisions = read_review(review) if review and Path(review).exists() else None
