@@ -171,3 +171,8 @@ def ask(n: int) -> list[Request]:
 def echo(request: dict[str, Any], _: int) -> Answer:
     """A script: what was asked comes back."""
     return chat(f"re: {request['messages'][-1]['content']}")
+
+
+def llm_of(server: Scripted, **given: Any) -> dict[str, Any]:
+    """The section `llm` of a configuration, without retries."""
+    return {"url": server.url, "model": "scripted", "max_retries": 0, **given}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -21,13 +20,9 @@ from bessemer.recipes.plan import plan_summary
 from bessemer.recipes.questions import questions_folder
 from bessemer.recipes.summary import WIDTH, funnel_summary, report_summary
 from bessemer.types import Passage
-from scripted_llm import Answer, Scripted, chat, fault, obliging, passages_of, serving
+from scripted_llm import Answer, chat, fault, llm_of, obliging, passages_of, serving
 
 Configure = Callable[..., Config]
-
-
-def of(server: Scripted, **given: Any) -> dict[str, Any]:
-    return {"url": server.url, "model": "scripted", "max_retries": 0, **given}
 
 
 def dropped(config: Config) -> list[Mapping[str, Any]]:
@@ -39,7 +34,7 @@ def test_questions_of_documents(configure: Configure, english_documents: Path, t
         config = configure(
             tmp_path,
             source=str(english_documents),
-            llm=of(server, input_price=1, output_price=2),
+            llm=llm_of(server, input_price=1, output_price=2),
             questions={"judge": True},
         )
         result = questions_folder(config)
@@ -78,14 +73,14 @@ def test_questions_of_documents(configure: Configure, english_documents: Path, t
 
 def test_a_corpus_alone_is_enough(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
     with serving(obliging) as server:
-        config = configure(tmp_path, data=str(english_beir), llm=of(server))
+        config = configure(tmp_path, data=str(english_beir), llm=llm_of(server))
         questions_folder(config)
     assert load_collection(config.out).collection.splits["train"].queries
 
 
 def test_a_dry_run_asks_nothing_and_counts(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
     with serving(obliging) as server:
-        config = configure(tmp_path, data=str(english_beir), llm=of(server, input_price=1, output_price=1))
+        config = configure(tmp_path, data=str(english_beir), llm=llm_of(server, input_price=1, output_price=1))
         found = questions_folder(config, dry_run=True)["llm"]
         assert not server.requests
         assert not Path(config.out).exists()
@@ -108,7 +103,7 @@ def test_an_estimate_knows_rewording_and_judging(configure: Configure, tmp_path:
     def estimated(**changes: bool) -> Mapping[str, Any]:
         return estimate(passages, splits, llm, asked.model_copy(update=changes), seed=1)
 
-    with serving(obliging) as server, open_llm(configure(tmp_path, llm=of(server))) as llm:
+    with serving(obliging) as server, open_llm(configure(tmp_path, llm=llm_of(server))) as llm:
         assert llm is not None
         plain, reworded, judged = estimated(), estimated(paraphrase=True), estimated(paraphrase=True, judge=True)
         assert not server.requests
@@ -120,7 +115,7 @@ def test_an_estimate_knows_rewording_and_judging(configure: Configure, tmp_path:
 
 def test_ten_documents_more_ask_for_those_alone(configure: Configure, english_documents: Path, tmp_path: Path) -> None:
     with serving(obliging) as server:
-        config = configure(tmp_path, source=str(english_documents), llm=of(server))
+        config = configure(tmp_path, source=str(english_documents), llm=llm_of(server))
         questions_folder(config)
         asked = len(server.requests)
         for i in range(10):
@@ -137,7 +132,7 @@ def test_ten_documents_more_ask_for_those_alone(configure: Configure, english_do
 
 def test_adapt_with_a_language_model(configure: Configure, english_documents: Path, tmp_path: Path) -> None:
     with serving(obliging) as server:
-        config = configure(tmp_path, source=str(english_documents), llm=of(server, input_price=1, output_price=2))
+        config = configure(tmp_path, source=str(english_documents), llm=llm_of(server, input_price=1, output_price=2))
         planned = plan(config)
         assert not server.requests
         assert not (tmp_path / "workspace" / "steps").exists()
@@ -149,7 +144,7 @@ def test_adapt_with_a_language_model(configure: Configure, english_documents: Pa
         adapt(config)
         assert len(server.requests) == n_calls
         changed = configure(
-            tmp_path, source=str(english_documents), llm=of(server), questions={"style": "short, no names"}
+            tmp_path, source=str(english_documents), llm=llm_of(server), questions={"style": "short, no names"}
         )
         planned = plan(changed)
         assert planned["llm"]["calls"] > 0
@@ -170,7 +165,7 @@ def test_own_questions_beside_generated_ones(configure: Configure, english_docum
     own = tmp_path / "own.jsonl"
     english_world.write_jsonl(own, [{"query": "how do I read an ini file", "source": "configparser.md"}])
     with serving(obliging) as server:
-        llm, index = of(server), {"late_chunking": True}
+        llm, index = llm_of(server), {"late_chunking": True}
         config = configure(tmp_path, source=str(english_documents), queries=str(own), llm=llm, index=index)
         report = adapt(config)
     assert any("1 own questions" in w or "1 own and" in w for w in report["data"]["warnings"])
@@ -185,7 +180,7 @@ def test_own_questions_that_cannot_be_read_are_told_before_a_model_is_paid(
     own = tmp_path / "own.jsonl"
     english_world.write_jsonl(own, [{"query": 7, "source": "configparser.md"}])
     with serving(obliging) as server:
-        config = configure(tmp_path, source=str(english_documents), queries=str(own), llm=of(server))
+        config = configure(tmp_path, source=str(english_documents), queries=str(own), llm=llm_of(server))
         with pytest.raises(DataError, match=r"own\.jsonl:1:query"):
             questions_folder(config)
         assert server.requests == []
@@ -206,19 +201,19 @@ def test_the_corpus_is_not_written_over(configure: Configure, english_beir: Path
 
 def test_a_spent_budget_loses_nothing(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
     with serving(obliging) as server:
-        config = configure(tmp_path, data=str(english_beir), llm=of(server, max_tokens=900, concurrency=2))
+        config = configure(tmp_path, data=str(english_beir), llm=llm_of(server, max_tokens=900, concurrency=2))
         with pytest.raises(BudgetError, match="raise the limit"):
             questions_folder(config)
         n_made = len(server.requests)
         assert 0 < n_made < 40
-        more = configure(tmp_path, data=str(english_beir), llm=of(server))
+        more = configure(tmp_path, data=str(english_beir), llm=llm_of(server))
         questions_folder(more)
         assert Counter(json.dumps(r["messages"]) for r in server.requests).most_common(1)[0][1] == 1
 
 
 def test_a_model_that_answers_rubbish(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
     with serving(lambda *_: chat("I would be happy to help you with that.")) as server:
-        config = configure(tmp_path, data=str(english_beir), llm=of(server))
+        config = configure(tmp_path, data=str(english_beir), llm=llm_of(server))
         with pytest.raises(DataError, match=r"no question is left for train: no question in the answer \(\d+\); give"):
             questions_folder(config)
 
@@ -229,7 +224,7 @@ def test_own_questions_serve_where_no_other_could_be_made(has_llm: bool, configu
     passages = [{"_id": f"p{i}", "text": f"a{i} b{i}"} for i in range(40)]
     english_world.write_jsonl(tmp_path / "corpus.jsonl", passages)
     with serving(lambda *_: chat("I would be happy to help you with that.")) as server:
-        llm = of(server) if has_llm else {}
+        llm = llm_of(server) if has_llm else {}
         config = configure(tmp_path, data=str(tmp_path), llm=llm, questions={"paraphrase": False})
         with pytest.raises(DataError, match=r"no question is left for train: .*\n.* for dev: .*\n.* for test"):
             questions_folder(config)
@@ -248,7 +243,7 @@ def test_versions_of_a_document_stand_in_one_split(configure: Configure, tmp_pat
     own = [{"query": f"what is {row['_id']} about", "passage_id": row["_id"]} for row in corpus]
     english_world.write_jsonl(tmp_path / "own.jsonl", own)
     with serving(lambda *_: chat("[]")) as server:
-        config = configure(tmp_path, data=str(tmp_path), queries=str(tmp_path / "own.jsonl"), llm=of(server))
+        config = configure(tmp_path, data=str(tmp_path), queries=str(tmp_path / "own.jsonl"), llm=llm_of(server))
         questions_folder(config)
     collection = load_collection(config.out).collection
     assert len(collection.passages) == 60
@@ -260,7 +255,7 @@ def test_versions_of_a_document_stand_in_one_split(configure: Configure, tmp_pat
 
 def test_a_service_that_fails(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
     with serving(lambda *_: fault(500)) as server:
-        config = configure(tmp_path, data=str(english_beir), llm=of(server))
+        config = configure(tmp_path, data=str(english_beir), llm=llm_of(server))
         with pytest.raises(ServiceError, match="in a row failed"):
             questions_folder(config)
     assert not list(Path(config.out).glob("*.jsonl"))
@@ -271,7 +266,7 @@ def test_a_refused_passage_is_counted(configure: Configure, english_beir: Path, 
         return fault(400, "content filter") if number == 0 else obliging(request, number)
 
     with serving(script) as server:
-        config = configure(tmp_path, data=str(english_beir), llm=of(server, concurrency=1))
+        config = configure(tmp_path, data=str(english_beir), llm=llm_of(server, concurrency=1))
         questions_folder(config)
     (item,) = [item for item in dropped(config) if item["stage"] == "ask"]
     assert item["reason"] == "the service refuses this passage"
@@ -294,7 +289,7 @@ def test_answers_that_never_bring_evidence_are_kept(
         return chat(form([item["question"] for item in answered(request, number)]))
 
     with serving(script) as server:
-        config = configure(tmp_path, data=str(english_beir), llm=of(server), questions={"paraphrase": False})
+        config = configure(tmp_path, data=str(english_beir), llm=llm_of(server), questions={"paraphrase": False})
         result = questions_folder(config)
     assert all(result["splits"][split]["queries"] for split in ("train", "dev", "test"))
     assert "evidence" not in {stage["stage"] for stage in result["funnel"]}
@@ -308,7 +303,7 @@ def test_objects_without_evidence_are_dropped_and_counted(
         return chat(json.dumps([{"question": item["question"]} for item in items] if number == 0 else items))
 
     with serving(script) as server:
-        llm = of(server, concurrency=1)
+        llm = llm_of(server, concurrency=1)
         config = configure(tmp_path, data=str(english_beir), llm=llm, questions={"paraphrase": False})
         result = questions_folder(config)
         first = answered(server.requests[0], 0)
@@ -334,7 +329,9 @@ def test_a_judge_without_a_verdict_lets_nothing_pass(configure: Configure, engli
         return verdicts.pop() if is_judge and verdicts else obliging(request, number)
 
     with serving(script) as server:
-        config = configure(tmp_path, data=str(english_beir), llm=of(server, concurrency=1), questions={"judge": True})
+        config = configure(
+            tmp_path, data=str(english_beir), llm=llm_of(server, concurrency=1), questions={"judge": True}
+        )
         result = questions_folder(config)
         judged_together = [r for r in server.requests if "whether passages answer" in r["messages"][0]["content"]]
     (stage,) = [stage for stage in result["funnel"] if stage["stage"] == "judge"]
@@ -354,107 +351,9 @@ def test_generate_needs_a_model_to_ask(configure: Configure, english_beir: Path,
 
 def test_extraction_can_be_asked_for_beside_a_model(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
     with serving(obliging) as server:
-        llm = of(server)
+        llm = llm_of(server)
         questions_folder(configure(tmp_path, data=str(english_beir), llm=llm, questions={"strategy": "extract"}))
         assert not server.requests
-
-
-def filled_in(file: Path, decisions: Mapping[int, Mapping[str, str]]) -> list[dict[str, str]]:
-    """The rows of a review, all accepted but for those given."""
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        rows = [{**row, "decision": "accept", **decisions.get(i, {})} for i, row in enumerate(csv.DictReader(stream))]
-    with file.open("w", encoding="utf-8-sig", newline="") as stream:
-        writer = csv.DictWriter(stream, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
-    return rows
-
-
-def test_a_person_has_the_last_word(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
-    file = tmp_path / "review.csv"
-    with serving(obliging) as server:
-        config = configure(tmp_path, data=str(english_beir), llm=of(server))
-        first = questions_folder(config, review=str(file))
-        assert not Path(config.out).exists()
-        assert "run the same command again" in first["notes"][0]
-        lines = file.read_text(encoding="utf-8-sig").replace("\r\n", "\n")
-        n_questions = lines.count("\nmined-") + lines.count("\nparaphrased-")
-        edited = {"decision": "edit", "edited question": "asked by a person"}
-        rows = filled_in(file, {0: {"decision": "reject"}, 1: edited})
-        assert len(rows) == n_questions == first["funnel"][-1]["kept"]
-        n_calls = len(server.requests)
-        result = questions_folder(config, review=str(file))
-        assert len(server.requests) == n_calls
-    texts = {q.text for judged in load_collection(config.out).collection.splits.values() for q in judged.queries}
-    assert "asked by a person" in texts
-    assert rows[0]["question"] not in texts
-    assert result["funnel"][-1] == {
-        "stage": "review",
-        "kept": n_questions - 1,
-        "dropped": 1,
-        "reasons": {"rejected": 1},
-    }
-
-
-def test_questions_that_are_edited_to_the_same_words(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
-    file = tmp_path / "review.csv"
-    with serving(obliging) as server:
-        config = configure(tmp_path, data=str(english_beir), llm=of(server))
-        questions_folder(config, review=str(file))
-        splits = [row["split"] for row in filled_in(file, {})]
-        edited = {"decision": "edit", "edited question": "asked by a person"}
-        tested = [i for i, split in enumerate(splits) if split == "test"][:2]
-        filled_in(file, dict.fromkeys((splits.index("train"), *tested), edited))
-        result = questions_folder(config, review=str(file))
-    asked = load_collection(config.out).collection.splits
-    holding = [split for split, judged in asked.items() for q in judged.queries if q.text == "asked by a person"]
-    assert holding == ["test"]
-    last = result["funnel"][-1]
-    assert (last["stage"], last["reasons"]) == ("duplicates", {"asks the same as another question": 2})
-    assert last["kept"] == len(splits) - 2 == sum(len(judged.queries) for judged in asked.values())
-
-
-def test_a_question_that_was_reviewed_and_is_gone_is_told(
-    configure: Configure, english_beir: Path, tmp_path: Path
-) -> None:
-    file = tmp_path / "review.csv"
-    with serving(obliging) as server:
-        config = configure(tmp_path, data=str(english_beir), llm=of(server))
-        questions_folder(config, review=str(file))
-        filled_in(file, {0: {"id": "mined-of-another-day"}, 1: {"id": "mined-of-yesterday", "decision": "reject"}})
-        result = questions_folder(config, review=str(file))
-    assert any(note.startswith("1 questions that the review accepts or edits") for note in result["notes"])
-    assert result["funnel"][-1]["reasons"] == {"nobody has decided": 2}
-
-
-@pytest.mark.parametrize("reviewed", [False, True])
-def test_own_questions_stand_beside_generated_ones(
-    configure: Configure, english_documents: Path, tmp_path: Path, reviewed: bool
-) -> None:
-    """They judge alone where a split has any, and train with the others, which a person may have looked at before."""
-    documents = sorted(str(file.relative_to(english_documents)) for file in english_documents.rglob("*.md"))
-    own = [{"query": f"what may I ask of {name}", "source": name} for name in documents]
-    own.append({"query": "who wrote the manual", "source": "manual.md"})
-    english_world.write_jsonl(tmp_path / "own.jsonl", own)
-    review = str(tmp_path / "review.csv") if reviewed else None
-    with serving(obliging) as server:
-        source, queries = str(english_documents), str(tmp_path / "own.jsonl")
-        config = configure(tmp_path, source=source, queries=queries, llm=of(server))
-        if review:
-            questions_folder(config, review=review)
-            rows = filled_in(Path(review), {0: {"decision": "reject"}})
-            assert not any(row["question"].startswith("what may I ask of") for row in rows)
-        result = questions_folder(config, review=review)
-    splits = load_collection(config.out).collection.splits
-    asked = {split: [query.text for query in judged.queries] for split, judged in splits.items()}
-    n_own = {split: sum(text.startswith("what may I ask of") for text in texts) for split, texts in asked.items()}
-    assert sum(n_own.values()) == len(documents)
-    assert 0 < n_own["train"] < len(asked["train"])
-    for split in ("dev", "test"):
-        assert n_own[split] == len(asked[split]) > 0
-    assert result["funnel"][-1]["reasons"] == {"source 'manual.md' is not among the documents read": 1}
-    if reviewed:
-        assert rows[0]["question"] not in asked["train"] + asked["dev"] + asked["test"]
 
 
 def test_own_questions_of_a_corpus(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
@@ -464,8 +363,3 @@ def test_own_questions_of_a_corpus(configure: Configure, english_beir: Path, tmp
     collection = load_collection(str(tmp_path / "out")).collection
     found = {q.text: judged.qrels[q.query_id] for judged in collection.splits.values() for q in judged.queries}
     assert all(found[line["query"]] == {line["passage_id"]: 1} for line in own)
-
-
-def test_a_review_of_extracted_questions(configure: Configure, english_beir: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--review is for generated questions"):
-        questions_folder(configure(tmp_path, data=str(english_beir)), review="r.csv")

@@ -118,7 +118,7 @@ class Config(Section):
 
     @property
     def workspace_folder(self) -> Path:
-        return Path(self.workspace).expanduser()
+        return Path(self.workspace)
 
     @property
     def runtime(self) -> Runtime:

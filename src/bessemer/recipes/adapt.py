@@ -75,9 +75,9 @@ def _require_possible(config: Config, material: Material | None) -> None:
     require_known(config.negatives)
     check_measures(config.evaluation.measures)
     out, general = Path(config.out), general_source(config.evaluation)
-    if isinstance(general, Path) and not general.expanduser().exists():
+    if isinstance(general, Path) and not general.exists():
         raise ConfigError(f"--general {general}: no such folder; give a BEIR folder, none, or leave it out")
-    if config.queries and not Path(config.queries).expanduser().is_file():
+    if config.queries and not Path(config.queries).is_file():
         raise ConfigError(f"--queries {config.queries}: no such file; give JSONL of your own questions")
     if not (out / "report.json").exists():  # else model/ is of an earlier run, whatever that left in it
         require_own(out / "model", FIGURES, "adapt")

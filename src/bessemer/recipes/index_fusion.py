@@ -23,7 +23,7 @@ def fusion_collection(config: Config) -> Collection | None:
     name = config.index.fusion_data
     if name is None:
         return None
-    if not name.startswith("hf:") and not Path(name).expanduser().exists():
+    if not name.startswith("hf:") and not Path(name).exists():
         raise ConfigError(f"--fusion-data {name}: no such file or folder; give judged data with dev queries")
     return load_collection(name, seed=config.seed, require=("dev",)).collection
 
