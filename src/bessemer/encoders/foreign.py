@@ -14,10 +14,11 @@ from torch import Tensor
 from bessemer.encoders.encoder import Side, Similarity
 from bessemer.encoders.fingerprint import model_fingerprint
 from bessemer.encoders.head_base import n_positions
-from bessemer.encoders.load import LOADING_FAULTS, cause_of, model_location
+from bessemer.encoders.load import LOADING_FAULTS, UNTRAINED, cause_of, model_location
 from bessemer.encoders.model_tokenizer import model_tokenizer
 from bessemer.encoders.runtime import ENCODED, Progress, has_native_bf16, resolve_device, without_progress_bars
 from bessemer.encoders.tokens import TextTokenizer, padded
+from bessemer.encoders.untrained import refuse_untrained
 from bessemer.encoders.weights import copied_weights, put_weights
 from bessemer.errors import ConfigError
 from bessemer.hub import is_out_of_reach
@@ -25,7 +26,7 @@ from bessemer.hub import is_out_of_reach
 SLAB = 1_024
 """Texts whose vectors are held as tensors at once."""
 LONGEST_BY_DEFAULT = 512
-M = TypeVar("M")
+M = TypeVar("M", bound=torch.nn.Module)
 Features = Mapping[str, Tensor]
 
 
@@ -188,7 +189,7 @@ def _as_it_is_served(model: Any) -> Iterator[None]:
 
 def load_foreign(kind: Callable[..., M], name: str, device: str | None, trust_remote_code: str | None) -> M:
     """A model of a class of sentence-transformers, weights in float32 from safetensors. Raises ConfigError where there
-    is none or it is damaged."""
+    is none, it is damaged or it lacks weights."""
     location = model_location(name)
     options: dict[str, Any] = {
         "device": resolve_device(device),
@@ -199,9 +200,12 @@ def load_foreign(kind: Callable[..., M], name: str, device: str | None, trust_re
         options["revision"] = trust_remote_code
     try:
         with without_progress_bars():
-            return kind(location, model_kwargs={"dtype": torch.float32, "use_safetensors": True}, **options)
+            model = kind(location, model_kwargs={"dtype": torch.float32, "use_safetensors": True}, **options)
     except LOADING_FAULTS as error:
         raise ConfigError(f"{name}: cannot be loaded: {cause_of(error)}; give a folder or a hub name") from error
+    if trust_remote_code is None:
+        refuse_untrained(model, name, UNTRAINED)
+    return model
 
 
 def first_of(model: Any, side: Side) -> Any:

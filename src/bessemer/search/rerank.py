@@ -13,17 +13,20 @@ from numpy.typing import NDArray
 from sentence_transformers import CrossEncoder
 
 from bessemer.encoders.runtime import resolve_device, without_progress_bars
+from bessemer.encoders.untrained import refuse_untrained
 from bessemer.errors import ArtifactError, ConfigError
 from bessemer.hub import is_out_of_reach
 
 BATCH_SIZE = 32
+NO_RERANKER = "a model of embeddings cannot score pairs: give a cross-encoder such as BAAI/bge-reranker-v2-m3"
 
 
 class CrossEncoderReranker:
     """A sentence-transformers cross-encoder with one output; called with pairs, it gives their scores."""
 
     def __init__(self, name: str, device: str | None = None) -> None:
-        """``name``: a folder or a hub name. Raises ConfigError where there is no such model or it has more outputs."""
+        """``name``: a folder or a hub name. Raises ConfigError where there is no such model, it is no cross-encoder
+        or it has more outputs than one."""
         try:
             with without_progress_bars():
                 self._model = CrossEncoder(
@@ -35,6 +38,7 @@ class CrossEncoderReranker:
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             cause = str(error).strip().splitlines()[0]
             raise ConfigError(f"{name}: no cross-encoder to be had: {cause}; give a folder or a hub name") from error
+        refuse_untrained(self._model, name, NO_RERANKER, uses_pooler=True)
         if self._model.num_labels != 1:
             raise ConfigError(f"{name}: has {self._model.num_labels} outputs; a reranker has one")
         self.name = name
