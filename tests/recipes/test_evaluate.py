@@ -123,6 +123,9 @@ def test_sentence_pairs(configure: Configure, tmp_path: Path) -> None:
     assert "spearman 1.0000" in evaluation_summary(result)
     with pytest.raises(ConfigError, match=r"dense:MODEL systems only"):
         evaluate(config, ["words=bm25"])
+    with pytest.raises(ConfigError, match=r"^--split, --runs: means nothing for a TSV of sentence pairs"):
+        evaluate(config, [f"base=dense:{config.model}"], "dev", runs_folder=str(tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_compare_two_files(adapted: Any, config: Config, tmp_path: Path) -> None:

@@ -38,11 +38,12 @@ def evaluate(
     multi-vectors ``bytes_per_passage``. Raises ConfigError, DataError.
     """
     named = _named(config, systems)
-    if runs_folder:
-        claim_folder(runs_folder, "--runs")
     similarities = _similarities(similarity)
     if _is_of_pairs(config):
+        _refuse_for_pairs(split, similarity, runs_folder)
         return _evaluate_pairs(config, named)
+    if runs_folder:
+        claim_folder(runs_folder, "--runs")
     material = load_judged(config, require=(split,))
     passages, judged = material.collection.passages, material.collection.splits[split]
     check_extracted(named, judged, passages)
@@ -108,6 +109,16 @@ def _similarities(given: str | None) -> tuple[Similarity, ...]:
     if not set(names) <= known.keys():
         raise ConfigError(f"--similarity {given}: give cosine, dot, or cosine,dot")
     return tuple(known[name] for name in names)
+
+
+def _refuse_for_pairs(split: str, similarity: str | None, runs_folder: str | None) -> None:
+    given = {"--split": split != "test", "--similarity": bool(similarity), "--runs": bool(runs_folder)}
+    meant = [flag for flag, is_given in given.items() if is_given]
+    if meant:
+        raise ConfigError(
+            f"{', '.join(meant)}: means nothing for a TSV of sentence pairs, which has neither splits nor rankings and "
+            "is measured by the model's own similarity; leave it out"
+        )
 
 
 def _evaluate_pairs(config: Config, named: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
