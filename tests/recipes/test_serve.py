@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bessemer.config import Config, LLMConfig
+from bessemer.config import Config, FinetuneConfig, LLMConfig
 from bessemer.encoders.dense import DenseEncoder
 from bessemer.encoders.load import load_encoder
 from bessemer.encoders.search_encoder import open_for_search
@@ -14,10 +15,10 @@ from bessemer.errors import ConfigError
 from bessemer.recipes.ask import ask
 from bessemer.recipes.evaluate import evaluate
 from bessemer.recipes.search import search
-from bessemer.recipes.serve import open_indexes, serve
+from bessemer.recipes.serve import open_indexes, open_served, serve
 from bessemer.search.index_build import build_index
 from bessemer.types import Passage
-from lane_models import write_cross_encoder
+from lane_models import write_cross_encoder, write_multi_vector, write_sparse
 from scripted_llm import echo, serving
 
 
@@ -59,6 +60,13 @@ def test_the_model_of_an_index_runs_where_the_user_says(
             llm = LLMConfig(url=server.url, model="m")
             ask(config.model_copy(update={"llm": llm}), [folder], "w1")
     assert asked == [("cuda:1", "0123abc")]
+
+
+@pytest.mark.parametrize("write", [write_sparse, write_multi_vector])
+def test_a_model_alone_has_the_lengths_of_the_configuration(write: Callable[[Path], Path], tmp_path: Path) -> None:
+    config = Config(device="cpu", finetune=FinetuneConfig(max_length=16, query_max_length=8))
+    encoder: Any = open_served(config, [], str(write(tmp_path))).encoder
+    assert (encoder.max_length, encoder.query_max_length) == (16, 8)
 
 
 def test_a_cross_encoder_alone_is_no_model_to_serve(tmp_path: Path) -> None:

@@ -11,12 +11,11 @@ from bessemer.config import Config
 from bessemer.encoders.cpu.manifest import is_build
 from bessemer.encoders.encoder import OUTPUTS, Output
 from bessemer.encoders.kinds import kind_of
-from bessemer.encoders.multi_vector import load_multi_vector
-from bessemer.encoders.sparse import load_sparse
 from bessemer.encoders.widths import widths_of
 from bessemer.errors import ConfigError
 from bessemer.recipes.ask import Asker
 from bessemer.recipes.data import open_encoder, open_search_encoder
+from bessemer.recipes.lane_models import open_multi_vector, open_sparse
 from bessemer.recipes.output import installed_versions
 from bessemer.search.encoded_texts import unified_in
 from bessemer.search.index import Index, open_index
@@ -98,9 +97,9 @@ def _alone(config: Config, model: str, backend: str | None) -> tuple[str, Any, t
     if kind == "cross-encoder":
         raise ConfigError(f"--model {model}: is a cross-encoder; give it as --reranker beside an index or a model")
     if kind == "sparse":
-        return model, load_sparse(model, **config.runtime), ("sparse",)
+        return model, open_sparse(config, model), ("sparse",)
     if kind == "multi":
-        return model, load_multi_vector(model, **config.runtime), ("multi_vector",)
+        return model, open_multi_vector(config, model), ("multi_vector",)
     encoder = open_encoder(config, model)
     return model, encoder, _outputs(encoder)
 
