@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from sentence_transformers.base.modules import Router
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding
 
+from bessemer.encoders.encoder import Encoded
 from bessemer.encoders.foreign import load_foreign
 from bessemer.encoders.kinds import kind_of
 from bessemer.encoders.multi_vector import load_multi_vector
 from bessemer.encoders.sparse import load_sparse
-from bessemer.errors import ArtifactError, ConfigError
+from bessemer.errors import ArtifactError, BessemerError, ConfigError
 from bessemer.search.max_sim import MaxSim
 from bessemer.search.sparse import SparseRetriever
 from lane_models import write_cross_encoder, write_multi_vector, write_sparse, write_unified
@@ -207,6 +209,41 @@ def test_encoding_leaves_training_as_it_was(sparse_folder: Path) -> None:
     np.testing.assert_array_equal(before.toarray(), after.toarray())
     assert encoder.model.training
     assert encoder.model.forward is mixed
+
+
+@pytest.mark.parametrize("load", [load_sparse, load_multi_vector])
+def test_too_little_memory_halves_the_batches(
+    load: Callable[..., Any],
+    sparse_folder: Path,
+    multi_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    encoder = load(str(sparse_folder if load is load_sparse else multi_folder), device="cpu")
+    whole, theirs, fits = encoder.encode_passages(TEXTS), encoder.model.encode_document, 3
+    encoder.batch_size = 8
+
+    def tight(texts: list[str], batch_size: int, **how: Any) -> Any:
+        if batch_size > fits:
+            raise torch.OutOfMemoryError
+        return theirs(texts, batch_size=batch_size, **how)
+
+    monkeypatch.setattr(encoder.model, "encode_document", tight)
+    small = encoder.encode_passages(TEXTS)
+    for before, after in zip(_numbers(whole), _numbers(small), strict=True):
+        np.testing.assert_allclose(before, after, atol=1e-3)
+    assert [record.getMessage().partition("memory: ")[2] for record in caplog.records] == [
+        "encoding 4 texts at a time from here on",
+        "encoding 2 texts at a time from here on",
+    ]
+    fits = 0
+    with pytest.raises(BessemerError, match=r"out of memory even with one text at a time; give a smaller --max-length"):
+        encoder.encode_passages(TEXTS)
+
+
+def _numbers(found: Encoded) -> list[np.ndarray]:
+    sparse = [] if found.sparse is None else [found.sparse.toarray()]
+    return sparse + ([] if found.multi_vector is None else [found.multi_vector.floats(0, len(TEXTS))])
 
 
 def test_models_that_do_not_train_are_named(tmp_path: Path, sparse_folder: Path) -> None:

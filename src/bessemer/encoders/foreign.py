@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +17,21 @@ from bessemer.encoders.fingerprint import model_fingerprint
 from bessemer.encoders.head_base import n_positions
 from bessemer.encoders.load import LOADING_FAULTS, UNTRAINED, cause_of, model_location
 from bessemer.encoders.model_tokenizer import model_tokenizer
-from bessemer.encoders.runtime import ENCODED, Progress, has_native_bf16, resolve_device, without_progress_bars
+from bessemer.encoders.runtime import (
+    ENCODED,
+    Progress,
+    has_native_bf16,
+    is_out_of_memory,
+    resolve_device,
+    without_progress_bars,
+)
 from bessemer.encoders.tokens import TextTokenizer, padded
 from bessemer.encoders.untrained import refuse_untrained
 from bessemer.encoders.weights import copied_weights, put_weights
-from bessemer.errors import ConfigError
+from bessemer.errors import BessemerError, ConfigError
 from bessemer.hub import is_out_of_reach
+
+logger = logging.getLogger(__name__)
 
 SLAB = 1_024
 """Texts whose vectors are held as tensors at once."""
@@ -33,9 +43,11 @@ Features = Mapping[str, Tensor]
 class ForeignEncoder:
     """Holds the ``model``; prompts, lengths, masks and query expansion are the model's own.
 
-    ``n_truncated`` counts, per side, the encoded texts that were longer than the model reads.
+    ``n_truncated`` counts, per side, the encoded texts that were longer than the model reads; ``batch_size`` texts go
+    through the model at once.
     """
 
+    batch_size = 32
     similarity: Similarity = "dot"
     is_static = False
 
@@ -148,16 +160,34 @@ class ForeignEncoder:
     def _prompt(self, side: Side) -> str:
         return self.model.prompts.get("query" if side == "query" else "document") or ""
 
-    def _slabs(self, texts: Sequence[str], side: Side) -> Iterator[tuple[Callable[..., Any], list[str]]]:
-        """The model's own method for ``side`` and some texts after the other, counted."""
+    def _outputs(self, texts: Sequence[str], side: Side, **how: Any) -> Iterator[Any]:
+        """What the model's own method for ``side``, called with ``how``, makes of some texts after the other, counted.
+        Raises BessemerError where a single text does not fit into memory."""
         encode = self.model.encode_query if side == "query" else self.model.encode_document
         progress = Progress(len(texts), ENCODED[side])
         with _as_it_is_served(self.model):
             for start in range(0, len(texts), SLAB):
                 some = list(texts[start : start + SLAB])
                 self.n_truncated[side] += self._n_cut(some, side)
-                yield encode, some
+                yield self._within_memory(encode, some, how)
                 progress.update(len(some))
+
+    def _within_memory(self, encode: Callable[..., Any], texts: list[str], how: Mapping[str, Any]) -> Any:
+        """In batches of ``batch_size`` texts, half as many from where memory is too little."""
+        while True:
+            try:
+                return encode(texts, batch_size=self.batch_size, show_progress_bar=False, **how)
+            except RuntimeError as error:
+                self._halve(error)
+
+    def _halve(self, error: RuntimeError) -> None:
+        if not is_out_of_memory(error):
+            raise error
+        if self.batch_size == 1:
+            message = f"{self.name}: out of memory even with one text at a time"
+            raise BessemerError(f"{message}; give a smaller --max-length, or more memory") from error
+        self.batch_size //= 2
+        logger.warning("%s: out of memory: encoding %d texts at a time from here on", self.name, self.batch_size)
 
     def lengths(self, texts: Sequence[str], side: Side) -> list[int]:
         """Tokens per text as ``side`` has them, with prompt and special tokens, never truncated; words, where queries

@@ -16,7 +16,6 @@ from bessemer.encoders.token_vectors import TokenVectors, joined
 from bessemer.encoders.unified_settings import UnifiedSettings
 from bessemer.errors import ArtifactError
 
-BATCH_SIZE = 32
 PRECISION = UnifiedSettings().multi_vector_precision
 NO_TOKEN = -1
 """The id of a vector that stands for several tokens."""
@@ -46,8 +45,7 @@ class MultiVectorEncoder(ForeignEncoder):
         return Encoded(multi_vector=self._encode(texts, "passage"))
 
     def _encode(self, texts: Sequence[str], side: Side) -> TokenVectors:
-        how = {"batch_size": BATCH_SIZE, "show_progress_bar": False, "output_value": None}
-        parts = [self._kept(encode(some, **how)) for encode, some in self._slabs(texts, side)]
+        parts = [self._kept(found) for found in self._outputs(texts, side, output_value=None)]
         return joined([self._kept([]), *parts])
 
     def _kept(self, outputs: Sequence[Mapping[str, Any]]) -> TokenVectors:

@@ -19,8 +19,8 @@ from bessemer.encoders.foreign import Features, ForeignEncoder, first_of, load_f
 from bessemer.encoders.head_base import vocabulary_size
 from bessemer.errors import ArtifactError, ConfigError
 
-CPU_BATCH, GPU_BATCH = 8, 32
-"""Texts at once: a batch has a number for every token and every word of the vocabulary."""
+CPU_BATCH = 8
+"""Texts at once on a CPU: a batch has a number for every token and every word of the vocabulary."""
 
 
 class SparseEncoder(ForeignEncoder):
@@ -32,6 +32,8 @@ class SparseEncoder(ForeignEncoder):
         if model.similarity_fn_name not in ("dot", "cosine"):
             raise ConfigError(f"{name}: similarity `{model.similarity_fn_name}` is not supported; known: dot, cosine")
         super().__init__(model, name, **lengths)
+        if self.device == "cpu":
+            self.batch_size = CPU_BATCH
         self.active = ActiveDimensions()
 
     @property
@@ -61,9 +63,8 @@ class SparseEncoder(ForeignEncoder):
         return Encoded(sparse=self._encode(texts, "passage"))
 
     def _encode(self, texts: Sequence[str], side: Side) -> sp.csr_array:
-        size = CPU_BATCH if self.model.device.type == "cpu" else GPU_BATCH
-        how = {"batch_size": size, "show_progress_bar": False, "convert_to_sparse_tensor": True, "save_to_cpu": True}
-        rows = [_rows(encode(some, **how)) for encode, some in self._slabs(texts, side)]
+        how = {"convert_to_sparse_tensor": True, "save_to_cpu": True}
+        rows = [_rows(found) for found in self._outputs(texts, side, **how)]
         if not rows:
             nothing: Any = sp.csr_array((0, self.dimension), dtype=np.float32)
             rows = [nothing]
