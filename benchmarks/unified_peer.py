@@ -130,7 +130,8 @@ def name_the_end(base: Path) -> None:
 
 
 def ours(job: Job, bf16: bool | None, distils: bool) -> dict[str, Any]:
-    return bessemer(job, head="unified", bf16=bf16, self_distillation=distils, self_distillation_start=0)
+    taught = {"self_distillation": True, "self_distillation_start": 0} if distils else {}
+    return bessemer(job, head="unified", bf16=bf16, **taught)
 
 
 def flag_m3(job: Job, bf16: bool | None, distils: bool) -> dict[str, Any]:

@@ -132,9 +132,10 @@ def steps(head: str, batch: int, folder: Path) -> dict[str, Any]:
     encoder = (
         with_heads(encoder, [passage.indexed_text for passage in passages[:200]], 0) if head != "dense" else encoder
     )
-    settings = {"head": head, "max_steps": 3, "per_device_train_batch_size": batch, "self_distillation_start": 0}
+    settings = {"head": head, "max_steps": 3, "per_device_train_batch_size": batch}
+    taught = {"self_distillation": True, "self_distillation_start": 0} if head == "unified" else {}
     data = TrainingData(Judged(tuple(pair.query for pair in pairs), qrels), passages, negatives)
-    trainer = open_trainer([data], encoder, None, FinetuneConfig(**settings), 0, folder)
+    trainer = open_trainer([data], encoder, None, FinetuneConfig(**settings, **taught), 0, folder)
     trainer.args.save_strategy = "no"
     clock = Clock()
     trainer.add_callback(clock)

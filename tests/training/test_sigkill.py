@@ -107,8 +107,9 @@ def train(kind: str, model: Path, folder: Path, miner: Miner = nearest) -> Tuned
     if kind == "unified":
         encoder = unified_world.opened(model, dropout=True)
         pool = tiny_world.dev_pool().ranked_by("unified")
-        given = {"head": "unified", "bf16": False, "learning_rate": 1e-3, "self_distillation_start": 2}
-        return fit(encoder, folder, pool, miner=miner, logging_steps=1, **REFRESHED, **given)
+        given = {"head": "unified", "bf16": False, "learning_rate": 1e-3}
+        taught = {"self_distillation": True, "self_distillation_start": 2}
+        return fit(encoder, folder, pool, miner=miner, logging_steps=1, **REFRESHED, **given, **taught)
     encoder = load_encoder(str(model), device="cpu", bf16=False)
     return fit(encoder, folder, miner=miner, logging_steps=1, **REFRESHED)
 

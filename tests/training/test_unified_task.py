@@ -26,11 +26,17 @@ from bessemer.training.open_trainer import open_trainer
 
 N_QUERIES = 32
 CASES: dict[str, dict[str, Any]] = {
-    "all lanes": {"head": "unified", "self_distillation_start": 0},
-    "without self-distillation": {"head": "unified", "self_distillation": False, "n_negatives": 2},
+    "all lanes": {"head": "unified", "self_distillation": True, "self_distillation_start": 0},
+    "without self-distillation": {"head": "unified", "n_negatives": 2},
     "sparse alone": {"head": "sparse"},
     "token vectors alone": {"head": "multi"},
-    "a teacher of all": {"head": "unified", "loss": "distillation", "n_negatives": 3, "self_distillation_start": 0},
+    "a teacher of all": {
+        "head": "unified",
+        "loss": "distillation",
+        "n_negatives": 3,
+        "self_distillation": True,
+        "self_distillation_start": 0,
+    },
 }
 WHOLE_GRAPH = {"plain": 10**9, "GradCache": 0}
 
@@ -159,7 +165,7 @@ def test_killed_while_training(settings: dict[str, Any], tiny_bert_model: Path, 
     """With dropout, self-distillation from the third step on; the parts of the loss are the same, too."""
     from test_resume import Killed, deadly, outcome
 
-    given = {"self_distillation_start": 2, "logging_steps": 1, **settings}
+    given = {"self_distillation": True, "self_distillation_start": 2, "logging_steps": 1, **settings}
     whole = tiny_fit(unified_world.opened(tiny_bert_model, dropout=True), tmp_path / "whole", **given)
     killer = deadly(tiny_world.dev_pool(), 2).ranked_by("unified")
     with pytest.raises(Killed):
@@ -223,6 +229,9 @@ def test_what_does_not_fit_is_refused(tiny_bert_model: Path, tmp_path: Path) -> 
         ({"head": "unified", "matryoshka_dims": "64"}, "matryoshka_dims: for head dense only"),
         ({"head": "sparse", "symmetric": True}, "symmetric: for head dense only"),
         ({"head": "multi", "loss": "mochi"}, "loss mochi: head multi trains by info_nce or distillation"),
+        ({"self_distillation": True}, "self_distillation: the lanes of head unified teach each other"),
+        ({"head": "sparse", "self_distillation": True}, "self_distillation: the lanes of head unified"),
+        ({"head": "unified", "self_distillation_start": 3}, "nothing starts without self_distillation"),
         ({"head": "unified", "batch_margin": 0.0}, "name a guide"),
         (
             {"head": "multi", "batch_relative_margin": 0.9},
@@ -240,7 +249,7 @@ def test_a_teacher_s_target_is_set_for_the_ensemble(tiny_bert_model: Path, tmp_p
     """Query by query: the cross-entropy of the ensemble over its scored candidates, and a fifth of the unified loss."""
     encoder = unified_world.opened(tiny_bert_model)
     settings = {"loss": "distillation", "n_negatives": 3, "teacher_temperature": 0.7, "temperature": 0.1}
-    config = FinetuneConfig(head="unified", self_distillation=False, bf16=False, **settings)
+    config = FinetuneConfig(head="unified", bf16=False, **settings)
     (task,) = open_trainer([judged_by_a_teacher()], encoder, None, config, 42, tmp_path).tasks
     batch = task.batch(range(16))
     embeddings = [task.embed(encoder.model, features) for features in task.mini_batches(batch)]

@@ -135,7 +135,7 @@ def test_a_guide_takes_what_it_tells_out_of_every_representation(tiny_bert_model
     told = {i for i in range(40) if i % 4 == 1}
     assert not told & {2 * i for i in range(16)}  # none of them is a positive
     encoder = unified_world.opened(tiny_bert_model)
-    settings = {"head": "unified", "bf16": False, "temperature": 0.1, "self_distillation": False}
+    settings = {"head": "unified", "bf16": False, "temperature": 0.1}
     guided = FinetuneConfig(**settings, guide="fixed")
     (task,) = open_trainer(
         [dataclasses.replace(data, guide=guide_of(data))], encoder, None, guided, 42, tmp_path / "a"
@@ -233,7 +233,7 @@ def test_one_of_several_tasks(tiny_bert_model: Path, tmp_path: Path, steps: list
     data = two_tasks()
     config = FinetuneConfig(
         head="unified", bf16=False, per_device_train_batch_size=8, max_steps=16, learning_rate=1e-3, logging_steps=1,
-        self_distillation_start=8, task_sampling="round_robin",
+        self_distillation=True, self_distillation_start=8, task_sampling="round_robin",
     )  # fmt: skip
     tuned = finetune(data, encoder.with_prompts(prompts), None, config, 42, tmp_path)
     assert [name for name, _ in steps] == ["a", "b"] * 8
@@ -258,7 +258,7 @@ def test_one_of_several_tasks(tiny_bert_model: Path, tmp_path: Path, steps: list
 def test_each_task_has_its_own_temperature(tiny_bert_model: Path, tmp_path: Path) -> None:
     """The same data and batch under 0.05 and 0.2; the dense part of each written out."""
     encoder = unified_world.opened(tiny_bert_model)
-    base = FinetuneConfig(head="unified", bf16=False, self_distillation=False)
+    base = FinetuneConfig(head="unified", bf16=False)
     data = apart()
     other = dataclasses.replace(data, name="b", settings=base.model_copy(update={"temperature": 0.2}))
     trainer = open_trainer([dataclasses.replace(data, name="a"), other], encoder, None, base, 42, tmp_path)

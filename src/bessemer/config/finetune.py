@@ -36,6 +36,7 @@ TeacherTemperature = Annotated[float | Literal["auto"], BeforeValidator(_positiv
 Head = Literal["dense", "sparse", "multi", "unified"]
 DENSE_ONLY = ("matryoshka_dims", "symmetric", "same_tower_negatives", "frozen_passages")
 """Options that need one vector per text."""
+START_OF_DISTILLATION = 0.1
 LOSSES_OF_HEADS = (None, "info_nce", "distillation")
 SAMPLING = {"size": 1.0, "round_robin": 0.0}
 OF_COSINES, OF_DOT_PRODUCTS = 0.05, 1.0
@@ -95,9 +96,11 @@ class FinetuneConfig(Section):
         "one that a SPLADE or ColBERT model has, else dense",
     )
     freeze_encoder: bool = Field(False, description="sparse, multi, unified: the heads alone train")
-    self_distillation: bool = Field(True, description="unified: each part also learns from the sum of all")
+    self_distillation: bool = Field(False, description="unified: each part also learns from the sum of all")
     self_distillation_start: float = Field(
-        0.1, ge=0, description="a count of steps, or a share when below 1; until then each learns by itself alone"
+        START_OF_DISTILLATION,
+        ge=0,
+        description="a count of steps, or a share when below 1; until then each learns by itself alone",
     )
     flops_query: float | None = Field(
         None,
@@ -151,6 +154,10 @@ class FinetuneConfig(Section):
     def _what_heads_know(self) -> FinetuneConfig:
         if self.trained_head != "sparse" and (self.flops_query is not None or self.flops_passage is not None):
             raise ValueError("flops_query, flops_passage: keep sparse weights sparse; give head sparse, or leave out")
+        if self.self_distillation and self.trained_head != "unified":
+            raise ValueError("self_distillation: the lanes of head unified teach each other; give that, or leave it")
+        if self.self_distillation_start != START_OF_DISTILLATION and not self.self_distillation:
+            raise ValueError("self_distillation_start: nothing starts without self_distillation; give that, too")
         if self.trained_head == "dense":
             if self.freeze_encoder:
                 raise ValueError("freeze_encoder leaves nothing to train without heads; give head unified, or leave it")
