@@ -63,7 +63,8 @@ def main() -> None:
             for kind in KINDS:
                 after(given, runs, name, kind, seed)
     results = [unpacked(run) for run in runs.all().values()]
-    report = {"epochs": EPOCHS, "table": table(results), "differences": differences(results), "runs": runs.all()}
+    found = {"table": table(results), "differences": differences(results), "self_distillation": gains(results)}
+    report = {"epochs": EPOCHS, **found, "runs": runs.all()}
     write_json(file, report)
     lines = section(report)
     print("\n".join(lines))
@@ -207,13 +208,8 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 def differences(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Of the ensemble to the best of its parts (by the same test queries, which favours the part) and to both ways of
     joining dense and BM25; last on average over the sets of each kind."""
-    grouped = defaultdict(list)
-    for result in results:
-        grouped[result["set"], result["kind"]].append(result[MEASURE])
     rows, resampled = [], defaultdict(list)
-    for (name, kind), runs in sorted(grouped.items(), key=lambda one: list(EPOCHS).index(one[0][0])):
-        ids = sorted(runs[0]["ensemble"])
-        means = {s: np.mean([[run[s][q] for q in ids] for run in runs], axis=0) for s in SYSTEMS}
+    for (name, kind), means in means_of(results).items():
         best = max(LANES[:-1], key=lambda lane: means[lane].mean())
         for column, other in {BEST: best, BY_RANK: BY_RANK, WEIGHTED: WEIGHTED}.items():
             difference = means["ensemble"] - means[other]
@@ -221,9 +217,38 @@ def differences(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             resampled[kind, column].append((difference.mean(), drawn))
             rows.append({"set": name, "kind": kind, "to": other, **interval(difference.mean(), drawn)})
     for (kind, column), of_sets in resampled.items():
-        own, drawn = (np.mean(part, axis=0) for part in zip(*of_sets, strict=True))
-        rows.append({"set": AVERAGE, "kind": kind, "to": f"{column}, {len(of_sets)} sets", **interval(own, drawn)})
+        rows.append({"set": AVERAGE, "kind": kind, "to": f"{column}, {len(of_sets)} sets", **averaged(of_sets)})
     return rows
+
+
+def gains(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Self-distilled less plain, by set and lane; last on average over the sets that have both."""
+    rows, resampled, means = [], defaultdict(list), means_of(results)
+    for name in (name for name in EPOCHS if all((name, kind) in means for kind in KINDS)):
+        for lane in LANES:
+            difference = means[name, "self-distilled"][lane] - means[name, "plain"][lane]
+            drawn = resamples(difference)
+            resampled[lane].append((difference.mean(), drawn))
+            rows.append({"set": name, "lane": lane, **interval(difference.mean(), drawn)})
+    rows += [{"set": AVERAGE, "lane": lane, **averaged(of_sets)} for lane, of_sets in resampled.items()]
+    return rows
+
+
+def means_of(results: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], dict[str, np.ndarray]]:
+    """By set and kind, then by system: the values of the test queries, in one order, each a mean over seeds."""
+    grouped = defaultdict(list)
+    for result in results:
+        grouped[result["set"], result["kind"]].append(result[MEASURE])
+    return {
+        key: {s: np.mean([[run[s][q] for q in sorted(run[s])] for run in runs], axis=0) for s in SYSTEMS}
+        for key, runs in sorted(grouped.items(), key=lambda one: list(EPOCHS).index(one[0][0]))
+    }
+
+
+def averaged(of_sets: Sequence[tuple[float, np.ndarray]]) -> dict[str, float]:
+    """Over sets, each by its difference and its resamples, every set counting alike."""
+    own, drawn = (np.mean(part, axis=0) for part in zip(*of_sets, strict=True))
+    return interval(own, drawn)
 
 
 def resamples(values: np.ndarray) -> np.ndarray:
@@ -258,10 +283,18 @@ def section(report: Mapping[str, Any]) -> list[str]:
     lines += [f"| set | tuned | less the {BEST} | less {BY_RANK} | less {WEIGHTED} |", "|---|---|---|---|---|"]
     pairs: dict[tuple[str, str], list[str]] = defaultdict(list)
     for row in report["differences"]:
-        shown = f"{row['difference']:+.4f} [{row['ci_low']:+.4f}, {row['ci_high']:+.4f}]"
-        pairs[row["set"], row["kind"]].append(f"{shown} ({row['to']})")
-    lines += [f"| {name} | {kind} | {' | '.join(shown)} |" for (name, kind), shown in pairs.items()]
+        pairs[row["set"], row["kind"]].append(f"{shown(row)} ({row['to']})")
+    lines += [f"| {name} | {kind} | {' | '.join(cells)} |" for (name, kind), cells in pairs.items()]
+    lines += ["", "Self-distilled less plain, likewise:", ""]
+    lines += [f"| set | {' | '.join(LANES)} |", "|---|" + "---|" * len(LANES)]
+    by_lane = {(row["set"], row["lane"]): shown(row) for row in report["self_distillation"]}
+    for name in dict.fromkeys(name for name, _ in by_lane):
+        lines.append(f"| {name} | {' | '.join(by_lane[name, lane] for lane in LANES)} |")
     return lines + explanation(report["runs"].get(EXPLAINED))
+
+
+def shown(row: Mapping[str, Any]) -> str:
+    return f"{row['difference']:+.4f} [{row['ci_low']:+.4f}, {row['ci_high']:+.4f}]"
 
 
 def explanation(run: Mapping[str, Any] | None) -> list[str]:
