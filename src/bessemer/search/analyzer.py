@@ -5,7 +5,9 @@ Text is NFKC-normalised (full-width letters and digits become ordinary ones), th
 - runs of Han characters go through jieba in search mode, which emits a long word and the words inside it
   (`长江大桥` -> `长江`, `大桥`, `长江大桥`), so that a query may name either;
 - other Unicode words (letters, digits, combining marks) are lowercased; an English possessive `'s` is left out;
-- numbers keep their decimal or version points (`3.14`, `2.0.1`) and lose their thousands commas (`1,000` -> `1000`);
+- numbers keep their decimal or version points (`3.14`, `2.0.1`, `v2.0.1` -> `2.0.1`) and lose their thousands commas
+  (`1,000` -> `1000`);
+- one letter with `++` or `#` is a name, too (`C++` -> `c++`, `c`; `F#` -> `f#`, `f`);
 - code identifiers give themselves and their parts: `snake_case` -> `snake_case`, `snake`, `case`;
   `HTTPException` -> `httpexception`, `http`, `exception`. Camel-case parts under three characters are left out: `mRNAs`
   and `NumPy` must not flood the vocabulary with `m` and `py`.
@@ -23,14 +25,16 @@ from importlib.metadata import version
 
 from bessemer.text import HAN
 
-RULES = 1
+RULES = 2
 """One more whenever the rules above give other tokens for a text: indexes are told by it."""
 
 _HAN = "\u3005\u3007" + HAN  # with the iteration mark and the zero, which stand inside words
 # Python's \w leaves combining marks out, which would cut Hindi, Tamil or Arabic words at their vowel signs.
 _MARKS = "".join(chr(code) for code in range(0x300, 0x1E00) if unicodedata.category(chr(code)) in ("Mn", "Mc"))
 _WORD = rf"(?:[^\W_{_HAN}]|[{_MARKS}])+"
-_TOKEN = re.compile(rf"[{_HAN}]+|\d{{1,3}}(?:,\d{{3}})+|\d+(?:\.\d+)+|{_WORD}(?:_+{_WORD})*(?:['’]s\b)?")
+_NUMBER = r"\d{1,3}(?:,\d{3})+|[vV]?\d+(?:\.\d+)+"
+_LANGUAGE = r"[A-Za-z](?:\+\+|#)(?![A-Za-z_])"  # of programming; `C++17` is one, `a++b` is none
+_TOKEN = re.compile(rf"[{_HAN}]+|{_NUMBER}|{_LANGUAGE}|{_WORD}(?:_+{_WORD})*(?:['’]s\b)?")
 _CAMEL = re.compile(r"[A-Z]+(?=[A-Z][a-z]{2})|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _HAN_START = re.compile(f"[{_HAN}]")
 _MIN_CAMEL_PART = 3
@@ -52,8 +56,10 @@ def analyze(text: str) -> list[str]:
 
 @lru_cache(maxsize=1 << 17)
 def _expand(raw: str) -> tuple[str, ...]:
-    if raw[0].isdigit() and ("," in raw or "." in raw):
-        return (raw.replace(",", ""),)
+    if "," in raw or "." in raw:
+        return (raw.replace(",", "").lstrip("vV"),)
+    if raw.endswith(("+", "#")):
+        return (raw.lower(), raw[0].lower())
     if raw.endswith(("'s", "’s")):
         raw = raw[:-2]
     names = [name for name in raw.split("_") if name]
