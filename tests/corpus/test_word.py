@@ -6,6 +6,8 @@ import io
 
 import docx
 import pytest
+from docx.opc.packuri import PackURI
+from docx.opc.part import Part
 from docx.oxml import parse_xml
 
 from bessemer.corpus import word
@@ -18,9 +20,14 @@ _NAMESPACES = (
 )
 
 
-def read_body(xml: str) -> Content:
-    """Read a document whose body is this."""
+def read_body(xml: str, **notes: str) -> Content:
+    """Read a document whose body is this, with the parts ``footnotes`` and ``endnotes``."""
     file = docx.Document()
+    for name, content in notes.items():
+        of_kind = f"application/vnd.openxmlformats-officedocument.wordprocessingml.{name}+xml"
+        blob = f"<w:{name} {_NAMESPACES}>{content}</w:{name}>".encode()
+        part = Part(PackURI(f"/word/{name}.xml"), of_kind, blob, file.part.package)
+        file.part.relate_to(part, f"http://schemas.openxmlformats.org/officeDocument/2006/relationships/{name}")
     body = file.element.body
     for position, element in enumerate(list(parse_xml(f"<w:body {_NAMESPACES}>{xml}</w:body>"))):
         body.insert(position, element)
@@ -86,6 +93,35 @@ def test_a_text_box_is_read_once_behind_its_paragraph() -> None:
     assert read_body(f"<w:p>{run('The pump')}<w:r>{both}</w:r>{run(' is heavy.')}</w:p>").text == (
         "The pump is heavy.\n\nKeep it upright."
     )
+
+
+def referring(text: str, kind: str, number: int) -> str:
+    return f'<w:p>{run(text)}<w:r><w:{kind}Reference w:id="{number}"/></w:r>{run(".")}</w:p>'
+
+
+def note(kind: str, number: int, *texts: str) -> str:
+    mark = f"<w:r><w:{kind}Ref/></w:r>"
+    return f'<w:{kind} w:id="{number}"><w:p>{mark}</w:p>{"".join(map(paragraph, texts))}</w:{kind}>'
+
+
+def test_notes_follow_what_refers_to_them() -> None:
+    separator = '<w:footnote w:type="separator" w:id="-1"><w:p><w:r><w:separator/></w:r></w:p></w:footnote>'
+    cell = row(referring("grade A", "footnote", 3), paragraph("20"))
+    content = read_body(
+        f"{referring('Leave is paid', 'footnote', 2)}{referring('So is sickness', 'endnote', 2)}<w:tbl>{cell}</w:tbl>"
+        + referring("Gone", "footnote", 9),
+        footnotes=separator + note("footnote", 2, "# Not in", "the first year.") + note("footnote", 3, "From 2024 on."),
+        endnotes=note("endnote", 2, "Six weeks."),
+    )
+    assert content.text.split("\n\n") == [
+        "Leave is paid.",
+        "\\# Not in the first year.",
+        "So is sickness.",
+        "Six weeks.",
+        "grade A. | 20",
+        "From 2024 on.",
+        "Gone.",
+    ]
 
 
 def test_a_table_in_a_cell_follows_the_row() -> None:

@@ -18,6 +18,7 @@ MAX_PARTS = 10_000
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _PARAGRAPH, _TABLE, _ROW, _CELL, _BOX = (_W + name for name in ("p", "tbl", "tr", "tc", "txbxContent"))
 _TEXT = tuple(_W + name for name in ("t", "tab", "ptab", "br", "cr", "noBreakHyphen"))
+_NOTES = {_W + f"{kind}Reference": kind for kind in ("footnote", "endnote")}
 # Tab stops, text that was deleted or moved away, readings above characters, and what only old programs show instead.
 _LEFT_OUT = {
     *(_W + name for name in ("pPr", "del", "moveFrom", "rt", "txbxContent")),
@@ -28,10 +29,11 @@ _LEFT_OUT = {
 def read_docx(data: bytes) -> Content:
     """Paragraphs and tables in order; heading styles as ``#`` lines, list items as ``- ``, table rows with ``|``.
 
-    Tracked changes count as accepted. Text boxes follow the paragraph that holds them, tables in a cell its row.
-    Word's table of contents and the placeholders of empty content controls are taken out. Raises UnreadableError for
-    something that is no DOCX or would unpack to more than the bounds above, ConfigError when python-docx is not
-    installed. python-docx's XML parser expands no entities and opens no other file.
+    Tracked changes count as accepted. Text boxes follow the paragraph that holds them, tables in a cell its row, and
+    footnotes and endnotes the paragraph or the table that refers to them; comments are not read. Word's table of
+    contents and the placeholders of empty content controls are taken out. Raises UnreadableError for something that is
+    no DOCX or would unpack to more than the bounds above, ConfigError when python-docx is not installed. python-docx's
+    XML parser expands no entities and opens no other file.
     """
     try:
         import docx
@@ -43,11 +45,7 @@ def read_docx(data: bytes) -> Content:
         "table of contents": _blank(document, "w:docPartObj/w:docPartGallery[@w:val='Table of Contents']"),
         "placeholder of an empty content control": _blank(document, "w:showingPlcHdr"),
     }
-    texts = (
-        "\n".join(_bounded(_rows(block))) if block.tag == _TABLE else _paragraph(block, document)
-        for block in _blocks(document.element.body)
-    )
-    blocks = [text for text in _bounded(texts) if text.strip()]
+    blocks = [text for text in _bounded(_texts(document)) if text.strip()]
     title = document.core_properties.title or ""
     return Content(_lay_out(blocks), "" if title.strip().lower() == "word document" else title, removed)
 
@@ -109,6 +107,34 @@ def _blocks(element: Any) -> Iterator[Any]:
                 yield from _blocks(box)
 
 
+def _texts(document: Any) -> Iterator[str]:
+    """Of the blocks, each with the notes that it refers to behind it."""
+    notes = _notes(document)
+    for block in _blocks(document.element.body):
+        yield "\n".join(_bounded(_rows(block))) if block.tag == _TABLE else _paragraph(block, document)
+        for reference in _find(block, *_NOTES):
+            yield _without_heading(notes.get((_NOTES[reference.tag], reference.get(_W + "id")), ""))
+
+
+def _notes(document: Any) -> dict[tuple[str, str], str]:
+    """Footnotes and endnotes, by kind and id. python-docx leaves their parts as they are."""
+    from docx.oxml import parse_xml
+
+    relations = [relation for relation in document.part.rels.values() if not relation.is_external]
+    parts = {relation.reltype.rpartition("/")[2]: relation.target_part for relation in relations}
+    return {
+        (kind, note.get(_W + "id")): " ".join(" ".join(map(_text, _find(note, _PARAGRAPH))).split())
+        for kind in _NOTES.values()
+        if f"{kind}s" in parts
+        for note in parse_xml(parts[f"{kind}s"].blob).iterchildren(_W + kind)
+    }
+
+
+def _without_heading(text: str) -> str:
+    """A line that would read as a Markdown heading and is none."""
+    return "\\" + text if re.match(r"#{1,6}\s", text) else text
+
+
 def _text(paragraph: Any) -> str:
     return "".join(str(piece) for piece in _find(paragraph, *_TEXT)).strip()
 
@@ -125,7 +151,7 @@ def _paragraph(element: Any, document: Any) -> str:
         return "#" * int(match[1]) + " " + " ".join(text.split())
     if style.startswith("List") and text:
         return "- " + text
-    return "\\" + text if re.match(r"#{1,6}\s", text) else text
+    return _without_heading(text)
 
 
 def _rows(table: Any) -> Iterator[str]:
