@@ -150,6 +150,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         "dev. No setting was chosen by a test figure, but cmrc2018 and fastapi_zh printed theirs in earlier trial runs",
         "too. One seed (42). Two CPU cores with native bf16, shared with other work at times: speeds are lower bounds.",
         measured_at(rows),
+        "hybrid-base, hybrid-tuned: fused with BM25 by rank; hybrid-weighted: by scores, with weights that dev queries",
+        "chose, where these are better there. tuned + BM25 is the last of them: so searches the index of `adapt`.",
         "",
         *summary(rows),
         "",
