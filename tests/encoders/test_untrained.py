@@ -38,6 +38,15 @@ def test_a_single_tensor(bert_folder: Path, tmp_path: Path) -> None:
         load_encoder(str(folder), device="cpu")
 
 
+def test_weights_under_other_names(bert_folder: Path, tmp_path: Path) -> None:
+    """As training in several processes saves them that forgets to unwrap the model."""
+    folder = shutil.copytree(bert_folder, tmp_path / "copy")
+    weights = load_file(folder / "model.safetensors")
+    save_file({f"module.{name}": t for name, t in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ConfigError, match=r"37 of its 39 tensors are not in its files \(embeddings\."):
+        load_encoder(str(folder), device="cpu")
+
+
 def test_a_pooler_that_nothing_runs_may_be_missing(bert_folder: Path, tmp_path: Path) -> None:
     folder = without(bert_folder, tmp_path / "copy", lambda name: "pooler" in name)
     whole, lean = (load_encoder(str(f), device="cpu", bf16=False) for f in (bert_folder, folder))

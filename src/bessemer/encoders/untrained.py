@@ -14,8 +14,8 @@ _NEVER_RUN = "pooler."
 
 
 def refuse_untrained(model: nn.Module, name: str, fix: str, *, uses_pooler: bool = False) -> None:
-    """Raise ConfigError, which ends with ``fix``, where a transformer within ``model``, as it was loaded, holds
-    parameters that no file gave it. Nothing is asked of one that transformers did not load."""
+    """Raise ConfigError, which ends with ``fix``, where a transformer within ``model``, as `from_pretrained` made it,
+    holds parameters that no file gave it."""
     parameters = {
         parameter: called
         for module in model.modules()
@@ -27,7 +27,7 @@ def refuse_untrained(model: nn.Module, name: str, fix: str, *, uses_pooler: bool
         for parameter, called in parameters.items()
         if not hasattr(parameter, _READ) and (uses_pooler or _NEVER_RUN not in called)
     )
-    if random and any(hasattr(parameter, _READ) for parameter in parameters):
+    if random:
         others = f" and {len(random) - 1} more" if len(random) > 1 else ""
         raise ConfigError(
             f"{name}: {len(random)} of its {len(parameters)} tensors are not in its files ({random[0]}{others}) and "
