@@ -62,7 +62,8 @@ def main() -> None:
         for name in given.sets:
             for kind in KINDS:
                 after(given, runs, name, kind, seed)
-    results = [unpacked(run) for run in runs.all().values()]
+    queries = {run["set"]: run["queries"] for run in runs.all().values() if "queries" in run}
+    results = [unpacked(run, queries[run["set"]]) for run in runs.all().values()]
     found = {"table": table(results), "differences": differences(results), "self_distillation": gains(results)}
     report = {"epochs": EPOCHS, **found, "runs": runs.all()}
     write_json(file, report)
@@ -86,7 +87,7 @@ def texts_of(beir: Path) -> list[str]:
 
 
 def before(given: argparse.Namespace, runs: KeptRuns, name: str) -> None:
-    """The heads as they begin."""
+    """The heads as they begin; with the test queries of the set, which the other runs share."""
     if f"{name}/before" in runs:
         return
     from bessemer.encoders.load import load_encoder
@@ -112,7 +113,9 @@ def after(given: argparse.Namespace, runs: KeptRuns, name: str, kind: str, seed:
     account = {key: training[key] for key in ("examples", "steps", "seconds", "examples_per_second")}
     what = {"set": name, "kind": kind, "seed": seed, "training": account}
     shown = {"explained": explained(out, beir, model)} if run == EXPLAINED else {}
-    runs.keep(run, {**what, **measured(out, beir, model), **shown})
+    found = measured(out, beir, model)
+    del found["queries"]
+    runs.keep(run, {**what, **found, **shown})
     shutil.rmtree(model)
 
 
@@ -146,8 +149,8 @@ def measured(out: Path, beir: Path, model: Path) -> dict[str, Any]:
     return {"queries": " ".join(ids), MEASURE: lines, "fusion_weights": weights, "systems": systems}
 
 
-def unpacked(run: Mapping[str, Any]) -> dict[str, Any]:
-    ids = run["queries"].split(" ")
+def unpacked(run: Mapping[str, Any], queries: str) -> dict[str, Any]:
+    ids = queries.split(" ")
     of_query = {s: dict(zip(ids, map(float, line.split(" ")), strict=True)) for s, line in run[MEASURE].items()}
     return {**run, MEASURE: of_query}
 
